@@ -1,0 +1,85 @@
+// One function and one struct of options per subcommand; main.cpp maps the command line onto them.
+// A command returns its exit code; what goes wrong is thrown as Error and caught in main alone. Results go to
+// standard output, logs to standard error. Only commands that take a world may use MPI.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "parallel/communicator.h"
+
+namespace jevons {
+
+// A run's configuration as the command line names it.
+struct ConfigArguments {
+  std::string file;                    // YAML
+  std::vector<std::string> overrides;  // "model.num_layers=2"
+};
+
+struct TrainOptions {
+  ConfigArguments config;
+  std::string resume =
+      "auto";  // auto: newest checkpoint of the run, if any; never; or the path of a checkpoint
+  std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
+};
+int run_train(const TrainOptions&, Communicator& world);
+
+struct GenerateOptions {
+  std::string checkpoint;  // directory of one checkpoint, or of a run: then its newest
+  std::string prompt;
+  std::int64_t max_tokens = 200;
+  double temperature = 0.8;  // 0: always the likeliest token
+  std::int64_t top_k = 0;    // draw among this many likeliest tokens; 0: all
+  std::uint64_t seed = 1;
+};
+int run_generate(const GenerateOptions&);
+
+struct PlanOptions {
+  ConfigArguments config;
+  int world_size = 1;  // workers of the planned run; one process plays them all on the meta device
+};
+int run_plan(const PlanOptions&);
+
+struct DataPrepareOptions {
+  std::vector<std::string> inputs;  // text or JSONL files
+  std::string output;               // prefix of the .bin/.idx pair
+  std::string format = "auto";      // text, jsonl; auto: by the file name
+  std::string json_key = "text";    // JSONL: the field that holds the text
+};
+int run_data_prepare(const DataPrepareOptions&);
+
+struct DataInspectOptions {
+  std::string path;              // prefix of a .bin/.idx pair, or an llm.c .bin
+  std::int64_t show_tokens = 0;  // print this many of the first tokens
+};
+int run_data_inspect(const DataInspectOptions&);
+
+struct ConfigShowOptions {
+  ConfigArguments config;
+  bool help_text = false;  // comments with help, unit and range of every option
+};
+int run_config_show(const ConfigShowOptions&);
+int run_config_schema();
+
+struct CheckpointOptions {
+  std::string path;  // directory of one checkpoint, or of a run: then its newest
+};
+int run_checkpoint_inspect(const CheckpointOptions&);
+int run_checkpoint_verify(const CheckpointOptions&);
+
+struct CostOptions {
+  std::vector<std::string> paths;  // run directories, searched recursively for ledgers
+  std::string project;             // only runs of this cost.project; empty: all
+  bool json = false;
+};
+int run_cost(const CostOptions&);
+
+struct DoctorOptions {
+  std::string directory = "runs";  // where the disk is measured
+  bool json = false;
+};
+int run_doctor(const DoctorOptions&, Communicator& world);
+
+}  // namespace jevons
