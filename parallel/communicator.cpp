@@ -1,0 +1,177 @@
+#include "parallel/communicator.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "kernels/core/error.h"
+#include "kernels/core/log.h"
+
+namespace jevons {
+
+Work& Work::operator=(Work&& other) {
+  wait();
+  pending_ = std::move(other.pending_);
+  return *this;
+}
+
+Work::~Work() {
+  try {
+    wait();
+  } catch (const std::exception& error) {
+    log_error("a collective that nobody waited for failed: {}", error.what());
+  } catch (...) {
+    log_error("a collective that nobody waited for was cut off");
+  }
+}
+
+void Work::wait() {
+  if (pending_ == nullptr) return;
+  const std::unique_ptr<Pending> pending = std::move(pending_);
+  pending->wait();
+}
+
+std::size_t row_bytes(const Tensor& tensor) {
+  std::int64_t elements = 1;
+  for (int dim = 1; dim < tensor.shape.ndim(); ++dim) elements *= tensor.shape[dim];
+  return static_cast<std::size_t>(elements) * size_of(tensor.dtype);
+}
+
+namespace {
+
+// The whole of a collective over one rank.
+Work copy_to_self(const Tensor& in, const Tensor& out) {
+  if (in.device == Device::kMeta || in.data == out.data || in.numel() == 0) return {};
+  if (in.device == Device::kCuda) fail(ExitCode::kFailure, "collectives on cuda are not built in");
+  std::memmove(out.data, in.data, in.bytes());
+  return {};
+}
+
+std::int64_t sum_of(std::span<const std::int64_t> counts) {
+  return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+}
+
+}  // namespace
+
+void Communicator::check_tensors(const char* collective, const Tensor& in, const Tensor& out) const {
+  ENSURE(in.defined() && out.defined(), "{} over {}, rank {}: undefined tensor", collective, name_, rank_);
+  ENSURE(in.dtype == out.dtype && in.device == out.device,
+         "{} over {}, rank {}: {} and {} differ in type or device", collective, name_, rank_, in.to_string(),
+         out.to_string());
+}
+
+void Communicator::check_reducible(const char* collective, const Tensor& tensor) const {
+  ENSURE(tensor.dtype != DType::kU8, "{} over {}, rank {}: cannot sum {}", collective, name_, rank_,
+         tensor.to_string());
+}
+
+void Communicator::check_peer(const char* collective, int peer) const {
+  ENSURE(peer >= 0 && peer < size_ && peer != rank_, "{} over {}, rank {} of {}: no such peer {}", collective,
+         name_, rank_, size_, peer);
+}
+
+void Communicator::count_wire(double bytes) {
+  if (meter_ != nullptr) meter_->add(WorkKind::kWire, 0, bytes);
+}
+
+Work Communicator::all_reduce(Tensor inout, ReduceOp op) {
+  check_tensors("all_reduce", inout, inout);
+  check_reducible("all_reduce", inout);
+  if (size_ == 1) return {};
+  count_wire(2.0 * (size_ - 1) / size_ * static_cast<double>(inout.bytes()));
+  return do_all_reduce(inout, op);
+}
+
+Work Communicator::all_gather(Tensor in, Tensor out) {
+  check_tensors("all_gather", in, out);
+  ENSURE(out.numel() == size_ * in.numel(), "all_gather over {}, rank {}: {} is not {} times {}", name_,
+         rank_, out.to_string(), size_, in.to_string());
+  if (size_ == 1) return copy_to_self(in, out);
+  count_wire((size_ - 1.0) * static_cast<double>(in.bytes()));
+  return do_all_gather(in, out);
+}
+
+Work Communicator::reduce_scatter(Tensor in, Tensor out) {
+  check_tensors("reduce_scatter", in, out);
+  check_reducible("reduce_scatter", in);
+  ENSURE(in.numel() == size_ * out.numel(), "reduce_scatter over {}, rank {}: {} is not {} times {}", name_,
+         rank_, in.to_string(), size_, out.to_string());
+  if (size_ == 1) return copy_to_self(in, out);
+  count_wire((size_ - 1.0) * static_cast<double>(out.bytes()));
+  return do_reduce_scatter(in, out);
+}
+
+Work Communicator::all_to_all(Tensor in, Tensor out) {
+  check_tensors("all_to_all", in, out);
+  ENSURE(in.numel() == out.numel() && in.numel() % size_ == 0,
+         "all_to_all over {}, rank {}: {} to {} is not {} equal parts", name_, rank_, in.to_string(),
+         out.to_string(), size_);
+  const Shape parts{size_, in.numel() / size_};
+  const std::vector<std::int64_t> one_row(static_cast<std::size_t>(size_), 1);
+  return all_to_all_v(in.reshape(parts), one_row, out.reshape(parts), one_row);
+}
+
+Work Communicator::all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
+                                std::span<const std::int64_t> recv_rows) {
+  check_tensors("all_to_all_v", in, out);
+  const auto ranks = static_cast<std::size_t>(size_);
+  ENSURE(send_rows.size() == ranks && recv_rows.size() == ranks,
+         "all_to_all_v over {}, rank {}: {} and {} counts for {} ranks", name_, rank_, send_rows.size(),
+         recv_rows.size(), size_);
+  ENSURE(std::ranges::all_of(send_rows, [](std::int64_t n) { return n >= 0; }) &&
+             std::ranges::all_of(recv_rows, [](std::int64_t n) { return n >= 0; }),
+         "all_to_all_v over {}, rank {}: negative count", name_, rank_);
+  ENSURE(row_bytes(in) == row_bytes(out), "all_to_all_v over {}, rank {}: rows of {} and {} differ", name_,
+         rank_, in.to_string(), out.to_string());
+  ENSURE(sum_of(send_rows) == in.shape[0] && sum_of(recv_rows) == out.shape[0],
+         "all_to_all_v over {}, rank {}: counts add to {} and {} rows, tensors are {} and {}", name_, rank_,
+         sum_of(send_rows), sum_of(recv_rows), in.to_string(), out.to_string());
+  const auto self = static_cast<std::size_t>(rank_);
+  ENSURE(send_rows[self] == recv_rows[self],
+         "all_to_all_v over {}, rank {}: sends itself {} rows, receives {}", name_, rank_, send_rows[self],
+         recv_rows[self]);
+  if (size_ == 1) return copy_to_self(in, out);
+  count_wire(static_cast<double>(in.shape[0] - send_rows[self]) * static_cast<double>(row_bytes(in)));
+  return do_all_to_all_v(in, send_rows, out, recv_rows);
+}
+
+Work Communicator::broadcast(Tensor inout, int root) {
+  check_tensors("broadcast", inout, inout);
+  ENSURE(root >= 0 && root < size_, "broadcast over {}, rank {}: no rank {}", name_, rank_, root);
+  if (size_ == 1) return {};
+  if (rank_ == root) count_wire((size_ - 1.0) * static_cast<double>(inout.bytes()));
+  return do_broadcast(inout, root);
+}
+
+Work Communicator::send(Tensor in, int peer) {
+  check_tensors("send", in, in);
+  check_peer("send", peer);
+  count_wire(static_cast<double>(in.bytes()));
+  return do_send(in, peer);
+}
+
+Work Communicator::recv(Tensor out, int peer) {
+  check_tensors("recv", out, out);
+  check_peer("recv", peer);
+  return do_recv(out, peer);
+}
+
+void Communicator::barrier() {
+  if (size_ > 1) do_barrier();
+}
+
+std::unique_ptr<Communicator> Communicator::split(std::span<const int> members, std::string name) {
+  std::vector<int> sorted(members.begin(), members.end());
+  std::ranges::sort(sorted);
+  ENSURE(!sorted.empty() && sorted.front() >= 0 && sorted.back() < size_ &&
+             std::ranges::adjacent_find(sorted) == sorted.end(),
+         "split of {} into {}: members must be distinct ranks below {}", name_, name, size_);
+  const auto self = std::ranges::find(members, rank_);
+  ENSURE(self != members.end(), "split of {} into {}: rank {} is not a member", name_, name, rank_);
+  auto child = do_split(members, static_cast<int>(self - members.begin()), std::move(name));
+  child->set_meter(meter_);
+  return child;
+}
+
+}  // namespace jevons

@@ -1,0 +1,62 @@
+#include "parallel/grad_sync.h"
+
+#include <cmath>
+
+#include "kernels/core/error.h"
+#include "kernels/elementwise.h"
+
+namespace jevons {
+
+GradSync::GradSync(ParamStore& store, int zero_stage) : store_(store), zero_stage_(zero_stage) {
+  if (zero_stage != 0 && zero_stage != 1) {
+    fail(ExitCode::kUsage, "parallel.zero_stage: must be 0 or 1, is {}", zero_stage);
+  }
+}
+
+void GradSync::start(const Context& ctx) {
+  ENSURE(under_way_.empty(), "gradients are already being summed");
+  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  for (const ParamGroup& group : store_.groups()) {
+    const Tensor shard = group.grads.slice(group.shard_begin(), group.shard_begin() + group.shard_numel());
+    under_way_.push_back(zero_stage_ == 0 ? group.comm->all_reduce(group.grads)
+                                          : group.comm->reduce_scatter(group.grads, shard));
+  }
+}
+
+void GradSync::finish(const Context& ctx) {
+  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  for (Work& work : under_way_) work.wait();
+  under_way_.clear();
+}
+
+double GradSync::global_norm(const Context& ctx) const {
+  // The shards of a group's ranks partition the group, and groups of other tp or ep ranks hold other
+  // parameters: so the sum over the world of everyone's shards has each parameter once, also when stage 0
+  // holds all sums everywhere.
+  double squares = 0;
+  for (const ParamGroup& group : store_.groups()) {
+    squares += sum_of_squares(
+        ctx, group.grads.slice(group.shard_begin(), group.shard_begin() + group.shard_numel()));
+  }
+  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  store_.mesh().world().all_reduce({&squares, {1}, DType::kF64, Device::kCpu}).wait();
+  return std::sqrt(squares);
+}
+
+void GradSync::gather_weights(const Context& ctx) {
+  if (zero_stage_ == 0) return;
+  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  std::vector<Work> gathers;
+  for (const ParamGroup& group : store_.groups()) {
+    const Tensor shard = group.weights.slice(group.shard_begin(), group.shard_begin() + group.shard_numel());
+    gathers.push_back(group.comm->all_gather(shard, group.weights));
+  }
+  for (Work& gather : gathers) gather.wait();
+}
+
+ShardRange GradSync::update_range(std::size_t group) const {
+  const ParamGroup& g = store_.groups()[group];
+  return zero_stage_ == 0 ? ShardRange{0, g.numel} : ShardRange{g.shard_begin(), g.shard_numel()};
+}
+
+}  // namespace jevons

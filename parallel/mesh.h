@@ -1,0 +1,55 @@
+// The device mesh: one set of ranks factored twice, for dense layers (pp, dp, cp, tp) and for experts (pp,
+// edp, ep), the last axis varying fastest. ep folds over dp*cp*tp: edp = dp*cp*tp / ep.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "parallel/communicator.h"
+
+namespace jevons {
+
+struct Layout {
+  int dp = 1;  // data parallel
+  int tp = 1;  // tensor parallel, always with sequence parallelism
+  int ep = 1;  // expert parallel
+  int pp = 1;  // pipeline parallel: only 1 in this version
+  int cp = 1;  // context parallel: only 1 in this version
+  int world() const { return pp * dp * cp * tp; }
+  int edp() const { return dp * cp * tp / ep; }
+  std::string to_string() const;  // "dp 2, tp 1, ep 2"
+};
+
+// What of the model limits a layout; 0 = no limit.
+struct LayoutLimits {
+  std::int64_t num_heads = 0, num_kv_heads = 0, num_experts = 0, seq_len = 0, vocab_size = 0,
+               ffn_hidden_size = 0;
+};
+
+// Throws Error(kUsage) naming the bad product and what would work, e.g. "parallel: dp*tp = 6 but 4 workers
+// were started; dp 2 or tp 2 would fit".
+void validate_layout(const Layout&, int world_size, const LayoutLimits&);
+
+// Owns the communicators of every axis of this rank. Construction is collective.
+class Mesh {
+ public:
+  Mesh(Communicator& world, const Layout& layout, const LayoutLimits& limits);
+
+  const Layout& layout() const { return layout_; }
+  // Counts the wire bytes of all groups, world included, in `meter`; null stops counting.
+  void set_meter(WorkMeter* meter);
+  Communicator& world() { return world_; }
+  Communicator& dp() { return *dp_; }  // ranks that hold the same tp shard
+  Communicator& tp() { return *tp_; }
+  Communicator& ep() { return *ep_; }    // ranks that together hold all experts, by ascending world rank
+  Communicator& edp() { return *edp_; }  // ranks that hold the same experts
+  Communicator& tokens() { return *tokens_; }  // dp*cp*tp: all ranks of a pipeline stage
+
+ private:
+  Layout layout_;
+  Communicator& world_;
+  std::unique_ptr<Communicator> dp_, tp_, ep_, edp_, tokens_;
+};
+
+}  // namespace jevons

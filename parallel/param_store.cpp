@@ -1,0 +1,216 @@
+#include "parallel/param_store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/core/error.h"
+#include "kernels/core/rng.h"
+#include "kernels/elementwise.h"
+
+namespace jevons {
+
+namespace {
+
+// Elements of a rank's shard are a multiple of this: one AVX-512 vector of fp32.
+constexpr std::int64_t kShardMultiple = 16;
+
+SyncGroup sync_of(const ParamSpec& spec) {
+  if (spec.expert) return SyncGroup::kExpert;
+  return spec.tp_dim >= 0 ? SyncGroup::kTpSharded : SyncGroup::kReplicated;
+}
+
+Communicator* communicator_of(SyncGroup sync, Mesh& mesh) {
+  switch (sync) {
+    case SyncGroup::kTpSharded:
+      return &mesh.dp();
+    case SyncGroup::kReplicated:
+      return &mesh.tokens();
+    case SyncGroup::kExpert:
+      return &mesh.edp();
+  }
+  return nullptr;
+}
+
+void check_spec(const ParamSpec& spec) {
+  ENSURE(!spec.name.empty(), "a weight needs a name");
+  ENSURE(spec.shape.ndim() == 1 || spec.shape.ndim() == 2, "{}: weights have 1 or 2 dims, not {}", spec.name,
+         spec.shape.to_string());
+  ENSURE(spec.tp_dim < spec.shape.ndim(), "{}: tp_dim {} of {}", spec.name, spec.tp_dim,
+         spec.shape.to_string());
+  ENSURE(!spec.expert || spec.tp_dim < 0, "{}: experts are not split over tp", spec.name);
+}
+
+// Writes the local part; element (row, col) of it is element (row + row_offset, col + col_offset) of the
+// global matrix.
+template <class T>
+void fill_normal(const Param& param, Tensor weight, const RandomStream& stream, int threads) {
+  const bool by_row = param.spec.tp_dim == 0, matrix = param.spec.shape.ndim() == 2;
+  const std::int64_t global_cols = matrix ? param.spec.shape[1] : 1;
+  const std::int64_t rows = weight.shape[0], cols = matrix ? weight.shape[1] : 1;
+  const std::int64_t first = by_row ? param.tp_offset * global_cols : param.tp_offset;
+  T* const out = weight.ptr<T>();
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (std::int64_t i = 0; i < rows * cols; ++i) {
+    const std::int64_t index = first + i / cols * global_cols + i % cols;
+    const double value = param.spec.init_std * stream.normal(static_cast<std::uint64_t>(index));
+    if constexpr (std::is_same_v<T, double>) {
+      out[i] = value;
+    } else {
+      out[i] = static_cast<T>(static_cast<float>(value));
+    }
+  }
+}
+
+template <class T>
+void fill_param(const Param& param, Tensor weight, std::uint64_t seed, int threads) {
+  switch (param.spec.init) {
+    case InitKind::kNormal:
+      fill_normal<T>(param, weight, RandomStream(seed, param.spec.name), threads);
+      break;
+    case InitKind::kOnes:
+      std::ranges::fill(weight.span<T>(), static_cast<T>(1.0f));
+      break;
+    case InitKind::kZeros:
+      std::ranges::fill(weight.span<T>(), static_cast<T>(0.0f));
+      break;
+  }
+}
+
+}  // namespace
+
+ParamStore::ParamStore(Mesh& mesh, Device device, DType compute)
+    : mesh_(mesh), device_(device), compute_(compute) {}
+
+ParamId ParamStore::add(ParamSpec spec) {
+  ENSURE(buffers_.empty(), "{}: declared after allocate()", spec.name);
+  check_spec(spec);
+  const ParamId id = params_.size();
+  ENSURE(by_name_.emplace(spec.name, id).second, "{}: two weights of this name", spec.name);
+
+  Param param{.spec = std::move(spec), .sync = {}, .local_shape = {}};
+  param.sync = sync_of(param.spec);
+  std::vector<std::int64_t> dims(param.spec.shape.dims().begin(), param.spec.shape.dims().end());
+  if (param.spec.tp_dim >= 0) {
+    std::int64_t& dim = dims[static_cast<std::size_t>(param.spec.tp_dim)];
+    const int parts = mesh_.tp().size();
+    ENSURE(dim % parts == 0, "{}: tp {} does not divide dim {} of {}", param.spec.name, parts,
+           param.spec.tp_dim, param.spec.shape.to_string());
+    dim /= parts;
+    param.tp_offset = dim * mesh_.tp().rank();
+  }
+  param.local_shape = Shape(dims);
+
+  auto group = std::ranges::find_if(groups_, [&](const ParamGroup& g) {
+    return g.sync == param.sync && g.keep_f32 == param.spec.keep_f32;
+  });
+  if (group == groups_.end()) {
+    groups_.push_back({.sync = param.sync,
+                       .keep_f32 = param.spec.keep_f32,
+                       .comm = communicator_of(param.sync, mesh_),
+                       .weights = {},
+                       .grads = {}});
+    group = groups_.end() - 1;
+  }
+  param.flat_begin = group->numel;
+  group->numel += param.local_shape.numel();
+  group_index_.push_back(static_cast<std::size_t>(group - groups_.begin()));
+  params_.push_back(std::move(param));
+  return id;
+}
+
+void ParamStore::allocate() {
+  ENSURE(buffers_.empty(), "weights are already allocated");
+  const DType accumulator = accumulator_of(compute_);
+  const auto place = [&](std::int64_t numel, DType dtype) {
+    buffers_.emplace_back(device_, static_cast<std::size_t>(numel) * size_of(dtype));
+    return buffers_.back().view(0, {numel}, dtype);
+  };
+  for (ParamGroup& group : groups_) {
+    const std::int64_t multiple = group.comm->size() * kShardMultiple;
+    group.numel = (group.numel + multiple - 1) / multiple * multiple;
+    group.weights = place(group.numel, group.keep_f32 ? accumulator : compute_);
+    group.grads = place(group.numel, accumulator);
+  }
+}
+
+void ParamStore::initialize(std::uint64_t seed, int threads) {
+  if (device_ == Device::kMeta) return;
+  if (device_ == Device::kCuda) fail(ExitCode::kFailure, "weights on cuda are not built in");
+  for (ParamId id = 0; id < params_.size(); ++id) {
+    const Tensor w = weight(id);
+    switch (w.dtype) {
+      case DType::kF32:
+        fill_param<float>(params_[id], w, seed, threads);
+        break;
+      case DType::kBF16:
+        fill_param<bf16>(params_[id], w, seed, threads);
+        break;
+      case DType::kF64:
+        fill_param<double>(params_[id], w, seed, threads);
+        break;
+      default:
+        fail(ExitCode::kFailure, "{}: weights cannot be {}", params_[id].spec.name, name_of(w.dtype));
+    }
+  }
+}
+
+Tensor ParamStore::local(ParamId id, Tensor ParamGroup::*flat) const {
+  const Param& param = params_.at(id);
+  const Tensor& buffer = groups_[group_index_[id]].*flat;
+  ENSURE(buffer.defined(), "{}: used before allocate()", param.spec.name);
+  return buffer.slice(param.flat_begin, param.flat_begin + param.local_shape.numel())
+      .reshape(param.local_shape);
+}
+
+Tensor ParamStore::weight(ParamId id) const {
+  return local(id, &ParamGroup::weights);
+}
+Tensor ParamStore::grad(ParamId id) const {
+  return local(id, &ParamGroup::grads);
+}
+
+Tensor ParamStore::fused(std::span<const ParamId> ids, Tensor ParamGroup::*flat) const {
+  ENSURE(!ids.empty(), "no weights to fuse");
+  const Tensor first = local(ids.front(), flat);
+  std::int64_t rows = 0, end = params_[ids.front()].flat_begin;
+  for (ParamId id : ids) {
+    const Param& param = params_.at(id);
+    ENSURE(group_index_[id] == group_index_[ids.front()] && param.flat_begin == end &&
+               param.local_shape.ndim() == 2 && param.local_shape[1] == first.cols(),
+           "{} {} does not continue {} {} as one matrix", param.spec.name, param.local_shape.to_string(),
+           params_[ids.front()].spec.name, params_[ids.front()].local_shape.to_string());
+    rows += param.local_shape[0];
+    end += param.local_shape.numel();
+  }
+  const Tensor& buffer = groups_[group_index_[ids.front()]].*flat;
+  return buffer.slice(params_[ids.front()].flat_begin, end).reshape({rows, first.cols()});
+}
+
+Tensor ParamStore::fused_weight(std::span<const ParamId> ids) const {
+  return fused(ids, &ParamGroup::weights);
+}
+Tensor ParamStore::fused_grad(std::span<const ParamId> ids) const {
+  return fused(ids, &ParamGroup::grads);
+}
+
+void ParamStore::zero_grads(const Context& ctx) {
+  for (ParamGroup& group : groups_) fill_zero(ctx, group.grads);
+}
+
+std::size_t ParamStore::group_of(ParamId id) const {
+  return group_index_.at(id);
+}
+
+std::int64_t ParamStore::local_numel() const {
+  std::int64_t sum = 0;
+  for (const Param& param : params_) sum += param.local_shape.numel();
+  return sum;
+}
+
+std::size_t ParamStore::bytes() const {
+  std::size_t sum = 0;
+  for (const Buffer& buffer : buffers_) sum += buffer.bytes();
+  return sum;
+}
+
+}  // namespace jevons

@@ -1,0 +1,104 @@
+// All weights and gradients of a worker, laid out flat. Layers declare ParamSpecs in their constructors, then
+// allocate() places them, one flat buffer per sync group, in order of declaration and without gaps inside a
+// group, so that neighbours can be used as one matrix (fused()).
+//
+// One rule for every weight: its gradient is summed over each non-pipeline axis of its mesh that does not
+// shard it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/core/context.h"
+#include "parallel/mesh.h"
+
+namespace jevons {
+
+enum class InitKind : std::uint8_t { kNormal, kOnes, kZeros };
+
+struct ParamSpec {
+  std::string name;     // global and independent of the layout: "layers.7.moe.experts.13.up"
+  Shape shape;          // global, 1 or 2 dims
+  int tp_dim = -1;      // dim that tp splits into equal parts, -1 = replicated over tp
+  bool expert = false;  // lives on the expert mesh: declared, whole, by the ranks of one ep coordinate only
+  InitKind init = InitKind::kNormal;
+  double init_std = 0.02;
+  bool decay = true;      // weight decay applies
+  bool keep_f32 = false;  // used in the accumulator dtype (norms, router), not in the compute dtype
+};
+
+enum class SyncGroup : std::uint8_t {
+  kTpSharded,
+  kReplicated,
+  kExpert
+};  // reduce over dp; over tokens; over edp
+
+using ParamId = std::size_t;
+
+struct Param {
+  ParamSpec spec;
+  SyncGroup sync;
+  Shape local_shape;
+  std::int64_t tp_offset = 0;   // where the local part starts in dim tp_dim
+  std::int64_t flat_begin = 0;  // elements, in its group's flat buffer
+};
+
+// One flat buffer of weights and of gradients whose gradients are summed over the same ranks. Its length is
+// padded with zeros to a multiple of 16 elements per rank, so that every rank owns an equal, aligned shard
+// for ZeRO-1.
+struct ParamGroup {
+  SyncGroup sync;
+  bool keep_f32 = false;
+  Communicator* comm = nullptr;
+  std::int64_t numel = 0;  // padded
+  Tensor weights;          // (numel) compute dtype, or accumulator dtype when keep_f32
+  Tensor grads;            // (numel) accumulator dtype
+  std::int64_t shard_begin() const { return numel / comm->size() * comm->rank(); }
+  std::int64_t shard_numel() const { return numel / comm->size(); }
+};
+
+class ParamStore {
+ public:
+  ParamStore(Mesh& mesh, Device device, DType compute);
+
+  // Declares a weight; throws if the name is taken or tp does not divide the dim. Only before allocate().
+  ParamId add(ParamSpec spec);
+  void allocate();
+  // Fills weights as a pure function of (seed, name, global element index): the same on every layout and for
+  // any number of CPU threads.
+  void initialize(std::uint64_t seed, int threads = 1);
+
+  Tensor weight(ParamId id) const;  // local shape
+  Tensor grad(ParamId id) const;
+  // Consecutive ids of one group as one matrix (sum of rows, cols); throws if they are not neighbours.
+  Tensor fused_weight(std::span<const ParamId> ids) const;
+  Tensor fused_grad(std::span<const ParamId> ids) const;
+  void zero_grads(const Context& ctx);
+
+  std::span<const Param> params() const { return params_; }
+  std::span<ParamGroup> groups() { return groups_; }
+  std::size_t group_of(ParamId id) const;  // index into groups()
+  std::int64_t local_numel() const;        // without padding
+  std::size_t bytes() const;               // of weights and gradients, padding included
+  Mesh& mesh() const { return mesh_; }
+  Device device() const { return device_; }
+  DType compute() const { return compute_; }
+
+ private:
+  Tensor fused(std::span<const ParamId> ids, Tensor ParamGroup::*flat) const;
+  Tensor local(ParamId id, Tensor ParamGroup::*flat) const;
+
+  Mesh& mesh_;
+  Device device_;
+  DType compute_;
+  std::vector<Param> params_;
+  std::vector<std::size_t> group_index_;  // of each param
+  std::unordered_map<std::string, ParamId> by_name_;
+  std::vector<ParamGroup> groups_;
+  std::vector<Buffer> buffers_;  // weights and gradients of each group
+};
+
+}  // namespace jevons
