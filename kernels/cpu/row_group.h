@@ -1,0 +1,59 @@
+// The group that runs a row kernel on one CPU thread: loops which the compiler turns into vector code.
+// docs/kernels-row.md states the contract that every group (a CPU thread, a warp, a block) keeps.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace jevons::cpu {
+
+class RowGroup {
+ public:
+  // f(i) for every i of [0, n). The calls are independent of one another: f(i) may write what it alone reads.
+  template <class F>
+  void each(std::int64_t n, F f) const {
+#pragma GCC ivdep
+    for (std::int64_t i = 0; i < n; ++i) f(i);
+  }
+
+  // Sum of f(i) in a fixed order that depends on n only; 0 for n = 0.
+  template <class F>
+  auto sum(std::int64_t n, F f) const {
+    using A = decltype(f(n));
+    return fold(n, A(0), f, [](A a, A b) { return a + b; });
+  }
+
+  // Largest f(i); NaNs are passed over; -infinity for n = 0.
+  template <class F>
+  auto max(std::int64_t n, F f) const {
+    using A = decltype(f(n));
+    return fold(n, -std::numeric_limits<A>::infinity(), f, [](A a, A b) { return b > a ? b : a; });
+  }
+
+  // f() once per group.
+  template <class F>
+  void once(F f) const {
+    f();
+  }
+
+ private:
+  // Element i goes to lane i % kLanes; the lanes are folded pairwise at the end. Without the lanes the order
+  // of a floating-point sum would forbid vector code.
+  template <class A, class F, class Join>
+  static A fold(std::int64_t n, A identity, F f, Join join) {
+    constexpr int kLanes = 16;
+    A lane[kLanes];
+    for (A& value : lane) value = identity;
+    std::int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      for (int l = 0; l < kLanes; ++l) lane[l] = join(lane[l], f(i + l));
+    }
+    for (int l = 0; i + l < n; ++l) lane[l] = join(lane[l], f(i + l));
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int l = 0; l < half; ++l) lane[l] = join(lane[l], lane[l + half]);
+    }
+    return lane[0];
+  }
+};
+
+}  // namespace jevons::cpu

@@ -1,0 +1,42 @@
+// Blocks of flat ranges and addresses of rows, as row kernels see them.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/host_device.h"
+
+namespace jevons {
+
+// A flat range is worked on in blocks of this many elements; partial sums are kept per block, so the constant
+// is part of the result's bits.
+inline constexpr std::int64_t kFlatBlock = 8192;
+
+JEVONS_HD constexpr std::int64_t blocks_of(std::int64_t n, std::int64_t block) {
+  return (n + block - 1) / block;
+}
+JEVONS_HD constexpr std::int64_t flat_blocks(std::int64_t numel) {
+  return blocks_of(numel, kFlatBlock);
+}
+
+// Elements [begin, begin + size) of a range.
+struct Block {
+  std::int64_t begin, size;
+};
+JEVONS_HD constexpr Block block_at(std::int64_t index, std::int64_t n, std::int64_t block = kFlatBlock) {
+  const std::int64_t begin = index * block;
+  return {begin, n - begin < block ? n - begin : block};
+}
+
+// Rows of `dim` elements inside a matrix: row r is head r % heads of matrix row r / heads. A plain matrix has
+// one head.
+template <class T>
+struct Rows {
+  T* base;              // first element of row 0
+  std::int64_t stride;  // elements from one matrix row to the next
+  std::int64_t heads;
+  std::int64_t dim;
+
+  JEVONS_HD T* operator[](std::int64_t row) const { return base + row / heads * stride + row % heads * dim; }
+};
+
+}  // namespace jevons
