@@ -1,0 +1,84 @@
+// Grouped-query self-attention (Ainslie et al., arXiv:2305.13245) with rotary positions and optional QK-norm.
+// Tensor parallel over heads: q, k, v are split by rows, o by columns.
+// Legend: T rows of the micro-batch, S = T / tp rows of this rank, D hidden size; H, KV: query and key/value
+// heads of this rank; d head size.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "kernels/attention.h"
+#include "parallel/region.h"
+#include "trainer/model/linear.h"
+#include "trainer/model/model_config.h"
+
+namespace jevons {
+
+// How the T rows of a micro-batch form sequences.
+struct Sequences {
+  std::int64_t length = 0;  // row t is position t % length of sequence t / length
+  Tensor positions;         // (T) i32: t % length
+  Tensor doc_start;         // (T) i32: first position that row t may see; undefined = 0
+};
+
+// Owns the angles of positions 0 .. seq_len - 1, shared by all layers.
+class RopeTable {
+ public:
+  RopeTable(Device device, DType compute, const ModelConfig& config);
+  Tensor cos() const { return cos_; }  // (seq_len, d / 2)
+  Tensor sin() const { return sin_; }
+
+ private:
+  Buffer buffer_;
+  Tensor cos_, sin_;
+};
+
+class Attention {
+ public:
+  // kSelective keeps neither the gathered input nor qk; restore() makes them again.
+  struct Saved {
+    Sequences sequences;
+    Linear::Saved qkv;      // x (T, D) gathered over tp
+    Tensor qkv_out;         // (T, (H + 2 KV) d); q and k are already rotated here when there is no QK-norm
+    Tensor qk;              // with QK-norm: (T, (H + KV) d) normalised and rotated; else undefined
+    Tensor q_rstd, k_rstd;  // (T, H), (T, KV), or (T, 1) for QkNorm::kHidden
+    Tensor lse;             // (T, H)
+    Linear::Saved o;        // output of the heads (T, H d)
+  };
+  // Declares name.q, .k, .v, .o and, with QK-norm, .q_norm, .k_norm. `rope` must outlive the layer.
+  Attention(ParamStore& store, const ModelConfig& config, const std::string& name, const RopeTable& rope);
+
+  // (S, D) -> (S, D) in ctx.work.
+  Tensor forward(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const;
+  Tensor backward(const Context& ctx, Tensor dy, Saved& saved) const;
+  // Makes what kSelective dropped again, in ctx.work, from forward's input x.
+  void restore(const Context& ctx, Tensor x, Saved& saved) const;
+
+ private:
+  struct QkNormIds {
+    ParamId q, k;
+  };
+  std::int64_t columns() const { return (heads_ + 2 * kv_heads_) * head_dim_; }
+  HeadView query(Tensor base) const { return {base, 0, heads_, head_dim_}; }
+  HeadView key(Tensor base) const { return {base, heads_ * head_dim_, kv_heads_, head_dim_}; }
+  HeadView value(Tensor base) const { return {base, (heads_ + kv_heads_) * head_dim_, kv_heads_, head_dim_}; }
+  // The same columns as units of the norm: heads, or all heads as one.
+  HeadView norm_unit(HeadView heads) const;
+  void normalise_and_rotate(const Context& ctx, Saved& saved) const;
+  AttentionSaved core_saved(const Saved& saved) const;
+  AttentionShape core_shape(const Saved& saved) const;
+
+  ParamStore* store_;
+  const RopeTable* rope_;
+  Gather gather_;
+  ReduceScatter reduce_scatter_;
+  Linear qkv_, o_;
+  std::optional<QkNormIds> qk_norm_;
+  QkNorm norm_kind_;
+  float eps_;
+  std::int64_t heads_, kv_heads_, head_dim_;  // of this rank
+  bool selective_;
+};
+
+}  // namespace jevons

@@ -1,0 +1,33 @@
+// y = x w^T with w (O, I), without bias. Several weights with the same input are declared as neighbours and
+// used as one matrix. The two halves of backward are separate, because a pipeline schedule may delay the
+// weight gradient.
+#pragma once
+
+#include <vector>
+
+#include "parallel/param_store.h"
+#include "trainer/model/layer.h"
+
+namespace jevons {
+
+class Linear {
+ public:
+  struct Saved {
+    Tensor x;  // (T, I)
+  };
+  // Declares `parts`, whose rows follow one another in y. All have the same number of columns.
+  Linear(ParamStore& store, std::vector<ParamSpec> parts);
+
+  // (T, I) -> (T, O) of this rank's part. Keeps x itself, not a copy.
+  Tensor forward(const Context& ctx, Tensor x, Saved& saved) const;
+  Tensor backward(const Context& ctx, Tensor dy, Saved& saved) const;
+
+  Tensor backward_input(const Context& ctx, Tensor dy) const;           // (T, O) -> (T, I)
+  void backward_weight(const Context& ctx, Tensor dy, Tensor x) const;  // gradient += dy^T x
+
+ private:
+  ParamStore* store_;
+  std::vector<ParamId> ids_;
+};
+
+}  // namespace jevons

@@ -1,0 +1,58 @@
+// Final norm, logits and cross-entropy, split over tp by rows of the vocabulary. Rows are processed in chunks
+// so that the logits (T, V / tp) of a large micro-batch never exist at once. With a single chunk they are
+// kept from forward to backward; with several, backward makes them again (one more product with the head, 2 V
+// D FLOPs per token). Legend: T rows of the micro-batch, S = T / tp rows of this rank, Vl = V / tp.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "parallel/region.h"
+#include "trainer/model/model_config.h"
+#include "trainer/model/norm_layer.h"
+
+namespace jevons {
+
+// Summed over this rank's S rows. Every row belongs to one rank, so the sum over mesh.tokens() counts each
+// once.
+struct TokenLoss {
+  double loss_sum = 0;             // nats
+  std::int64_t target_tokens = 0;  // rows whose target is not masked
+};
+
+class LmHead {
+ public:
+  struct Saved {
+    Norm::Saved norm;
+    Tensor x;        // (T, D) normed and gathered
+    Tensor targets;  // (T) i32, -1 = masked
+    Tensor lse;      // (T)
+    Tensor logits;   // (T, Vl) of a single chunk, else undefined
+  };
+  static constexpr std::int64_t kMaxLogitBytes = std::int64_t{256} << 20;
+
+  // Declares final_norm (D) and lm_head (V, D); with `tied` the weight is the embedding's and its gradients
+  // add up there.
+  LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied,
+         std::int64_t max_logit_bytes = kMaxLogitBytes);
+
+  // x (S, D), targets (T).
+  TokenLoss forward(const Context& ctx, Tensor x, Tensor targets, Saved& saved) const;
+  // Gradient (S, D) of scale * loss_sum summed over tp, i.e. of all T rows.
+  Tensor backward(const Context& ctx, double scale, Saved& saved) const;
+
+  // (n, D) -> (n, V), without loss; tp = 1.
+  Tensor logits(const Context& ctx, Tensor x) const;
+
+ private:
+  std::int64_t chunk_rows(const Context& ctx, std::int64_t rows) const;
+
+  ParamStore* store_;
+  Norm norm_;
+  Gather gather_;
+  ParamId id_;
+  std::int64_t vocab_begin_, max_logit_bytes_;
+  std::int64_t tp_rank_, tp_size_;
+};
+
+}  // namespace jevons

@@ -1,0 +1,70 @@
+// The decoder: embedding, blocks, head. Between them every tp rank holds T / tp consecutive rows of a
+// micro-batch of T. Construct (declares all weights), store.allocate(), store.initialize(seed), then forward
+// and backward per micro-batch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "trainer/model/block.h"
+#include "trainer/model/embedding_layer.h"
+#include "trainer/model/lm_head.h"
+
+namespace jevons {
+
+struct LossScales;
+
+// Whole sequences of config.seq_len, on the compute device, the same on all tp ranks of a dp coordinate. All
+// (T) i32.
+struct MicroBatch {
+  Tensor tokens;
+  Tensor targets;    // -1 = masked
+  Tensor doc_start;  // undefined = no document mask
+};
+
+// A tensor that is part of the model's state but has no gradient; equal on all ranks.
+struct StateTensor {
+  std::string name;
+  Tensor value;
+};
+
+// What of the model limits a layout.
+LayoutLimits layout_limits(const ModelConfig& config);
+
+class Model {
+ public:
+  struct Saved {
+    Embedding::Saved embedding;
+    std::vector<Block::Saved> blocks;
+    LmHead::Saved head;
+  };
+  Model(ParamStore& store, const ModelConfig& config);
+
+  // Fills `saved`, whose tensors live in ctx.stash until the caller resets it after backward.
+  TokenLoss forward(const Context& ctx, const MicroBatch& batch, Saved& saved);
+  // Adds to the store's gradients. The caller resets ctx.work afterwards.
+  void backward(const Context& ctx, Saved& saved, const LossScales& scales);
+
+  // Loss without backward: the stash does not grow with depth.
+  TokenLoss evaluate(const Context& ctx, const MicroBatch& batch);
+  // Logits (n, V), compute dtype, in ctx.stash, of the given rows of one sequence of at most seq_len tokens
+  // (T) i32. rows (n) i32. One worker.
+  Tensor next_token_logits(const Context& ctx, Tensor tokens, Tensor rows);
+
+  // The selection biases of the MoE layers, for checkpoints.
+  std::vector<StateTensor> state() const;
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  Sequences sequences(const Context& ctx, std::int64_t rows, std::int64_t length, Tensor doc_start) const;
+  Tensor infer(const Context& ctx, Tensor tokens, const Sequences& sequences);
+
+  ModelConfig config_;
+  RopeTable rope_;
+  Embedding embedding_;
+  std::vector<Block> blocks_;
+  LmHead head_;
+};
+
+}  // namespace jevons
