@@ -1,0 +1,27 @@
+// What every layer and op is handed: where to run, where to put results, whom to tell.
+#pragma once
+
+#include "kernels/core/memory.h"
+#include "kernels/core/phase_clock.h"
+#include "kernels/core/work_meter.h"
+
+namespace jevons {
+
+// Two arenas, one rule. `stash` keeps one micro-batch's saved activations from its forward to its backward; `work`
+// is released at block boundaries by the block alone. meter and clock may be null (tests).
+struct Context {
+  Device device = Device::kCpu;
+  DType compute = DType::kF32;  // dtype of activations and of the weights that GEMMs read
+  Arena* stash = nullptr;
+  Arena* work = nullptr;
+  WorkMeter* meter = nullptr;
+  PhaseClock* clock = nullptr;
+  int threads = 1;  // CPU threads of this worker
+
+  // Called by facades; rows are counted as memory traffic only.
+  void record(WorkKind kind, double flops, double bytes) const {
+    if (meter != nullptr) meter->add(kind, flops, bytes);
+  }
+};
+
+}  // namespace jevons

@@ -1,0 +1,72 @@
+#include "kernels/core/memory.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "kernels/core/error.h"
+
+namespace jevons {
+namespace {
+
+constexpr std::size_t kChunkBytes = std::size_t{32} << 20;
+constexpr std::size_t kPage = 4096;
+
+std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+Buffer::Buffer(Device device, std::size_t bytes) : bytes_(bytes), device_(device) {
+  ENSURE(device != Device::kCuda, "this build has no CUDA memory");
+  if (device == Device::kMeta || bytes == 0) return;
+  data_ = std::aligned_alloc(kPage, round_up(bytes, kPage));
+  if (data_ == nullptr) fail(ExitCode::kFailure, "out of memory: cannot allocate {} bytes", bytes);
+  std::memset(data_, 0, bytes);
+}
+
+Buffer::~Buffer() { std::free(data_); }
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      device_(other.device_) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(device_, other.device_);
+  return *this;
+}
+
+Tensor Buffer::view(std::size_t offset, Shape shape, DType dtype) const {
+  const std::size_t need = static_cast<std::size_t>(shape.numel()) * size_of(dtype);
+  ENSURE(offset <= bytes_ && need <= bytes_ - offset, "view of {} bytes at {} in a buffer of {}", need, offset,
+         bytes_);
+  return {data_ == nullptr ? nullptr : static_cast<std::byte*>(data_) + offset, shape, dtype, device_};
+}
+
+Tensor Arena::alloc(Shape shape, DType dtype) {
+  const std::size_t bytes = round_up(static_cast<std::size_t>(shape.numel()) * size_of(dtype), kAlignment);
+  total_ += bytes;
+  peak_ = std::max(peak_, total_);
+  if (device_ == Device::kMeta) return {nullptr, shape, dtype, device_};
+  while (chunk_ < chunks_.size() && bytes > chunks_[chunk_].bytes() - used_) ++chunk_, used_ = 0;
+  if (chunk_ == chunks_.size()) chunks_.emplace_back(device_, std::max(bytes, kChunkBytes)), used_ = 0;
+  Tensor t = chunks_[chunk_].view(used_, shape, dtype);
+  used_ += bytes;
+#ifndef NDEBUG
+  std::memset(t.data, 0xff, t.bytes());  // NaN in every float type
+#endif
+  return t;
+}
+
+Arena::Mark Arena::mark() const { return {chunk_, used_, total_}; }
+
+void Arena::release(Mark mark) {
+  chunk_ = mark.chunk;
+  used_ = mark.used;
+  total_ = mark.total;
+}
+
+}  // namespace jevons

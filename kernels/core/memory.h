@@ -1,0 +1,77 @@
+// Owners of memory: Buffer (one block) and Arena (a growing bump allocator with marks).
+// On kMeta both hand out tensors without memory and only count bytes, so a dry run reports the peak of a real run.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "kernels/core/tensor.h"
+
+namespace jevons {
+
+// Every block starts on a boundary of this many bytes (a cache line, and one AVX-512 vector).
+inline constexpr std::size_t kAlignment = 64;
+
+// Owns one block; move-only. Memory is zero-filled.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Device device, std::size_t bytes);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+
+  std::size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+  // A view of the bytes from `offset` on; throws if it does not fit.
+  Tensor view(std::size_t offset, Shape shape, DType dtype) const;
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+  Device device_ = Device::kCpu;
+};
+
+// Bump allocator over chunks. Tensors stay valid until the mark taken before them is released: chunks are never moved.
+// Contents of a new tensor are undefined (debug builds fill it with NaN bytes).
+class Arena {
+ public:
+  struct Mark {
+    std::size_t chunk = 0, used = 0, total = 0;
+  };
+  Arena(Device device, const char* name) : device_(device), name_(name) {}
+
+  Tensor alloc(Shape shape, DType dtype);
+  Mark mark() const;
+  void release(Mark mark);
+  void reset() { release({}); }
+
+  Device device() const { return device_; }
+  const char* name() const { return name_; }
+  std::size_t used_bytes() const { return total_; }
+  std::size_t peak_bytes() const { return peak_; }
+
+ private:
+  Device device_;
+  const char* name_;
+  std::vector<Buffer> chunks_;
+  std::size_t chunk_ = 0;  // index of the chunk in use
+  std::size_t used_ = 0;   // bytes used of it
+  std::size_t total_ = 0;  // bytes handed out and not released
+  std::size_t peak_ = 0;
+};
+
+// Releases what was allocated from `arena` during its life.
+class ArenaScope {
+ public:
+  explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.mark()) {}
+  ~ArenaScope() { arena_.release(mark_); }
+  ArenaScope(const ArenaScope&) = delete;
+  ArenaScope& operator=(const ArenaScope&) = delete;
+
+ private:
+  Arena& arena_;
+  Arena::Mark mark_;
+};
+
+}  // namespace jevons

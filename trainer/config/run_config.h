@@ -1,0 +1,75 @@
+// A whole run, resolved: what the YAML, its defaults and the command line's overrides say.
+// The schema (configs/schema) is the single list of options, units, ranges and help texts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/data_config.h"
+#include "kernels/core/tensor.h"
+#include "parallel/mesh.h"
+#include "trainer/model/model_config.h"
+#include "trainer/optim/optim_config.h"
+
+namespace jevons {
+
+enum class Precision : std::uint8_t { kF32, kBF16 };
+enum class DeviceChoice : std::uint8_t { kAuto, kCpu, kCuda };
+
+struct ParallelConfig {
+  Layout layout;       // dp = 0 in YAML means: what is left of the workers
+  int zero_stage = 1;  // 0: optimizer state on every rank; 1: sharded over the ranks that sum a gradient
+};
+
+struct TrainConfig {
+  std::int64_t steps = 0;   // stop after this many steps ...
+  std::int64_t tokens = 0;  // ... or this many trained tokens, whichever is first; 0 = no limit
+  std::int64_t global_batch_size = 0;  // sequences per step
+  std::int64_t micro_batch_size = 1;   // sequences per dp rank and forward pass
+  std::int64_t batch_ramp_start = 0;    // sequences at step 0; 0 = no ramp
+  std::int64_t batch_ramp_samples = 0;  // sequences over which the batch grows linearly to global_batch_size
+  std::uint64_t seed = 1;
+  Precision precision = Precision::kF32;
+  std::int64_t eval_interval = 0;  // steps; 0 = only at the end
+  std::int64_t eval_samples = 0;   // sequences of the fixed validation set; 0 = all
+  std::int64_t log_interval = 1;   // steps
+  std::int64_t max_bad_steps = 3;  // consecutive steps skipped for NaN/Inf before the run stops with exit code 70
+};
+
+struct CheckpointConfig {
+  std::int64_t interval = 0;  // steps; 0 = only at the end
+};
+
+struct CostConfig {
+  std::string project = "default";
+  std::string purpose = "exploration";  // research, ablation, final, ...
+  std::string device_type;              // "" = detected: "cpu" or the GPU's name
+  double price_per_device_hour = -1;    // < 0 = unknown: hours without money
+  std::string currency = "USD";
+  double peak_tflops = 0;               // dense peak of one device for MFU; 0 = unknown
+  double heartbeat_seconds = 10;
+};
+
+struct RunConfig {
+  std::string run_dir;  // runs/<name>
+  std::string name;
+  DeviceChoice device = DeviceChoice::kAuto;
+  int threads = 0;  // CPU threads per worker; 0 = cores / local workers
+  ModelConfig model;
+  ParallelConfig parallel;
+  DataConfig data;
+  OptimConfig optim;
+  TrainConfig train;
+  CheckpointConfig checkpoint;
+  CostConfig cost;
+};
+
+// Reads `path`, applies overrides ("model.num_layers=2"), validates. Throws Error(kUsage), message "file:line:col: ...".
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
+// The resolved config as YAML that load_run_config reads back to the same values; with_help adds comments.
+std::string dump_run_config(const std::string& path, const std::vector<std::string>& overrides, bool with_help);
+// Every option: name, type, default, unit, range, help; as text for people.
+std::string describe_schema();
+
+}  // namespace jevons
