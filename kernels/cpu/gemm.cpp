@@ -1,0 +1,124 @@
+#include "kernels/cpu/gemm.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/core/error.h"
+#include "kernels/core/memory.h"
+#include "kernels/cpu/launch.h"
+
+namespace jevons::cpu {
+namespace {
+
+constexpr std::int64_t kRowBlock = 112;  // rows of C per task of one product: 8 strips of 14
+constexpr std::int64_t kGroupedRows =
+    448;  // rows of C per task of a grouped product, which packs B for itself
+constexpr std::int64_t kSharedPack = 8 << 20;  // bytes of B packed at a time for all threads (a share of L3)
+constexpr std::int64_t kOwnPack = 512 << 10;   // bytes of B packed at a time by one thread (half of L2)
+constexpr std::int64_t kMinPanels = 4;
+
+// Grow-only packing memory. The caller's buffer is read by its team, so it may not be shared between calls.
+void* pack_memory(std::size_t bytes) {
+  thread_local Buffer buffer;
+  if (buffer.bytes() < bytes) buffer = Buffer(Device::kCpu, bytes);
+  return buffer.view(0, {static_cast<std::int64_t>(buffer.bytes())}, DType::kU8).data;
+}
+
+std::int64_t element_of_c(const Product& p, DType dtype) {
+  return static_cast<std::int64_t>(size_of(p.output == Output::kAssign ? dtype : accumulator_of(dtype)));
+}
+
+// Rows [begin, end) of C.
+Product rows_of(const Product& p, DType dtype, std::int64_t begin, std::int64_t end) {
+  Product part = p;
+  part.m = end - begin;
+  part.a = p.a.from(begin, dtype);
+  part.c = static_cast<char*>(p.c) + begin * p.ldc * element_of_c(p, dtype);
+  return part;
+}
+
+// Columns [begin, end) of C; begin is the first column of a panel.
+Product columns_of(const Product& p, DType dtype, std::int64_t begin, std::int64_t end) {
+  Product part = p;
+  part.n = end - begin;
+  part.b = p.b.from(begin, dtype);
+  part.c = static_cast<char*>(p.c) + begin * element_of_c(p, dtype);
+  return part;
+}
+
+// Columns whose packed panels fit into `budget` bytes, but at least kMinPanels panels.
+std::int64_t columns_within(const GemmEngine& engine, const Product& p, std::int64_t budget) {
+  const auto bytes = static_cast<std::int64_t>(engine.packed_bytes(kPanelColumns, p.k));
+  if (bytes == 0) return std::max<std::int64_t>(p.n, 1);
+  return std::max(kMinPanels, budget / bytes) * kPanelColumns;
+}
+
+void run_on_one_thread(DType dtype, const GemmEngine& engine, const Product& p) {
+  const std::int64_t step = columns_within(engine, p, kOwnPack);
+  for (std::int64_t column = 0; column < p.n; column += step) {
+    const Product part = columns_of(p, dtype, column, std::min(column + step, p.n));
+    void* packed = pack_memory(engine.packed_bytes(part.n, part.k));
+    engine.pack(part, 0, panels_of(part.n), packed);
+    engine.multiply(part, packed);
+  }
+}
+
+// Equal row blocks of at most kRowBlock rows, as many as fill the threads. An engine that is not
+// row-invariant gets borders that do not depend on the number of threads.
+std::int64_t row_block(const GemmEngine& engine, std::int64_t rows, int threads) {
+  if (!engine.row_invariant) return kRowBlock;
+  const std::int64_t rounds = (rows + threads * kRowBlock - 1) / (threads * kRowBlock);
+  const std::int64_t blocks = std::max<std::int64_t>(rounds * threads, 1);
+  return std::max<std::int64_t>((rows + blocks - 1) / blocks, 1);
+}
+
+}  // namespace
+
+void run_product(int threads, DType dtype, const GemmEngine& engine, const Product& p) {
+  if (p.m == 0 || p.n == 0) return;
+  if (threads <= 1 && engine.row_invariant) return run_on_one_thread(dtype, engine, p);
+  const std::int64_t step = columns_within(engine, p, kSharedPack);
+  for (std::int64_t column = 0; column < p.n; column += step) {
+    const Product part = columns_of(p, dtype, column, std::min(column + step, p.n));
+    void* packed = pack_memory(engine.packed_bytes(part.n, part.k));
+    parallel_for(threads, panels_of(part.n), 1,
+                 [&](std::int64_t begin, std::int64_t end) { engine.pack(part, begin, end, packed); });
+    parallel_for(threads, part.m, row_block(engine, part.m, threads),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   engine.multiply(rows_of(part, dtype, begin, end), packed);
+                 });
+  }
+}
+
+void run_products(int threads, DType dtype, const GemmEngine& engine, std::span<const Product> products) {
+  std::vector<Product> tasks;
+  tasks.reserve(products.size());
+  for (const Product& p : products) {
+    const std::int64_t parts = (p.m + kGroupedRows - 1) / kGroupedRows;
+    for (std::int64_t i = 0; i < parts; ++i) {
+      tasks.push_back(rows_of(p, dtype, p.m * i / parts, p.m * (i + 1) / parts));
+    }
+  }
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const Product& x, const Product& y) { return x.m * x.n * x.k > y.m * y.n * y.k; });
+  parallel_for(threads, static_cast<std::int64_t>(tasks.size()), 1,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i)
+                   run_on_one_thread(dtype, engine, tasks[static_cast<std::size_t>(i)]);
+               });
+}
+
+const GemmEngine& gemm_engine(DType dtype) {
+  ENSURE(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF64, "no matrix product for {}",
+         name_of(dtype));
+  if (dtype == DType::kF64) return gemm_engine_plain_f64();
+#ifdef JEVONS_AVX512
+  const bool has_base = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (has_base && dtype == DType::kF32) return gemm_engine_avx512_f32();
+  if (has_base && __builtin_cpu_supports("avx512bf16")) return gemm_engine_avx512_bf16();
+#endif
+  return dtype == DType::kF32 ? gemm_engine_blas_f32() : gemm_engine_blas_bf16();
+}
+
+}  // namespace jevons::cpu

@@ -1,0 +1,155 @@
+// Row-invariant GEMM for AVX-512: fp32 with vfmadd, bf16 with vdpbf16ps and fp32 sums.
+//
+// B is packed once into panels of 32 columns, A in blocks of 112 rows into strips of at most 14; a 14 x 32
+// tile of C stays in registers while it runs over one block of k. Blocks of k have fixed borders, and their
+// sums are added to C in order: C + block 0 + block 1 + ... So the bits of an element depend on its row of A,
+// its column of B and k.
+#include "kernels/cpu/gemm_engine.h"
+#include "kernels/cpu/tile_avx512.h"
+
+namespace jevons::cpu {
+namespace {
+
+constexpr std::int64_t kBlockLanes = 512;               // lanes of k per block: a panel of B is 64 KiB
+constexpr std::int64_t kBlockRows = 8 * kTileRows;      // rows of A packed at a time: at most 224 KiB
+constexpr std::int64_t kBlockColumns = 16 * kTileCols;  // columns of C per pass over the blocks of k
+
+template <class T>
+constexpr std::int64_t kBlockK = kBlockLanes* kPerLane<T>;
+
+// The blocks of a panel follow one another; full blocks come first, so a block's offset is k0 / kPerLane
+// * 32.
+template <class T>
+std::int64_t panel_floats(std::int64_t k) {
+  return ceil_div(k, kPerLane<T>) * kTileCols;
+}
+
+template <class T>
+std::size_t packed_bytes(std::int64_t n, std::int64_t k) {
+  return static_cast<std::size_t>(panels_of(n) * panel_floats<T>(k)) * sizeof(float);
+}
+
+template <class T>
+void pack(const Product& p, std::int64_t panel_begin, std::int64_t panel_end, void* packed) {
+  const T* b = static_cast<const T*>(p.b.data);
+  for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    const std::int64_t column = panel * kTileCols;
+    const int columns = static_cast<int>(smaller(kTileCols, p.n - column));
+    float* dst = static_cast<float*>(packed) + panel * panel_floats<T>(p.k);
+    if (p.b.contiguous == Contiguous::kInner) {
+      pack_inner(dst, kTileCols, b + column * p.b.ld, p.b.ld, columns, p.k);
+    } else {
+      pack_outer(dst, kTileCols, b + column, p.b.ld, columns, p.k);
+    }
+  }
+}
+
+// Strip s of rows [row, row + strips.rows) of A, values [k0, k0 + values), lands at dst + strips.begin(s) *
+// lanes.
+template <class T>
+void pack_strips(const Operand& a, const Strips& strips, std::int64_t row, std::int64_t k0,
+                 std::int64_t values, float* dst) {
+  const T* src = static_cast<const T*>(a.data);
+  const std::int64_t lanes = ceil_div(values, kPerLane<T>);
+  if (a.contiguous == Contiguous::kInner) {
+    for (std::int64_t s = 0; s < strips.count; ++s) {
+      const int size = strips.size(s);
+      pack_inner(dst + strips.begin(s) * lanes, size, src + (row + strips.begin(s)) * a.ld + k0, a.ld, size,
+                 values);
+    }
+    return;
+  }
+  // k outside, strips inside: reads whole stretches of a row, not 14 values per row of memory.
+  for (std::int64_t k = 0, lane = 0; k < values; k += kPerLane<T>, ++lane) {
+    const T* from = src + (k0 + k) * a.ld + row;
+    for (std::int64_t s = 0; s < strips.count; ++s) {
+      const int size = strips.size(s);
+      const __mmask16 valid = mask16(size);
+      const __m512i v = load_lane(from + strips.begin(s), a.ld, k + 1 < values, valid);
+      _mm512_mask_storeu_epi32(dst + strips.begin(s) * lanes + lane * size, valid, v);
+    }
+  }
+}
+
+// C block (strips.rows, columns from `column` on) from packed strips and one block of the packed panels.
+template <class T>
+void multiply_block(const Strips& strips, std::int64_t lanes, const float* a, const float* b,
+                    std::int64_t panel_stride, std::int64_t columns, TileOutput out) {
+  char* const c = static_cast<char*>(out.c);
+  const std::int64_t element = out.store == Store::kBf16 ? 2 : 4;
+  for (std::int64_t j = 0; j < columns; j += kTileCols, b += panel_stride) {
+    out.low = mask16(columns - j);
+    out.high = mask16(columns - j - 16);
+    for (std::int64_t s = 0; s < strips.count; ++s) {
+      out.c = c + (strips.begin(s) * out.ldc + j) * element;
+      packed_tile<T>(strips.size(s))(lanes, a + strips.begin(s) * lanes, b, out);
+    }
+  }
+}
+
+void round_rows(const float* src, std::int64_t rows, std::int64_t columns, bf16* dst, std::int64_t ld) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; j += 16) {
+      const __mmask16 valid = mask16(columns - j);
+      const __m512 v = _mm512_maskz_loadu_ps(valid, src + i * kBlockColumns + j);
+      _mm256_mask_storeu_epi16(dst + i * ld + j, valid, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+    }
+  }
+}
+
+// Rows [row, row + strips.rows) and columns [column, column + columns) of C, all of k.
+template <class T>
+void multiply_rows(const Product& p, const float* packed, const Strips& strips, std::int64_t row,
+                   std::int64_t column) {
+  static thread_local Scratch strip_memory, sum_memory;
+  const std::int64_t columns = smaller(kBlockColumns, p.n - column);
+  const bool rounds = p.output == Output::kAssign && !std::is_same_v<T, float>;
+  const bool one_block = p.k <= kBlockK<T>;
+  TileOutput out{};
+  if (rounds && !one_block) {  // partial sums stay in fp32 until the last block
+    out.c = sum_memory.floats(kBlockRows * kBlockColumns);
+    out.ldc = kBlockColumns;
+  } else {
+    out.c = static_cast<char*>(p.c) + (row * p.ldc + column) * (rounds ? 2 : 4);
+    out.ldc = p.ldc;
+  }
+  float* a = strip_memory.floats(kBlockRows * kBlockLanes);
+  const std::int64_t panel_stride = panel_floats<T>(p.k);
+  const float* panels = packed + column / kTileCols * panel_stride;
+  for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += kBlockK<T>) {
+    const std::int64_t values = smaller(kBlockK<T>, p.k - k0);
+    pack_strips<T>(p.a, strips, row, k0, values, a);
+    const bool first = k0 == 0 && p.output == Output::kAssign;
+    out.store = rounds && one_block ? Store::kBf16 : first ? Store::kFloat : Store::kAddFloat;
+    multiply_block<T>(strips, ceil_div(values, kPerLane<T>), a, panels + k0 / kPerLane<T> * kTileCols,
+                      panel_stride, columns, out);
+  }
+  if (rounds && !one_block) {
+    round_rows(static_cast<float*>(out.c), strips.rows, columns,
+               static_cast<bf16*>(p.c) + row * p.ldc + column, p.ldc);
+  }
+}
+
+template <class T>
+void multiply(const Product& p, const void* packed) {
+  for (std::int64_t row = 0; row < p.m; row += kBlockRows) {
+    const Strips strips(smaller(kBlockRows, p.m - row));
+    for (std::int64_t column = 0; column < p.n; column += kBlockColumns) {
+      multiply_rows<T>(p, static_cast<const float*>(packed), strips, row, column);
+    }
+  }
+}
+
+constexpr GemmEngine kFloatEngine = {"avx512 (own)", true, packed_bytes<float>, pack<float>, multiply<float>};
+constexpr GemmEngine kBf16Engine = {"avx512 (own)", true, packed_bytes<bf16>, pack<bf16>, multiply<bf16>};
+
+}  // namespace
+
+const GemmEngine& gemm_engine_avx512_f32() {
+  return kFloatEngine;
+}
+const GemmEngine& gemm_engine_avx512_bf16() {
+  return kBf16Engine;
+}
+
+}  // namespace jevons::cpu

@@ -1,0 +1,70 @@
+// One-thread matrix products behind one small interface, so that threading, grouping and checks are written
+// once (cpu/gemm.cpp) and every kind of CPU gets its own inner loops: C (m, n) = or += A (m, k) B (k, n). The
+// sum over k of one element runs in an order that depends on k alone when row_invariant is set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/core/dtype.h"
+
+namespace jevons::cpu {
+
+// A matrix seen as (outer, k): element (i, k) is data[i * ld + k] when k is contiguous, else data[k * ld +
+// i]. A product reads A as (m, k) and B as (n, k).
+enum class Contiguous : std::uint8_t { kInner, kOuter };
+struct Operand {
+  const void* data = nullptr;
+  std::int64_t ld = 0;  // elements
+  Contiguous contiguous = Contiguous::kInner;
+
+  // The same matrix from row `outer` on.
+  Operand from(std::int64_t outer, DType dtype) const {
+    const std::int64_t elements = contiguous == Contiguous::kInner ? outer * ld : outer;
+    return {static_cast<const char*>(data) + elements * static_cast<std::int64_t>(size_of(dtype)), ld,
+            contiguous};
+  }
+};
+
+// kAssign writes C in the dtype of A and B, rounded once. kAccumulate adds to C, which has the accumulator
+// dtype.
+enum class Output : std::uint8_t { kAssign, kAccumulate };
+
+struct Product {
+  std::int64_t m = 0, n = 0, k = 0;
+  Operand a, b;
+  void* c = nullptr;
+  std::int64_t ldc = 0;  // elements
+  Output output = Output::kAssign;
+};
+
+// B is packed first, in panels of kPanelColumns columns that may be packed by different threads and then be
+// read by all of them; packed memory is aligned to kAlignment.
+inline constexpr std::int64_t kPanelColumns = 32;
+
+struct GemmEngine {
+  const char* name;
+  bool row_invariant;
+  std::size_t (*packed_bytes)(std::int64_t n, std::int64_t k);
+  // Packs panels [panel_begin, panel_end) of p.b into their places in `packed`.
+  void (*pack)(const Product& p, std::int64_t panel_begin, std::int64_t panel_end, void* packed);
+  void (*multiply)(const Product& p, const void* packed);
+};
+
+// The best engine that this CPU can run.
+const GemmEngine& gemm_engine(DType dtype);
+
+// Each engine by itself, for tests and for choosing. The AVX-512 ones may be called on CPUs that have it
+// only.
+const GemmEngine& gemm_engine_avx512_f32();
+const GemmEngine& gemm_engine_avx512_bf16();
+const GemmEngine& gemm_engine_blas_f32();
+const GemmEngine& gemm_engine_blas_bf16();
+const GemmEngine& gemm_engine_plain_f64();
+
+// Number of kPanelColumns-wide panels of an n-column matrix.
+inline std::int64_t panels_of(std::int64_t n) {
+  return (n + kPanelColumns - 1) / kPanelColumns;
+}
+
+}  // namespace jevons::cpu
