@@ -13,11 +13,10 @@ namespace jevons {
 
 class Block {
  public:
-  // kNone: all of it. kSelective: without the norms' outputs and SwiGLU's h. kFull: x and sequences only.
+  // kNone: all of it. kSelective: without the norms' outputs and SwiGLU's h. kFull: attn_norm.x and
+  // attn.sequences only.
   struct Saved {
-    Tensor x;  // (S, D)
-    Sequences sequences;
-    Norm::Saved attn_norm;
+    Norm::Saved attn_norm;  // its x is the block's input
     Attention::Saved attn;
     Norm::Saved ffn_norm;  // its x is h
     DenseFfn::Saved ffn;
@@ -34,6 +33,7 @@ class Block {
  private:
   // Up to the FFN's input norm(h); h lands in saved.ffn_norm.x.
   Tensor attend(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const;
+  // Makes what forward did not keep again, in ctx.work.
   void restore(const Context& ctx, Saved& saved) const;
 
   Norm attn_norm_;
@@ -41,6 +41,7 @@ class Block {
   Norm ffn_norm_;
   DenseFfn ffn_;
   Recompute recompute_;
+  bool keep_norms_;  // with tp > 1 the gathered copy is kept instead
 };
 
 }  // namespace jevons

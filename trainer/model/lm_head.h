@@ -45,14 +45,15 @@ class LmHead {
   Tensor logits(const Context& ctx, Tensor x) const;
 
  private:
-  std::int64_t chunk_rows(const Context& ctx, std::int64_t rows) const;
+  // Rows of logits that fit into max_logit_bytes, at least 1, at most x's.
+  std::int64_t chunk_rows(Tensor x) const;
+  std::int64_t vocab_begin() const { return store_->params()[id_].tp_offset; }
 
   ParamStore* store_;
   Norm norm_;
   Gather gather_;
   ParamId id_;
-  std::int64_t vocab_begin_, max_logit_bytes_;
-  std::int64_t tp_rank_, tp_size_;
+  std::int64_t max_logit_bytes_;
 };
 
 }  // namespace jevons

@@ -40,6 +40,8 @@ class Model {
     LmHead::Saved head;
   };
   Model(ParamStore& store, const ModelConfig& config);
+  Model(const Model&) = delete;  // blocks refer to rope_
+  Model& operator=(const Model&) = delete;
 
   // Fills `saved`, whose tensors live in ctx.stash until the caller resets it after backward.
   TokenLoss forward(const Context& ctx, const MicroBatch& batch, Saved& saved);

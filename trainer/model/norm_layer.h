@@ -19,11 +19,14 @@ class Norm {
   // Declares `name` (dim), replicated.
   Norm(ParamStore& store, const std::string& name, std::int64_t dim, double eps);
 
-  Tensor forward(const Context& ctx, Tensor x, Saved& saved) const;
-  Tensor backward(const Context& ctx, Tensor dy, Saved& saved) const;
+  // y (S, D) goes to `out`: whether it outlives the block is the block's choice. rstd goes to ctx.stash.
+  Tensor forward(const Context& ctx, Tensor x, Arena& out, Saved& saved) const;
+  // h = x + r, then the norm of h. h is given and becomes the saved input.
+  Tensor forward_add(const Context& ctx, Tensor x, Tensor r, Tensor h, Arena& out, Saved& saved) const;
+  // y once more, from what forward saved.
+  Tensor again(const Context& ctx, Arena& out, Saved& saved) const;
 
-  // h = x + r, then the norm of h; h is given and becomes the saved input.
-  Tensor forward_add(const Context& ctx, Tensor x, Tensor r, Tensor h, Saved& saved) const;
+  void backward(const Context& ctx, Tensor dy, Tensor dx, Saved& saved) const;  // dx (S, D) is assigned
   // d_residual (S, D), the gradient that reached the norm's input on the residual stream, becomes the whole
   // gradient of that input, in place.
   void backward_add(const Context& ctx, Tensor dy, Tensor d_residual, Saved& saved) const;

@@ -1,0 +1,147 @@
+#include "trainer/model/attention_layer.h"
+
+#include <cmath>
+
+#include "kernels/core/error.h"
+#include "kernels/norm.h"
+#include "kernels/rope.h"
+
+namespace jevons {
+namespace {
+
+std::vector<ParamSpec> qkv_specs(const ModelConfig& config, const std::string& name) {
+  const auto part = [&](const char* suffix, std::int64_t heads) {
+    return ParamSpec{.name = name + suffix,
+                     .shape = {heads * config.head_dim, config.hidden_size},
+                     .tp_dim = 0,
+                     .init_std = config.init_std};
+  };
+  return {part(".q", config.num_heads), part(".k", config.num_kv_heads), part(".v", config.num_kv_heads)};
+}
+
+ParamSpec norm_spec(const std::string& name, std::int64_t dim) {
+  return {.name = name, .shape = {dim}, .init = InitKind::kOnes, .decay = false, .keep_f32 = true};
+}
+
+}  // namespace
+
+RopeTable::RopeTable(Device device, DType compute, const ModelConfig& config) {
+  const DType dtype = accumulator_of(compute);
+  const Shape shape{config.seq_len, config.head_dim / 2};
+  const std::size_t bytes = static_cast<std::size_t>(shape.numel()) * size_of(dtype);
+  buffer_ = Buffer(device, 2 * bytes);
+  cos_ = buffer_.view(0, shape, dtype);
+  sin_ = buffer_.view(bytes, shape, dtype);
+  rope_table({.device = device, .compute = compute}, config.rope_theta, cos_, sin_);
+}
+
+Attention::Attention(ParamStore& store, const ModelConfig& config, const std::string& name,
+                     const RopeTable& rope)
+    : store_(&store),
+      rope_(&rope),
+      gather_(store.mesh().tp()),
+      reduce_scatter_(store.mesh().tp()),
+      qkv_(store, qkv_specs(config, name)),
+      o_(store, {{.name = name + ".o",
+                  .shape = {config.hidden_size, config.num_heads * config.head_dim},
+                  .tp_dim = 1,
+                  .init_std = config.output_init_std()}}),
+      norm_kind_(config.qk_norm),
+      eps_(static_cast<float>(config.norm_eps)),
+      heads_(config.num_heads / store.mesh().tp().size()),
+      kv_heads_(config.num_kv_heads / store.mesh().tp().size()),
+      head_dim_(config.head_dim),
+      selective_(config.recompute == Recompute::kSelective) {
+  if (norm_kind_ == QkNorm::kNone) return;
+  if (norm_kind_ == QkNorm::kHidden && store.mesh().tp().size() > 1) {
+    fail(ExitCode::kUsage, "model: a QK-norm over all heads needs tp 1, the layout has tp {}",
+         store.mesh().tp().size());
+  }
+  const bool whole = norm_kind_ == QkNorm::kHidden;
+  qk_norm_ = {.q = store.add(norm_spec(name + ".q_norm", whole ? heads_ * head_dim_ : head_dim_)),
+              .k = store.add(norm_spec(name + ".k_norm", whole ? kv_heads_ * head_dim_ : head_dim_))};
+}
+
+Tensor Attention::forward(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const {
+  const Context dropped = scratch(ctx), kept = selective_ ? dropped : ctx;
+  saved.sequences = sequences;
+  const Tensor x_full = gather_.forward(ctx, x, *kept.stash);
+  saved.qkv_out = qkv_.forward(ctx, x_full, saved.qkv);
+  normalise_and_rotate(kept, saved);
+
+  const std::int64_t rows = x_full.rows();
+  saved.lse = ctx.stash->alloc({rows, heads_}, accumulator_of(x.dtype));
+  saved.o.x = ctx.stash->alloc({rows, heads_ * head_dim_}, x.dtype);
+  const AttentionSaved core = core_saved(saved);
+  attention_forward(ctx, core_shape(saved), core.q, core.k, core.v, core.doc_start, core.o, core.lse);
+
+  const Tensor partial = o_.forward(dropped, saved.o.x, saved.o);
+  if (selective_) saved.qkv = {}, saved.qk = saved.q_rstd = saved.k_rstd = {};
+  return reduce_scatter_.forward(ctx, partial, *ctx.work);
+}
+
+void Attention::restore(const Context& ctx, Tensor x, Saved& saved) const {
+  saved.qkv.x = gather_.forward(ctx, x, *ctx.work);
+  if (qk_norm_) normalise_and_rotate(scratch(ctx), saved);
+}
+
+Tensor Attention::backward(const Context& ctx, Tensor dy, Saved& saved) const {
+  const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.work);
+  const Tensor d_o = o_.backward(ctx, dy_full, saved.o);
+  const Tensor d_qkv = ctx.work->alloc(saved.qkv_out.shape, saved.qkv_out.dtype);
+  const HeadView dq = query(d_qkv), dk = key(d_qkv);
+  attention_backward(ctx, core_shape(saved), core_saved(saved), query(d_o),
+                     {.dq = dq, .dk = dk, .dv = value(d_qkv)});
+  rope_backward(ctx, dq, saved.sequences.positions, rope_->cos(), rope_->sin());
+  rope_backward(ctx, dk, saved.sequences.positions, rope_->cos(), rope_->sin());
+  if (qk_norm_) {
+    const HeadView nq = norm_unit(dq), nk = norm_unit(dk);
+    head_rmsnorm_backward(ctx, nq, norm_unit(query(saved.qkv_out)), store_->weight(qk_norm_->q), saved.q_rstd,
+                          nq, store_->grad(qk_norm_->q));
+    head_rmsnorm_backward(ctx, nk, norm_unit(key(saved.qkv_out)), store_->weight(qk_norm_->k), saved.k_rstd,
+                          nk, store_->grad(qk_norm_->k));
+  }
+  const Tensor dx_partial = qkv_.backward(ctx, d_qkv, saved.qkv);
+  return gather_.backward(ctx, dx_partial, *ctx.work);
+}
+
+HeadView Attention::norm_unit(HeadView heads) const {
+  if (norm_kind_ == QkNorm::kHead) return heads;
+  return {heads.base, heads.first_col, 1, heads.heads * heads.head_dim};
+}
+
+void Attention::normalise_and_rotate(const Context& ctx, Saved& saved) const {
+  Tensor rotated = saved.qkv_out;
+  if (qk_norm_) {
+    const std::int64_t rows = saved.qkv_out.rows();
+    const DType stats = accumulator_of(saved.qkv_out.dtype);
+    rotated = ctx.stash->alloc({rows, (heads_ + kv_heads_) * head_dim_}, saved.qkv_out.dtype);
+    const HeadView q = norm_unit(query(saved.qkv_out)), k = norm_unit(key(saved.qkv_out));
+    saved.qk = rotated;
+    saved.q_rstd = ctx.stash->alloc({rows, q.heads}, stats);
+    saved.k_rstd = ctx.stash->alloc({rows, k.heads}, stats);
+    head_rmsnorm_forward(ctx, q, store_->weight(qk_norm_->q), eps_, norm_unit(query(rotated)), saved.q_rstd);
+    head_rmsnorm_forward(ctx, k, store_->weight(qk_norm_->k), eps_, norm_unit(key(rotated)), saved.k_rstd);
+  }
+  rope_forward(ctx, query(rotated), saved.sequences.positions, rope_->cos(), rope_->sin());
+  rope_forward(ctx, key(rotated), saved.sequences.positions, rope_->cos(), rope_->sin());
+}
+
+AttentionSaved Attention::core_saved(const Saved& saved) const {
+  const Tensor rotated = qk_norm_ ? saved.qk : saved.qkv_out;
+  return {.q = query(rotated),
+          .k = key(rotated),
+          .v = value(saved.qkv_out),
+          .o = query(saved.o.x),
+          .doc_start = saved.sequences.doc_start,
+          .lse = saved.lse};
+}
+
+AttentionShape Attention::core_shape(const Saved& saved) const {
+  const std::int64_t length = saved.sequences.length;
+  return {.batch = saved.qkv_out.rows() / length,
+          .seq = length,
+          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim_)))};
+}
+
+}  // namespace jevons
