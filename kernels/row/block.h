@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/core/host_device.h"
+#include "kernels/heads.h"
 
 namespace jevons {
 
@@ -38,5 +39,11 @@ struct Rows {
 
   JEVONS_HD T* operator[](std::int64_t row) const { return base + row / heads * stride + row % heads * dim; }
 };
+
+template <class T>
+Rows<T> rows_of(const HeadView& view) {
+  T* base = view.base.ptr<T>();
+  return {base == nullptr ? base : base + view.first_col, view.base.cols(), view.heads, view.head_dim};
+}
 
 }  // namespace jevons

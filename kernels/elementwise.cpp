@@ -1,0 +1,104 @@
+#include "kernels/elementwise.h"
+
+#include "kernels/op_call.h"
+#include "kernels/row/elementwise.h"
+#include "kernels/row/launch.h"
+
+namespace jevons {
+namespace {
+
+// Sum, in order, of one value per block of `x`, which the kernel made by `make(partial)` writes. 0 on kMeta.
+template <class V, class Make>
+V sum_of_blocks(const Context& ctx, const Tensor& x, Make make) {
+  ENSURE(ctx.work != nullptr, "a reduction needs the work arena");
+  const ArenaScope scope(*ctx.work);
+  const Tensor partial = ctx.work->alloc({flat_blocks(x.numel())}, dtype_of<V>::value);
+  launch_flat(ctx, x.device, x.numel(), make(partial.ptr<V>()));
+  V sum = 0;
+  if (x.device == Device::kMeta) return sum;
+  for (const V v : partial.span<V>()) sum += v;
+  return sum;
+}
+
+}  // namespace
+
+void fill_zero(const Context& ctx, Tensor y) {
+  OpCall("fill_zero", y.device).writes("y", y, y.shape, y.dtype).record(ctx, WorkKind::kRow);
+  const auto bytes = static_cast<std::int64_t>(y.bytes());
+  launch_flat(ctx, y.device, bytes, FillZeroKernel{static_cast<std::uint8_t*>(y.data), bytes});
+}
+
+void copy(const Context& ctx, Tensor x, Tensor y) {
+  OpCall("copy", x.device)
+      .reads("x", x, x.shape, x.dtype)
+      .writes("y", y, x.shape, x.dtype)
+      .record(ctx, WorkKind::kRow);
+  const auto bytes = static_cast<std::int64_t>(x.bytes());
+  launch_flat(
+      ctx, x.device, bytes,
+      CopyKernel{static_cast<const std::uint8_t*>(x.data), static_cast<std::uint8_t*>(y.data), bytes});
+}
+
+void cast(const Context& ctx, Tensor x, Tensor y) {
+  OpCall("cast", x.device)
+      .reads("x", x, x.shape, x.dtype)
+      .writes("y", y, x.shape, y.dtype)
+      .record(ctx, WorkKind::kRow);
+  with_float_type(x.dtype, [&]<class From>(TypeTag<From>) {
+    with_float_type(y.dtype, [&]<class To>(TypeTag<To>) {
+      launch_flat(ctx, x.device, x.numel(), CastKernel<From, To>{x.ptr<From>(), y.ptr<To>(), x.numel()});
+    });
+  });
+}
+
+void add(const Context& ctx, Tensor a, Tensor b, Tensor y) {
+  OpCall("add", a.device)
+      .reads("a", a, a.shape, a.dtype)
+      .reads("b", b, a.shape, a.dtype)
+      .writes("y", y, a.shape, a.dtype)
+      .record(ctx, WorkKind::kRow);
+  with_float_type(a.dtype, [&]<class T>(TypeTag<T>) {
+    launch_flat(ctx, a.device, a.numel(), AddKernel<T>{a.ptr<T>(), b.ptr<T>(), y.ptr<T>(), a.numel()});
+  });
+}
+
+void add_scaled(const Context& ctx, double scale, Tensor x, Tensor y) {
+  OpCall("add_scaled", y.device)
+      .reads("x", x, y.shape, x.dtype)
+      .updates("y", y, y.shape, y.dtype)
+      .record(ctx, WorkKind::kRow);
+  with_float_type(x.dtype, [&]<class X>(TypeTag<X>) {
+    with_float_type(y.dtype, [&]<class Y>(TypeTag<Y>) {
+      const auto factor = static_cast<accumulator_t<Y>>(scale);
+      launch_flat(ctx, y.device, y.numel(), AddScaledKernel<X, Y>{factor, x.ptr<X>(), y.ptr<Y>(), y.numel()});
+    });
+  });
+}
+
+void scale_inplace(const Context& ctx, double scale, Tensor y) {
+  OpCall("scale_inplace", y.device).updates("y", y, y.shape, y.dtype).record(ctx, WorkKind::kRow);
+  with_float_type(y.dtype, [&]<class T>(TypeTag<T>) {
+    const auto factor = static_cast<accumulator_t<T>>(scale);
+    launch_flat(ctx, y.device, y.numel(), ScaleKernel<T>{factor, y.ptr<T>(), y.numel()});
+  });
+}
+
+double sum_of_squares(const Context& ctx, Tensor x) {
+  OpCall("sum_of_squares", x.device).reads("x", x, x.shape, x.dtype).record(ctx, WorkKind::kRow);
+  return with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
+    return sum_of_blocks<double>(ctx, x, [&](double* partial) {
+      return SumOfSquaresKernel<T>{x.ptr<T>(), partial, x.numel()};
+    });
+  });
+}
+
+std::int64_t count_nonfinite(const Context& ctx, Tensor x) {
+  OpCall("count_nonfinite", x.device).reads("x", x, x.shape, x.dtype).record(ctx, WorkKind::kRow);
+  return with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
+    return sum_of_blocks<std::int64_t>(ctx, x, [&](std::int64_t* partial) {
+      return CountNonfiniteKernel<T>{x.ptr<T>(), partial, x.numel()};
+    });
+  });
+}
+
+}  // namespace jevons

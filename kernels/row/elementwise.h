@@ -1,0 +1,132 @@
+// Kernels over flat ranges; each call works on one block of kFlatBlock elements.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/row/block.h"
+#include "kernels/row/scalar.h"
+
+namespace jevons {
+
+// Bytes, of any dtype.
+struct FillZeroKernel {
+  std::uint8_t* y;
+  std::int64_t bytes;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, bytes);
+    group.each(block.size, [y = y + block.begin](std::int64_t i) { y[i] = 0; });
+  }
+};
+
+struct CopyKernel {
+  const std::uint8_t* x;
+  std::uint8_t* y;
+  std::int64_t bytes;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, bytes);
+    group.each(block.size, [x = x + block.begin, y = y + block.begin](std::int64_t i) { y[i] = x[i]; });
+  }
+};
+
+template <class From, class To>
+struct CastKernel {
+  const From* x;
+  To* y;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    group.each(block.size,
+               [x = x + block.begin, y = y + block.begin](std::int64_t i) { y[i] = convert<To>(x[i]); });
+  }
+};
+
+template <class T>
+struct AddKernel {
+  const T* a;
+  const T* b;
+  T* y;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    group.each(block.size, [a = a + block.begin, b = b + block.begin, y = y + block.begin](std::int64_t i) {
+      store(y, i, load(a, i) + load(b, i));
+    });
+  }
+};
+
+// The sum is taken in the accumulator type of y.
+template <class X, class Y>
+struct AddScaledKernel {
+  accumulator_t<Y> scale;
+  const X* x;
+  Y* y;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    using A = accumulator_t<Y>;
+    const Block block = block_at(index, numel);
+    group.each(block.size, [scale = scale, x = x + block.begin, y = y + block.begin](std::int64_t i) {
+      store(y, i, load(y, i) + scale * convert<A>(x[i]));
+    });
+  }
+};
+
+template <class T>
+struct ScaleKernel {
+  accumulator_t<T> scale;
+  T* y;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    group.each(block.size,
+               [scale = scale, y = y + block.begin](std::int64_t i) { store(y, i, load(y, i) * scale); });
+  }
+};
+
+// partial[block] = sum of squares of its elements.
+template <class T>
+struct SumOfSquaresKernel {
+  const T* x;
+  double* partial;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    const double sum = group.sum(block.size, [x = x + block.begin](std::int64_t i) {
+      const double v = convert<double>(x[i]);
+      return v * v;
+    });
+    group.once([&] { partial[index] = sum; });
+  }
+};
+
+// partial[block] = how many of its elements are NaN or infinite.
+template <class T>
+struct CountNonfiniteKernel {
+  const T* x;
+  std::int64_t* partial;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    const std::int32_t count = group.sum(block.size, [x = x + block.begin](std::int64_t i) -> std::int32_t {
+      return std::isfinite(load(x, i)) ? 0 : 1;
+    });
+    group.once([&] { partial[index] = count; });
+  }
+};
+
+}  // namespace jevons
