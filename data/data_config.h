@@ -1,0 +1,25 @@
+// What a run reads, as plain data. trainer/config fills it from YAML.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace jevons {
+
+struct DataSource {
+  std::string path;  // prefix of a .bin/.idx pair, or an llm.c .bin file
+  double weight =
+      1;  // share of the blend; weights are normalised. Validation reads every source once, whatever it says
+};
+
+struct DataConfig {
+  std::vector<DataSource> train;
+  std::vector<DataSource> validation;  // empty: the held-out tail of every train source
+  double validation_fraction = 0.01;   // size of that tail, in tokens; 0 = no validation
+  std::int64_t seq_len = 0;            // copied from the model
+  std::uint64_t seed = 0;
+  bool document_mask = false;  // attention and loss do not cross document borders
+};
+
+}  // namespace jevons
