@@ -46,10 +46,7 @@ std::string divisors(std::int64_t limit, const std::vector<std::int64_t>& multip
 
 void check_experts(const Layout& layout, std::int64_t num_experts) {
   const std::int64_t ranks = std::int64_t{layout.dp} * layout.cp * layout.tp;
-  if (num_experts == 0 && layout.ep > 1) {
-    fail(ExitCode::kUsage, "parallel.ep: is {} but the model has no experts; ep 1 would fit", layout.ep);
-  }
-  const std::int64_t experts = num_experts > 0 ? num_experts : 1;
+  const std::int64_t experts = num_experts > 0 ? num_experts : ranks;
   if (ranks % layout.ep != 0) {
     fail(ExitCode::kUsage, "parallel.ep: {} does not divide dp*tp = {}; ep {} would fit", layout.ep, ranks,
          divisors(ranks, {ranks, experts}));

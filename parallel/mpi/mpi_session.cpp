@@ -1,0 +1,64 @@
+#include "parallel/mpi/mpi_session.h"
+
+#include <mpi.h>
+
+#include <cstdlib>
+#include <exception>
+#include <thread>
+
+#include "kernels/core/error.h"
+#include "parallel/mpi/mpi_communicator.h"
+
+namespace jevons {
+
+namespace {
+
+// Open MPI reads its settings from the environment; a value that is already there wins.
+void yield_when_oversubscribed() {
+  const char* local_ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  const unsigned cores = std::thread::hardware_concurrency();
+  if (local_ranks != nullptr && cores > 0 && std::strtoul(local_ranks, nullptr, 10) > cores) {
+    setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+  }
+}
+
+}  // namespace
+
+bool started_by_mpi_launcher() {
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_SIZE"}) {
+    if (std::getenv(variable) != nullptr) return true;
+  }
+  return false;
+}
+
+MpiSession::MpiSession() {
+  yield_when_oversubscribed();
+  int provided = MPI_THREAD_SINGLE;
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS) {
+    fail(ExitCode::kFailure, "MPI did not start");
+  }
+  ENSURE(provided >= MPI_THREAD_FUNNELED, "this MPI cannot be used by a program with threads");
+
+  MPI_Comm node = MPI_COMM_NULL;
+  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &local_rank_);
+  MPI_Comm_size(node, &local_size_);
+  MPI_Comm_free(&node);
+
+  char host[MPI_MAX_PROCESSOR_NAME];
+  int length = 0;
+  MPI_Get_processor_name(host, &length);
+  host_.assign(host, static_cast<std::size_t>(length));
+  world_ = make_mpi_world();
+}
+
+MpiSession::~MpiSession() {
+  if (std::uncaught_exceptions() > 0) {
+    world_.release();
+    return;
+  }
+  world_.reset();
+  MPI_Finalize();
+}
+
+}  // namespace jevons
