@@ -19,6 +19,9 @@ JEVONS_HD constexpr std::int64_t flat_blocks(std::int64_t numel) {
   return blocks_of(numel, kFlatBlock);
 }
 
+// Columns of one call of a kernel that walks over all rows.
+inline constexpr std::int64_t kColumnBlock = 64;
+
 // Elements [begin, begin + size) of a range.
 struct Block {
   std::int64_t begin, size;

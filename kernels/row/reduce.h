@@ -2,12 +2,8 @@
 #pragma once
 
 #include "kernels/row/block.h"
-#include "kernels/row/scalar.h"
 
 namespace jevons {
-
-// Columns that one call works on.
-inline constexpr std::int64_t kColumnBlock = 64;
 
 // y (cols) += sum over rows of partial (rows, cols), row 0 first.
 template <class A>

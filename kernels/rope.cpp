@@ -1,0 +1,57 @@
+#include "kernels/rope.h"
+
+#include "kernels/op_call.h"
+#include "kernels/row/launch.h"
+#include "kernels/row/rope.h"
+
+namespace jevons {
+namespace {
+
+enum class Turn { kForward, kBackward };
+
+void rotate(const Context& ctx, const char* op, Turn turn, const HeadView& x, const Tensor& positions,
+            const Tensor& cos, const Tensor& sin) {
+  const DType dtype = x.base.dtype, sums = accumulator_of(dtype);
+  const std::int64_t tokens = x.base.shape[0], half = x.head_dim / 2;
+  ENSURE(x.head_dim % 2 == 0, "{}: head_dim is {}, wanted an even number", op, x.head_dim);
+  OpCall(op, x.base.device)
+      .updates("x", x, x, dtype)
+      .reads("positions", positions, {tokens}, DType::kI32)
+      .uses("cos", cos, {cos.rows(), half}, sums)
+      .uses("sin", sin, {cos.rows(), half}, sums)
+      .record(ctx, WorkKind::kRow);
+  with_float_type(dtype, [&]<class T>(TypeTag<T>) {
+    using A = accumulator_t<T>;
+    const A direction = turn == Turn::kForward ? A(1) : A(-1);
+    launch_rows(ctx, x.base.device, tokens, x.heads * x.head_dim,
+                RopeKernel<T>{rows_of<T>(x), positions.ptr<std::int32_t>(), cos.ptr<A>(), sin.ptr<A>(), half,
+                              direction});
+  });
+}
+
+}  // namespace
+
+void rope_table(const Context& ctx, double theta, Tensor cos, Tensor sin) {
+  const std::int64_t positions = cos.rows(), half = cos.cols();
+  OpCall("rope_table", cos.device)
+      .writes("cos", cos, {positions, half}, cos.dtype)
+      .writes("sin", sin, {positions, half}, cos.dtype)
+      .record(ctx, WorkKind::kRow);
+  ENSURE(cos.dtype == accumulator_of(cos.dtype), "rope_table: cos is {}, wanted f32 or f64", cos.to_string());
+  with_float_type(cos.dtype, [&]<class T>(TypeTag<T>) {
+    using A = accumulator_t<T>;
+    constexpr std::int64_t kWorkPerElement = 32;  // pow, cos and sin against a load and a store
+    launch_rows(ctx, cos.device, positions, half * kWorkPerElement,
+                RopeTableKernel<A>{theta, cos.ptr<A>(), sin.ptr<A>(), half});
+  });
+}
+
+void rope_forward(const Context& ctx, HeadView x, Tensor positions, Tensor cos, Tensor sin) {
+  rotate(ctx, "rope_forward", Turn::kForward, x, positions, cos, sin);
+}
+
+void rope_backward(const Context& ctx, HeadView dx, Tensor positions, Tensor cos, Tensor sin) {
+  rotate(ctx, "rope_backward", Turn::kBackward, dx, positions, cos, sin);
+}
+
+}  // namespace jevons

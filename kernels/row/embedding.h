@@ -1,0 +1,59 @@
+// Embedding rows of a vocabulary slice.
+#pragma once
+
+#include "kernels/row/block.h"
+#include "kernels/row/scalar.h"
+
+namespace jevons {
+
+// Ids [begin, end) of the vocabulary, of which a table holds one row each.
+struct VocabSlice {
+  std::int64_t begin, end;
+  JEVONS_HD bool holds(std::int64_t id) const { return id >= begin && id < end; }
+};
+
+// y[t] = table[tokens[t] - begin], 0 for ids outside of the slice.
+template <class T>
+struct EmbeddingKernel {
+  const std::int32_t* tokens;
+  const T* table;  // (slice, cols)
+  T* y;            // (rows, cols)
+  std::int64_t cols;
+  VocabSlice slice;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    T* out = y + row * cols;
+    if (!slice.holds(tokens[row])) {
+      group.each(cols, [out](std::int64_t i) { out[i] = T(0.0f); });
+      return;
+    }
+    const T* in = table + (tokens[row] - slice.begin) * cols;
+    group.each(cols, [in, out](std::int64_t i) { out[i] = in[i]; });
+  }
+};
+
+// d_table[id] += dy[t] for every token t with that id, in token order. One call is a block of columns of all
+// tokens: no two calls write the same element, and each element has one order of additions.
+template <class T>
+struct EmbeddingBackwardKernel {
+  using A = accumulator_t<T>;
+  const T* dy;  // (rows, cols)
+  const std::int32_t* tokens;
+  A* d_table;  // (slice, cols)
+  std::int64_t rows, cols;
+  VocabSlice slice;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, cols, kColumnBlock);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      if (!slice.holds(tokens[row])) continue;
+      const T* in = dy + row * cols + block.begin;
+      A* out = d_table + (tokens[row] - slice.begin) * cols + block.begin;
+      group.each(block.size, [in, out](std::int64_t i) { out[i] += load(in, i); });
+    }
+  }
+};
+
+}  // namespace jevons

@@ -1,0 +1,78 @@
+// Movement and summation of rows by index.
+#pragma once
+
+#include "kernels/row/scalar.h"
+
+namespace jevons {
+
+// y[r] = x[index[r]]; rows are moved as bytes.
+struct GatherRowsKernel {
+  const std::uint8_t* x;
+  const std::int32_t* index;
+  std::uint8_t* y;
+  std::int64_t row_bytes;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const std::uint8_t* in = x + index[row] * row_bytes;
+    group.each(row_bytes, [in, out = y + row * row_bytes](std::int64_t i) { out[i] = in[i]; });
+  }
+};
+
+// y[t] = sum of x[index[t, k]] over the slots k that are not -1, in slot order.
+template <class T>
+struct SumRowsKernel {
+  using A = accumulator_t<T>;
+  static constexpr int kMaxUnrolled = 8;
+
+  const T* x;
+  const std::int32_t* index;  // (rows, slots)
+  T* y;
+  std::int64_t cols, slots;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const std::int32_t* slot = index + row * slots;
+    const T* source[kMaxUnrolled] = {};
+    std::int64_t used = 0;
+    for (std::int64_t k = 0; k < slots; ++k) {
+      if (slot[k] < 0) continue;
+      if (used < kMaxUnrolled) source[used] = x + slot[k] * cols;
+      ++used;
+    }
+    if (used <= kMaxUnrolled) {
+      sum_of<kMaxUnrolled>(group, source, used, y + row * cols);
+    } else {
+      sum_of_many(group, slot, y + row * cols);
+    }
+  }
+
+ private:
+  // The number of sources as a constant lets a compiler unroll the sum and make vector code of the columns.
+  template <int N, class Group>
+  JEVONS_HD void sum_of(const Group& group, const T* const* source, std::int64_t used, T* out) const {
+    if constexpr (N > 0) {
+      if (used < N) return sum_of<N - 1>(group, source, used, out);
+    }
+    const T* in[N + 1];
+    for (int k = 0; k < N; ++k) in[k] = source[k];
+    group.each(cols, [in, out](std::int64_t i) {
+      A sum = 0;
+      for (int k = 0; k < N; ++k) sum += load(in[k], i);
+      store(out, i, sum);
+    });
+  }
+
+  template <class Group>
+  JEVONS_HD void sum_of_many(const Group& group, const std::int32_t* slot, T* out) const {
+    group.each(cols, [x = x, cols = cols, slots = slots, slot, out](std::int64_t i) {
+      A sum = 0;
+      for (std::int64_t k = 0; k < slots; ++k) {
+        if (slot[k] >= 0) sum += load(x + slot[k] * cols, i);
+      }
+      store(out, i, sum);
+    });
+  }
+};
+
+}  // namespace jevons

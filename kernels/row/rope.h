@@ -1,0 +1,56 @@
+// Rotary position embedding (derivation of the adjoint: docs/kernels-row.md).
+#pragma once
+
+#include <cmath>
+
+#include "kernels/row/block.h"
+#include "kernels/row/scalar.h"
+
+namespace jevons {
+
+// Row p of the tables: cos and sin of p * theta^(-i / half), i in [0, half).
+template <class A>
+struct RopeTableKernel {
+  double theta;
+  A* cosines;
+  A* sines;
+  std::int64_t half;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t position) const {
+    group.each(half, [=, *this](std::int64_t i) {
+      const double turn = static_cast<double>(i) / static_cast<double>(half);
+      const double angle = static_cast<double>(position) * std::pow(theta, -turn);
+      cosines[position * half + i] = static_cast<A>(std::cos(angle));
+      sines[position * half + i] = static_cast<A>(std::sin(angle));
+    });
+  }
+};
+
+// Rotates in place every head of one token. direction 1 is the forward rotation, -1 its inverse and adjoint.
+template <class T>
+struct RopeKernel {
+  using A = accumulator_t<T>;
+  Rows<T> x;
+  const std::int32_t* positions;  // (tokens)
+  const A* cosines;               // (positions, half)
+  const A* sines;
+  std::int64_t half;
+  A direction;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t token) const {
+    const A* cosine = cosines + positions[token] * half;
+    const A* sine = sines + positions[token] * half;
+    for (std::int64_t head = 0; head < x.heads; ++head) {
+      T* low = x[token * x.heads + head];
+      group.each(half, [low, high = low + half, cosine, sine, direction = direction](std::int64_t i) {
+        const A a = load(low, i), b = load(high, i), c = cosine[i], s = direction * sine[i];
+        store(low, i, a * c - b * s);
+        store(high, i, b * c + a * s);
+      });
+    }
+  }
+};
+
+}  // namespace jevons

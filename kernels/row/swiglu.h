@@ -1,0 +1,63 @@
+// SwiGLU forward and backward (derivation: docs/kernels-row.md).
+#pragma once
+
+#include "kernels/row/math.h"
+#include "kernels/row/scalar.h"
+
+namespace jevons {
+
+template <class T>
+struct SwigluKernel {
+  using A = accumulator_t<T>;
+  const T* gate_up;    // (rows, 2 cols)
+  const A* row_scale;  // (rows) or null
+  T* h;                // (rows, cols)
+  std::int64_t cols;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const T* gate = gate_up + row * 2 * cols;
+    const T* up = gate + cols;
+    const A scale = row_scale == nullptr ? A(1) : row_scale[row];
+    group.each(cols, [gate, up, out = h + row * cols, scale](std::int64_t i) {
+      const A g = load(gate, i);
+      store(out, i, g * sigmoid(g) * load(up, i) * scale);
+    });
+  }
+};
+
+// d_gate_up may be gate_up: each element is read before it is written.
+template <class T>
+struct SwigluBackwardKernel {
+  using A = accumulator_t<T>;
+  const T* dh;         // (rows, cols)
+  const T* gate_up;    // (rows, 2 cols)
+  const A* row_scale;  // (rows) or null
+  T* d_gate_up;
+  A* d_row_scale;  // (rows) or null
+  std::int64_t cols;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const T* grad = dh + row * cols;
+    const T* gate = gate_up + row * 2 * cols;
+    const T* up = gate + cols;
+    if (d_row_scale != nullptr) {
+      const A sum = group.sum(cols, [grad, gate, up](std::int64_t i) {
+        const A g = load(gate, i);
+        return load(grad, i) * (g * sigmoid(g)) * load(up, i);
+      });
+      group.once([&] { d_row_scale[row] = sum; });
+    }
+    const A scale = row_scale == nullptr ? A(1) : row_scale[row];
+    T* d_gate = d_gate_up + row * 2 * cols;
+    group.each(cols, [grad, gate, up, d_gate, d_up = d_gate + cols, scale](std::int64_t i) {
+      const A g = load(gate, i), u = load(up, i), d = load(grad, i) * scale;
+      const A s = sigmoid(g);
+      store(d_gate, i, d * u * s * (A(1) + g * (A(1) - s)));
+      store(d_up, i, d * g * s);
+    });
+  }
+};
+
+}  // namespace jevons
