@@ -11,6 +11,7 @@ struct DataSource {
   std::string path;  // prefix of a .bin/.idx pair, or an llm.c .bin file
   double weight =
       1;  // share of the blend; weights are normalised. Validation reads every source once, whatever it says
+  bool operator==(const DataSource&) const = default;
 };
 
 struct DataConfig {
@@ -20,6 +21,7 @@ struct DataConfig {
   std::int64_t seq_len = 0;            // copied from the model
   std::uint64_t seed = 0;
   bool document_mask = false;  // attention and loss do not cross document borders
+  bool operator==(const DataConfig&) const = default;
 };
 
 }  // namespace jevons

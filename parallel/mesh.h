@@ -19,6 +19,7 @@ struct Layout {
   int world() const { return pp * dp * cp * tp; }
   int edp() const { return dp * cp * tp / ep; }
   std::string to_string() const;  // "dp 2, tp 1, ep 2"
+  bool operator==(const Layout&) const = default;
 };
 
 // What of the model limits a layout; 0 = no limit.

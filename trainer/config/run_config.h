@@ -1,9 +1,11 @@
 // A whole run, resolved: what the YAML, its defaults and the command line's overrides say.
-// The schema (configs/schema) is the single list of options, units, ranges and help texts.
+// The schema (configs/schema) is the single list of options, units, ranges and help texts; the defaults below
+// are held against it by a test.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/data_config.h"
@@ -18,15 +20,16 @@ enum class Precision : std::uint8_t { kF32, kBF16 };
 enum class DeviceChoice : std::uint8_t { kAuto, kCpu, kCuda };
 
 struct ParallelConfig {
-  Layout layout;       // dp = 0 in YAML means: what is left of the workers
+  Layout layout;       // dp = 0 until validate_for_world: what is left of the workers
   int zero_stage = 1;  // 0: optimizer state on every rank; 1: sharded over the ranks that sum a gradient
+  bool operator==(const ParallelConfig&) const = default;
 };
 
 struct TrainConfig {
-  std::int64_t steps = 0;   // stop after this many steps ...
-  std::int64_t tokens = 0;  // ... or this many trained tokens, whichever is first; 0 = no limit
-  std::int64_t global_batch_size = 0;  // sequences per step
-  std::int64_t micro_batch_size = 1;   // sequences per dp rank and forward pass
+  std::int64_t steps = 0;               // stop after this many steps ...
+  std::int64_t tokens = 0;              // ... or this many trained tokens, whichever is first; 0 = no limit
+  std::int64_t global_batch_size = 0;   // sequences per step
+  std::int64_t micro_batch_size = 1;    // sequences per dp rank and forward pass
   std::int64_t batch_ramp_start = 0;    // sequences at step 0; 0 = no ramp
   std::int64_t batch_ramp_samples = 0;  // sequences over which the batch grows linearly to global_batch_size
   std::uint64_t seed = 1;
@@ -34,21 +37,24 @@ struct TrainConfig {
   std::int64_t eval_interval = 0;  // steps; 0 = only at the end
   std::int64_t eval_samples = 0;   // sequences of the fixed validation set; 0 = all
   std::int64_t log_interval = 1;   // steps
-  std::int64_t max_bad_steps = 3;  // consecutive steps skipped for NaN/Inf before the run stops with exit code 70
+  std::int64_t max_bad_steps = 3;  // consecutive steps skipped for NaN/Inf before the run stops with code 70
+  bool operator==(const TrainConfig&) const = default;
 };
 
 struct CheckpointConfig {
   std::int64_t interval = 0;  // steps; 0 = only at the end
+  bool operator==(const CheckpointConfig&) const = default;
 };
 
 struct CostConfig {
   std::string project = "default";
-  std::string purpose = "exploration";  // research, ablation, final, ...
+  std::string purpose = "exploration";  // a name of the schema's Purpose
   std::string device_type;              // "" = detected: "cpu" or the GPU's name
   double price_per_device_hour = -1;    // < 0 = unknown: hours without money
   std::string currency = "USD";
-  double peak_tflops = 0;               // dense peak of one device for MFU; 0 = unknown
+  double peak_tflops = 0;  // dense peak of one device for MFU; 0 = unknown
   double heartbeat_seconds = 10;
+  bool operator==(const CostConfig&) const = default;
 };
 
 struct RunConfig {
@@ -63,13 +69,30 @@ struct RunConfig {
   TrainConfig train;
   CheckpointConfig checkpoint;
   CostConfig cost;
+  bool operator==(const RunConfig&) const = default;
 };
 
-// Reads `path`, applies overrides ("model.num_layers=2"), validates. Throws Error(kUsage), message "file:line:col: ...".
+// Reads `path` and what it includes, applies overrides ("model.num_layers=2") and checks everything that does
+// not depend on the number of workers. Throws Error(kUsage), one mistake a line: "file:line:col: message".
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
-// The resolved config as YAML that load_run_config reads back to the same values; with_help adds comments.
-std::string dump_run_config(const std::string& path, const std::vector<std::string>& overrides, bool with_help);
-// Every option: name, type, default, unit, range, help; as text for people.
-std::string describe_schema();
+// The same from text; `source` names it in messages and gives the directory of its include.
+RunConfig parse_run_config(std::string_view text, const std::string& source,
+                           const std::vector<std::string>& overrides);
+
+// What of the model limits a layout.
+LayoutLimits limits_of(const ModelConfig& model);
+// Once the number of workers is known: resolves parallel.dp, validates the layout and that the global batch
+// splits evenly over it. Throws Error(kUsage).
+void validate_for_world(RunConfig& config, int world_size);
+// What a run needs but a plan does not: sources to train on and an end. Throws Error(kUsage).
+void validate_for_training(const RunConfig& config);
+
+enum class Comments { kNone, kHelp };  // kHelp: help, unit, range and default above every option
+// The resolved config as YAML that load_run_config reads back to the same values.
+std::string dump_run_config(const std::string& path, const std::vector<std::string>& overrides,
+                            Comments comments = Comments::kNone);
+enum class SchemaFormat { kText, kMarkdown };
+// Every option: key, type, default, unit, range, help.
+std::string describe_schema(SchemaFormat format = SchemaFormat::kText);
 
 }  // namespace jevons

@@ -34,6 +34,7 @@ struct MoeConfig {
   double sequence_balance_loss = 0;  // coefficient; over each sequence
   double global_balance_loss = 0;    // coefficient; load over the global batch so far
   double z_loss = 0;                 // coefficient
+  bool operator==(const MoeConfig&) const = default;
 };
 
 struct ModelConfig {
@@ -57,6 +58,7 @@ struct ModelConfig {
   bool is_moe_layer(std::int64_t layer) const {
     return moe.router.num_experts > 0 && layer >= moe.first_dense_layers;
   }
+  bool operator==(const ModelConfig&) const = default;
 };
 
 struct ParamCount {

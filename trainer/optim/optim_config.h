@@ -18,6 +18,7 @@ struct OptimConfig {
   std::int64_t warmup_steps = 0;
   std::int64_t decay_steps = 0;  // kWarmupStableDecay: length of the final decay
   double min_lr_ratio = 0.1;     // final lr over peak lr
+  bool operator==(const OptimConfig&) const = default;
 };
 
 }  // namespace jevons

@@ -1,0 +1,143 @@
+#include "trainer/config/validate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
+#include "run.pb.h"
+
+namespace jevons {
+namespace {
+
+class Checker {
+ public:
+  Checker(const Place& source, Findings& findings) : source_(source), findings_(findings) {}
+
+  // Reports at the place of `key` unless `holds`.
+  template <class... Args>
+  void rule(bool holds, const std::string& key, fmt::format_string<Args...> format, Args&&... args) {
+    if (!holds)
+      findings_.add(findings_.place_of(key, source_), fmt::format(format, std::forward<Args>(args)...));
+  }
+
+ private:
+  const Place& source_;
+  Findings& findings_;
+};
+
+void check_attention(const schema::Model& model, Checker& check) {
+  check.rule(
+      model.head_dim() > 0, "model.num_heads",
+      "model.hidden_size = {} is not divisible by model.num_heads = {}; give model.head_dim or change one",
+      model.hidden_size(), model.num_heads());
+  check.rule(model.head_dim() % 2 == 0, "model.head_dim",
+             "model.head_dim = {} is odd; rotary positions turn pairs", model.head_dim());
+  check.rule(model.num_heads() % model.num_kv_heads() == 0, "model.num_kv_heads",
+             "model.num_heads = {} is not divisible by model.num_kv_heads = {}", model.num_heads(),
+             model.num_kv_heads());
+}
+
+void check_groups(const schema::Moe& moe, Checker& check) {
+  const schema::Router& router = moe.router();
+  if (moe.num_experts() % router.groups() != 0) {
+    return check.rule(false, "model.moe.router.groups",
+                      "model.moe.num_experts = {} is not divisible by model.moe.router.groups = {}",
+                      moe.num_experts(), router.groups());
+  }
+  const std::int64_t group_size = moe.num_experts() / router.groups();
+  check.rule(router.groups_kept() <= router.groups(), "model.moe.router.groups_kept",
+             "model.moe.router.groups_kept = {} is more than model.moe.router.groups = {}",
+             router.groups_kept(), router.groups());
+  check.rule(moe.top_k() <= std::min(router.groups_kept(), router.groups()) * group_size, "model.moe.top_k",
+             "model.moe.top_k = {} experts cannot be chosen from {} groups of {}", moe.top_k(),
+             router.groups_kept(), group_size);
+  check.rule(router.groups() == 1 || group_size > 1 || router.group_score() == schema::GROUP_SCORE_MAX,
+             "model.moe.router.group_score",
+             "model.moe.router.group_score = sum_of_top2 needs groups of at least 2 experts, they have {}",
+             group_size);
+}
+
+void check_experts(const schema::Model& model, Checker& check) {
+  const schema::Moe& moe = model.moe();
+  const bool is_dense = moe.num_experts() == 0;
+  check.rule(is_dense || moe.first_dense_layers() < model.num_layers(), "model.moe.first_dense_layers",
+             "model.moe.first_dense_layers = {} leaves none of {} layers for the experts",
+             moe.first_dense_layers(), model.num_layers());
+  check.rule(model.ffn_hidden_size() > 0 || (!is_dense && moe.first_dense_layers() == 0),
+             "model.ffn_hidden_size", "model.ffn_hidden_size is missing: {}",
+             is_dense ? "without model.moe.num_experts every layer is dense"
+                      : "model.moe.first_dense_layers are dense");
+  if (is_dense) return;
+  check.rule(moe.expert_hidden_size() > 0, "model.moe.num_experts",
+             "model.moe.expert_hidden_size is missing: there are {} experts", moe.num_experts());
+  check.rule(!moe.router().top_k_before_score() || moe.router().score() == schema::SCORE_SOFTMAX,
+             "model.moe.router.top_k_before_score",
+             "model.moe.router.top_k_before_score needs score: softmax");
+  if (moe.top_k() > moe.num_experts()) {
+    return check.rule(false, "model.moe.top_k",
+                      "model.moe.top_k = {} is more than model.moe.num_experts = {}", moe.top_k(),
+                      moe.num_experts());
+  }
+  check_groups(moe, check);
+}
+
+void check_batches(const schema::Train& train, Checker& check) {
+  check.rule(train.global_batch_size() % train.micro_batch_size() == 0, "train.micro_batch_size",
+             "train.global_batch_size = {} is not divisible by train.micro_batch_size = {}",
+             train.global_batch_size(), train.micro_batch_size());
+  const bool has_start = train.batch_ramp_start() > 0, has_length = train.batch_ramp_samples() > 0;
+  check.rule(has_start == has_length, has_start ? "train.batch_ramp_start" : "train.batch_ramp_samples",
+             "train.batch_ramp_start and train.batch_ramp_samples belong together");
+  check.rule(train.batch_ramp_start() <= train.global_batch_size(), "train.batch_ramp_start",
+             "train.batch_ramp_start = {} is more than train.global_batch_size = {}",
+             train.batch_ramp_start(), train.global_batch_size());
+  check.rule(train.batch_ramp_start() % train.micro_batch_size() == 0, "train.batch_ramp_start",
+             "train.batch_ramp_start = {} is not divisible by train.micro_batch_size = {}",
+             train.batch_ramp_start(), train.micro_batch_size());
+}
+
+void check_sources(const schema::Data& data, Checker& check) {
+  const auto paths = [&](const auto& list, const char* name) {
+    for (int i = 0; i < list.size(); ++i) {
+      const std::string key = fmt::format("data.{}.{}.path", name, i);
+      check.rule(!list[i].path().empty(), key, "{} is empty", key);
+    }
+  };
+  paths(data.train(), "train");
+  paths(data.validation(), "validation");
+}
+
+bool is_directory_name(const std::string& name) {
+  const auto good = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.'; };
+  return !name.empty() && name.front() != '.' && std::all_of(name.begin(), name.end(), good);
+}
+
+}  // namespace
+
+void resolve_defaults(schema::Run& run, const std::string& source) {
+  schema::Model& model = *run.mutable_model();
+  if (model.num_kv_heads() == 0) model.set_num_kv_heads(model.num_heads());
+  if (model.head_dim() == 0 && model.hidden_size() % model.num_heads() == 0) {
+    model.set_head_dim(model.hidden_size() / model.num_heads());
+  }
+  if (run.name().empty()) run.set_name(std::filesystem::path(source).stem().string());
+  if (run.run_dir().empty()) run.set_run_dir("runs/" + run.name());
+  run.clear_include();
+}
+
+void check_options_together(const schema::Run& run, const Place& source, Findings& findings) {
+  Checker check(source, findings);
+  check.rule(is_directory_name(run.name()), "name",
+             "name = \"{}\" cannot name a directory; use letters, digits, - _ and .", run.name());
+  check_attention(run.model(), check);
+  check_experts(run.model(), check);
+  check_batches(run.train(), check);
+  check_sources(run.data(), check);
+  check.rule(
+      run.schedule().kind() != schema::SCHEDULE_KIND_WARMUP_STABLE_DECAY || run.schedule().decay_steps() > 0,
+      "schedule.kind", "schedule.kind = warmup_stable_decay needs schedule.decay_steps");
+}
+
+}  // namespace jevons

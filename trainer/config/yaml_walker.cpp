@@ -1,0 +1,274 @@
+#include "trainer/config/yaml_walker.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "trainer/config/option.h"
+#include "trainer/config/scalars.h"
+
+namespace jevons {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+const Place kCommandLine = {"command line"};
+
+// Bool, numbers, text: reads, checks the range, stores. Returns what is wrong, or nothing.
+template <class T, class Store>
+std::string store_if_good(const Parsed<T>& parsed, const FieldDescriptor& field, const Store& store) {
+  if (!parsed.problem.empty()) return parsed.problem;
+  if (!in_range(field, static_cast<double>(parsed.value))) {
+    return fmt::format("{} is out of range; must be {}", parsed.value, range_of(field));
+  }
+  store(parsed.value);
+  return "";
+}
+
+std::string store_choice(const std::string& text, Message& section, const FieldDescriptor& field) {
+  const std::vector<std::string> names = choices_of(field);
+  const auto it = std::find(names.begin(), names.end(), text);
+  if (it != names.end()) {
+    const int index = static_cast<int>(it - names.begin());
+    section.GetReflection()->SetEnum(&section, &field, field.enum_type()->value(index));
+    return "";
+  }
+  const std::optional<std::string> guess = nearest(text, names);
+  return fmt::format("expected {}, found \"{}\"{}", type_of(field), printable(text),
+                     guess ? fmt::format("; did you mean \"{}\"?", *guess) : "");
+}
+
+std::string quoted_number_problem(const YamlNode& node, const FieldDescriptor& field) {
+  return fmt::format("expected {}, found text in quotes; write {} without them", type_of(field),
+                     printable(node.text));
+}
+
+std::pair<std::string_view, std::string_view> cut(std::string_view text, char at) {
+  const std::size_t end = text.find(at);
+  if (end == std::string_view::npos) return {text, {}};
+  return {text.substr(0, end), text.substr(end + 1)};
+}
+
+}  // namespace
+
+void YamlWalker::walk_root(const YamlNode& root) {
+  if (root.kind != YamlNode::Kind::kMap) {
+    findings_.add(root.place,
+                  fmt::format("expected options (key: value) at the top, found {}", root.describe()));
+    return;
+  }
+  walk_section(root, whole_, "");
+}
+
+void YamlWalker::walk_section(const YamlNode& node, Message& section, const std::string& prefix) {
+  std::map<std::string, Place> seen;
+  for (std::size_t i = 0; i < node.items.size(); ++i) {
+    const YamlNode& name = node.keys[i];
+    if (name.kind != YamlNode::Kind::kScalar) {
+      findings_.add(name.place, fmt::format("{}expected a key, found {}", prefix.empty() ? "" : prefix + ": ",
+                                            name.describe()));
+      continue;
+    }
+    if (name.text == "<<") {
+      findings_.add(name.place, "merge keys (<<) are not read; use include");
+      continue;
+    }
+    const std::string key = prefix + name.text;
+    if (const auto [first, is_new] = seen.emplace(name.text, name.place); !is_new) {
+      findings_.add(name.place, fmt::format("duplicate key \"{}\"; first given in line {}", printable(key),
+                                            first->second.line));
+      continue;
+    }
+    const FieldDescriptor* field = section.GetDescriptor()->FindFieldByName(name.text);
+    if (field == nullptr) {
+      unknown_key(name.place, section, prefix, name.text);
+    } else {
+      walk_value(node.items[i], section, *field, key);
+    }
+  }
+}
+
+void YamlWalker::walk_value(const YamlNode& node, Message& section, const FieldDescriptor& field,
+                            const std::string& key) {
+  findings_.given(key, node.place);
+  if (field.is_repeated()) return walk_list(node, section, field, key);
+  if (!is_section(field)) return set_scalar(node, section, field, key);
+  if (node.kind == YamlNode::Kind::kNull) return;  // a section whose options are all commented out
+  if (node.kind != YamlNode::Kind::kMap) {
+    findings_.add(node.place,
+                  fmt::format("{}: expected a section of options, found {}", key, node.describe()));
+    return;
+  }
+  walk_section(node, *section.GetReflection()->MutableMessage(&section, &field), key + ".");
+}
+
+void YamlWalker::walk_list(const YamlNode& node, Message& section, const FieldDescriptor& field,
+                           const std::string& key) {
+  if (node.kind != YamlNode::Kind::kList) {
+    findings_.add(node.place, fmt::format("{}: expected a list, found {}", key, node.describe()));
+    return;
+  }
+  const Reflection* reflection = section.GetReflection();
+  reflection->ClearField(&section, &field);
+  findings_.forget_inside(key);
+  for (std::size_t i = 0; i < node.items.size(); ++i) {
+    const YamlNode& item = node.items[i];
+    const std::string item_key = fmt::format("{}.{}", key, i);
+    if (item.kind != YamlNode::Kind::kMap) {
+      findings_.add(item.place,
+                    fmt::format("{}: expected a section of options, found {}", item_key, item.describe()));
+      continue;
+    }
+    walk_section(item, *reflection->AddMessage(&section, &field), item_key + ".");
+  }
+}
+
+void YamlWalker::set_scalar(const YamlNode& node, Message& section, const FieldDescriptor& field,
+                            const std::string& key) {
+  std::string problem;
+  if (node.kind == YamlNode::Kind::kNull) {
+    problem = fmt::format("has no value; expected {}", type_of(field));
+  } else if (node.kind != YamlNode::Kind::kScalar) {
+    problem = fmt::format("expected {}, found {}", type_of(field), node.describe());
+  } else {
+    problem = store(node, section, field);
+  }
+  if (!problem.empty()) findings_.add(node.place, fmt::format("{}: {}", key, problem));
+}
+
+std::string YamlWalker::store(const YamlNode& node, Message& section, const FieldDescriptor& field) {
+  const Reflection* set = section.GetReflection();
+  const std::string& text = node.text;
+  if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
+    set->SetString(&section, &field, text);
+    return "";
+  }
+  if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) return store_choice(text, section, field);
+  if (node.quoted) return quoted_number_problem(node, field);
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return store_if_good(parse_boolean(text), field, [&](bool v) { set->SetBool(&section, &field, v); });
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return store_if_good(parse_number(text), field, [&](double v) { set->SetDouble(&section, &field, v); });
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return store_if_good(parse_unsigned(text), field,
+                           [&](std::uint64_t v) { set->SetUInt64(&section, &field, v); });
+    case FieldDescriptor::CPPTYPE_INT64:
+      return store_if_good(parse_signed(text), field,
+                           [&](std::int64_t v) { set->SetInt64(&section, &field, v); });
+    default:
+      break;  // int32
+  }
+  Parsed<std::int64_t> parsed = parse_signed(text);
+  if (parsed.problem.empty() && !std::in_range<std::int32_t>(parsed.value)) {
+    parsed.problem = fmt::format("{} does not fit into 32 bits", parsed.value);
+  }
+  return store_if_good(
+      parsed, field, [&](std::int64_t v) { set->SetInt32(&section, &field, static_cast<std::int32_t>(v)); });
+}
+
+void YamlWalker::walk_override(std::string_view assignment) {
+  const auto [key, value] = cut(assignment, '=');
+  if (key.empty() || key.size() == assignment.size()) {
+    findings_.add(kCommandLine, fmt::format("\"{}\": expected key=value", printable(assignment)));
+    return;
+  }
+  override_in(whole_, "", key, value);
+}
+
+void YamlWalker::override_in(Message& section, const std::string& prefix, std::string_view path,
+                             std::string_view value) {
+  const auto [name, inner] = cut(path, '.');
+  const FieldDescriptor* field = section.GetDescriptor()->FindFieldByName(std::string(name));
+  const bool is_last = name.size() == path.size();
+  const bool is_leaf = field != nullptr && field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE;
+  if (field == nullptr || (is_leaf && !is_last)) return unknown_key(kCommandLine, section, prefix, path);
+  const std::string key = prefix + std::string(name);
+  if (is_last) return override_value(section, *field, key, value);
+  if (is_section(*field)) {
+    Message* next = section.GetReflection()->MutableMessage(&section, field);
+    return override_in(*next, key + ".", inner, value);
+  }
+  const auto [index, rest] = cut(inner, '.');
+  Message* next = element(section, *field, index, key);
+  if (next != nullptr) override_in(*next, fmt::format("{}.{}.", key, index), rest, value);
+}
+
+void YamlWalker::override_value(Message& section, const FieldDescriptor& field, const std::string& key,
+                                std::string_view value) {
+  YamlNode node{YamlNode::Kind::kScalar, kCommandLine, std::string(value), false, {}, {}};
+  if (field.cpp_type() != FieldDescriptor::CPPTYPE_STRING) {  // text is taken as the shell hands it over
+    if (value.find_first_not_of(" \t\n") == std::string_view::npos) {
+      node.kind = YamlNode::Kind::kNull;
+    } else {
+      const auto parsed = parse_yaml({value, kCommandLine.source, YamlOrigin::kCommandLine}, findings_);
+      if (!parsed) return;
+      node = *parsed;
+    }
+  }
+  walk_value(node, section, field, key);
+}
+
+Message* YamlWalker::element(Message& section, const FieldDescriptor& field, std::string_view index,
+                             const std::string& key) {
+  const Reflection* reflection = section.GetReflection();
+  const int size = reflection->FieldSize(section, &field);
+  const Parsed<std::uint64_t> at = parse_unsigned(index);
+  if (!at.problem.empty() || at.value > static_cast<std::uint64_t>(size)) {
+    findings_.add(kCommandLine, fmt::format("{}: \"{}\" is not the number of an element, 0 to {}", key,
+                                            printable(index), size));
+    return nullptr;
+  }
+  if (at.value == static_cast<std::uint64_t>(size)) return reflection->AddMessage(&section, &field);
+  return reflection->MutableRepeatedMessage(&section, &field, static_cast<int>(at.value));
+}
+
+void YamlWalker::unknown_key(const Place& place, const Message& section, const std::string& prefix,
+                             std::string_view name) {
+  std::vector<std::string> siblings;
+  const Descriptor* descriptor = section.GetDescriptor();
+  for (int i = 0; i < descriptor->field_count(); ++i) siblings.push_back(descriptor->field(i)->name());
+  std::optional<std::string> guess = nearest(name, siblings);
+  if (guess) guess = prefix + *guess;
+  if (!guess) {  // the right name in the wrong section
+    const std::string_view last = name.substr(name.rfind('.') + 1);
+    for (const NamedOption& option : all_options(*whole_.GetDescriptor())) {
+      if (!guess && option.field->name() == last) guess = option.key;
+    }
+  }
+  findings_.add(place, fmt::format("unknown key \"{}\"{}", printable(prefix + std::string(name)),
+                                   guess ? fmt::format("; did you mean \"{}\"?", *guess) : ""));
+}
+
+void YamlWalker::require_all(const Place& source) {
+  require_in(whole_, "", source);
+}
+
+void YamlWalker::require_in(const Message& section, const std::string& prefix, const Place& source) {
+  const Reflection* reflection = section.GetReflection();
+  for (int i = 0; i < section.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = section.GetDescriptor()->field(i);
+    const std::string key = prefix + field->name();
+    if (is_section(*field)) {
+      require_in(reflection->GetMessage(section, field), key + ".", source);
+    } else if (field->is_repeated()) {
+      for (int n = 0; n < reflection->FieldSize(section, field); ++n) {
+        require_in(reflection->GetRepeatedMessage(section, field, n), fmt::format("{}.{}.", key, n), source);
+      }
+    } else if (is_required(*field) && !findings_.was_given(key)) {
+      findings_.add(source, fmt::format("{} is missing: {}", key, help_of(*field)));
+    }
+  }
+}
+
+}  // namespace jevons
