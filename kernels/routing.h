@@ -19,6 +19,7 @@ struct RouterRule {
   std::int64_t groups = 1;       // experts form this many equal groups of neighbours ...
   std::int64_t groups_kept = 1;  // ... of which the best are eligible (DeepSeek-V3, arXiv:2412.19437, section 2.1.2)
   GroupScore group_score = GroupScore::kSumOfTop2;
+  bool operator==(const RouterRule&) const = default;
 };
 
 inline constexpr std::int64_t kMaxTopK = 64;
