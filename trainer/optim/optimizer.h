@@ -1,0 +1,54 @@
+// The optimizer of one worker: master weights and moments for the flat ranges that GradSync gives this rank.
+// With ZeRO-1 (arXiv:1910.02054) those are shards; the update itself is the same.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/core/context.h"
+#include "parallel/grad_sync.h"
+#include "parallel/param_store.h"
+#include "trainer/optim/optim_config.h"
+
+namespace jevons {
+
+class Optimizer {
+ public:
+  // State of one ParamGroup, over `range` of its flat buffers; all accumulator dtype.
+  struct GroupState {
+    ShardRange range;
+    Tensor master;            // the group's weights themselves where those are kept in the accumulator dtype
+    Tensor moment1, moment2;  // undefined for SGD
+  };
+
+  // The store must be allocated; it and `sync` must outlive this.
+  Optimizer(ParamStore& store, const GradSync& sync, const OptimConfig& config);
+
+  // Takes the weights of the store as the starting point. Call after they were initialised.
+  void adopt_weights(const Context& ctx);
+  // Writes the master weights back into this rank's range of the store's weights, after master was loaded.
+  void publish_weights(const Context& ctx) const;
+
+  // One update of this rank's ranges from the summed gradients, which it sets to zero. `step` counts from 1.
+  void step(const Context& ctx, double lr, double grad_scale, std::int64_t step);
+
+  std::span<const GroupState> groups() const { return states_; }
+  std::size_t bytes() const;  // of moments and of master weights that are not the store's own
+
+ private:
+  // A stretch of a group's range whose parameters share the decay rule.
+  struct Run {
+    std::int64_t begin = 0, end = 0;  // in the group's flat buffer
+    bool decay = false;
+  };
+  std::vector<Run> runs_of(std::size_t group) const;
+
+  ParamStore& store_;
+  OptimConfig config_;
+  std::vector<GroupState> states_;
+  std::vector<std::vector<Run>> runs_;
+  std::vector<Buffer> buffers_;
+};
+
+}  // namespace jevons

@@ -1,0 +1,34 @@
+#include "trainer/step_plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/core/error.h"
+
+namespace jevons {
+
+std::int64_t batch_size_at(const TrainConfig& c, std::uint64_t consumed) {
+  const auto position = static_cast<double>(consumed);
+  const auto length = static_cast<double>(c.batch_ramp_samples);
+  if (c.batch_ramp_start <= 0 || position >= length) return c.global_batch_size;
+  const double rise = static_cast<double>(c.global_batch_size - c.batch_ramp_start) * position / length;
+  const auto increments = static_cast<std::int64_t>(rise / static_cast<double>(c.batch_ramp_start));
+  return std::min(c.global_batch_size, c.batch_ramp_start * (1 + increments));
+}
+
+std::int64_t total_steps(const TrainConfig& c, std::int64_t seq_len) {
+  if (c.steps <= 0 && c.tokens <= 0) fail(ExitCode::kUsage, "train.steps or train.tokens must be set");
+  const std::int64_t most = c.steps > 0 ? c.steps : std::numeric_limits<std::int64_t>::max();
+  if (c.tokens <= 0) return most;
+  const std::int64_t samples = (c.tokens + seq_len - 1) / seq_len;
+  std::int64_t steps = 0;
+  std::int64_t consumed = 0;
+  while (consumed < samples && consumed < c.batch_ramp_samples && steps < most) {
+    consumed += batch_size_at(c, static_cast<std::uint64_t>(consumed));
+    ++steps;
+  }
+  if (consumed < samples) steps += (samples - consumed + c.global_batch_size - 1) / c.global_batch_size;
+  return std::min(steps, most);
+}
+
+}  // namespace jevons

@@ -1,0 +1,136 @@
+#include "trainer/train_step.h"
+
+#include <array>
+#include <cmath>
+
+#include "kernels/core/error.h"
+#include "trainer/model/balance.h"
+
+namespace jevons {
+namespace {
+
+Tensor host_rows(const Worker& worker, const std::vector<std::int32_t>& data, std::int64_t first,
+                 std::int64_t rows) {
+  Tensor t{nullptr, {rows}, DType::kI32, worker.ctx().device};
+  // The model only reads its batch; Tensor has no const form.
+  if (worker.ctx().device == Device::kCpu) t.data = const_cast<std::int32_t*>(data.data()) + first;
+  return t;
+}
+
+// Sequences [first, first + micro_batch_size) of the batch, on the worker's device.
+MicroBatch micro_batch(const Worker& worker, const HostBatch& batch, std::int64_t first) {
+  const RunConfig& c = worker.config();
+  const std::int64_t begin = first * c.model.seq_len, rows = c.train.micro_batch_size * c.model.seq_len;
+  MicroBatch m{.tokens = host_rows(worker, batch.tokens, begin, rows),
+               .targets = host_rows(worker, batch.targets, begin, rows),
+               .doc_start = {}};
+  if (!batch.doc_start.empty()) m.doc_start = host_rows(worker, batch.doc_start, begin, rows);
+  return m;
+}
+
+std::int64_t count_targets(const HostBatch& batch) {
+  std::int64_t n = 0;
+  for (std::int32_t t : batch.targets) n += t >= 0 ? 1 : 0;
+  return n;
+}
+
+// Sum over all ranks. The meta world has nothing to add.
+template <std::size_t N>
+std::array<double, N> sum_over_ranks(Communicator& world, std::array<double, N> values) {
+  world.all_reduce({values.data(), {static_cast<std::int64_t>(N)}, DType::kF64, Device::kCpu}).wait();
+  return values;
+}
+
+// Target tokens of the global batch. tp ranks hold the same sequences, which count once.
+std::int64_t global_targets(Worker& worker, const HostBatch& batch) {
+  double count = static_cast<double>(count_targets(batch));
+  worker.mesh().dp().all_reduce({&count, {1}, DType::kF64, Device::kCpu}).wait();
+  return static_cast<std::int64_t>(count);
+}
+
+LossScales scales_of(const Worker& worker, const StepPosition& position, std::int64_t targets) {
+  const RunConfig& c = worker.config();
+  const auto sequences = static_cast<double>(position.global_sequences);
+  return {.token = targets > 0 ? 1.0 / static_cast<double>(targets) : 0,
+          .micro_batch = static_cast<double>(c.train.micro_batch_size) / sequences,
+          .sequence = 1.0 / sequences,
+          .position = 1.0 / (sequences * static_cast<double>(c.model.seq_len))};
+}
+
+// Forward and backward of every micro-batch; returns this rank's part of the loss in nats.
+double forward_backward(Worker& worker, const HostBatch& batch, const LossScales& scales) {
+  const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
+  Model::Saved saved;
+  double loss_sum = 0;
+  for (std::int64_t s = 0; s < batch.sequences; s += worker.config().train.micro_batch_size) {
+    worker.reset_arenas();
+    loss_sum += worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), saved).loss_sum;
+    worker.model().backward(worker.ctx(), saved, scales);
+  }
+  return loss_sum;
+}
+
+// Gradients summed over ranks; returns their global norm. Waiting for the slowest rank is told apart from moving bytes.
+double sync_gradients(Worker& worker) {
+  const Context& ctx = worker.ctx();
+  {
+    const PhaseScope phase(ctx.clock, Phase::kImbalance);
+    worker.mesh().world().barrier();
+  }
+  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  worker.sync().start(ctx);
+  worker.sync().finish(ctx);
+  return worker.sync().global_norm(ctx);
+}
+
+void update(Worker& worker, const StepPosition& position, double norm) {
+  const Context& ctx = worker.ctx();
+  const double clip = worker.config().optim.clip_norm;
+  {
+    const PhaseScope phase(ctx.clock, Phase::kOptimizer);
+    const double scale = clip > 0 && norm > clip ? clip / norm : 1;
+    worker.optimizer().step(ctx, position.lr, scale, position.optimizer_step);
+  }
+  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  worker.sync().gather_weights(ctx);
+  worker.model().update_selection_bias(ctx);
+}
+
+}  // namespace
+
+HostBatch::HostBatch(std::int64_t n, std::int64_t seq_len, bool document_mask)
+    : sequences(n),
+      tokens(static_cast<std::size_t>(n * seq_len)),
+      targets(static_cast<std::size_t>(n * seq_len)),
+      doc_start(document_mask ? static_cast<std::size_t>(n * seq_len) : 0) {}
+
+StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
+  ENSURE(batch.sequences * worker.dp_size() == position.global_sequences, "{} sequences on each of {} ranks, step of {}",
+         batch.sequences, worker.dp_size(), position.global_sequences);
+  StepOutcome out;
+  out.target_tokens = global_targets(worker, batch);
+  const double loss_sum =
+      forward_backward(worker, batch, scales_of(worker, position, out.target_tokens));
+  out.grad_norm = sync_gradients(worker);
+  out.loss = sum_over_ranks<1>(worker.mesh().world(), {loss_sum})[0] /
+             static_cast<double>(std::max<std::int64_t>(1, out.target_tokens));
+  // Both figures are equal on all ranks, so all take the same way.
+  out.skipped = !std::isfinite(out.grad_norm) || !std::isfinite(out.loss);
+  if (!out.skipped) update(worker, position, out.grad_norm);
+  worker.store().zero_grads(worker.ctx());
+  return out;
+}
+
+double evaluate(Worker& worker, const std::vector<HostBatch>& batches) {
+  const PhaseScope phase(worker.ctx().clock, Phase::kEval);
+  std::array<double, 2> sums{};
+  for (const HostBatch& batch : batches) {
+    worker.reset_arenas();
+    const TokenLoss loss = worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, 0));
+    sums[0] += loss.loss_sum, sums[1] += static_cast<double>(loss.target_tokens);
+  }
+  sums = sum_over_ranks(worker.mesh().world(), sums);
+  return sums[1] > 0 ? sums[0] / sums[1] : 0;
+}
+
+}  // namespace jevons

@@ -1,0 +1,43 @@
+// One optimizer step of one worker, without input or output: forward and backward over the micro-batches, gradient sync,
+// guard, clip, update. Used by the trainer on real memory and by the dry run on the meta device.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "data/data_loader.h"
+#include "trainer/worker.h"
+
+namespace jevons {
+
+// This worker's sequences of a step, on the host.
+struct HostBatch {
+  std::int64_t sequences = 0;
+  std::vector<std::int32_t> tokens, targets, doc_start;  // (sequences, seq_len); doc_start empty: no document mask
+
+  HostBatch(std::int64_t sequences, std::int64_t seq_len, bool document_mask);
+  BatchView view() { return {tokens, targets, doc_start}; }
+};
+
+// Where a step stands in the run.
+struct StepPosition {
+  std::int64_t global_sequences = 0;  // of all workers
+  std::int64_t optimizer_step = 1;    // counts from 1, skipped steps not counted
+  double lr = 0;
+};
+
+struct StepOutcome {
+  double loss = 0;               // nats per target token, over the global batch
+  double grad_norm = 0;          // before clipping
+  std::int64_t target_tokens = 0;  // of the global batch
+  bool skipped = false;          // loss or gradient was not finite: no weight was changed
+};
+
+// Collective. `batch` holds global_sequences / dp sequences, a multiple of micro_batch_size.
+StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
+
+// Mean loss in nats over all target tokens of `batches` (each of micro_batch_size sequences; every worker passes as many),
+// without changing anything. Collective.
+double evaluate(Worker& worker, const std::vector<HostBatch>& batches);
+
+}  // namespace jevons

@@ -1,0 +1,63 @@
+// All that one worker computes with: mesh, weights, model, gradient sync, optimizer, arenas. The same object runs on CPU
+// memory or on the meta device, where it is the dry run: memory, FLOPs and wire bytes of any world from one process.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/core/context.h"
+#include "parallel/grad_sync.h"
+#include "parallel/mesh.h"
+#include "parallel/param_store.h"
+#include "trainer/config/run_config.h"
+#include "trainer/model/model.h"
+#include "trainer/optim/optimizer.h"
+
+namespace jevons {
+
+// Bytes of one worker at its peak.
+struct MemoryReport {
+  std::size_t weights_and_grads = 0;
+  std::size_t optimizer = 0;
+  std::size_t stash = 0;  // saved activations of one micro-batch
+  std::size_t work = 0;   // temporaries
+  std::size_t total() const { return weights_and_grads + optimizer + stash + work; }
+};
+
+class Worker {
+ public:
+  // Collective over `world`. Weights are initialised from config.train.seed; `clock` may be null.
+  Worker(const RunConfig& config, Communicator& world, Device device, PhaseClock* clock);
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  const RunConfig& config() const { return config_; }
+  const Context& ctx() const { return ctx_; }
+  WorkMeter& meter() { return meter_; }
+  Mesh& mesh() { return mesh_; }
+  ParamStore& store() { return store_; }
+  Model& model() { return model_; }
+  GradSync& sync() { return *sync_; }
+  Optimizer& optimizer() { return *optimizer_; }
+
+  // This worker's dp coordinate: which part of a batch it reads.
+  int dp_rank() { return mesh_.dp().rank(); }
+  int dp_size() { return mesh_.dp().size(); }
+
+  // Empties both arenas between micro-batches.
+  void reset_arenas();
+  MemoryReport memory() const;
+
+ private:
+  RunConfig config_;
+  WorkMeter meter_;
+  Arena stash_, work_;
+  Context ctx_;
+  Mesh mesh_;
+  ParamStore store_;
+  Model model_;
+  std::unique_ptr<GradSync> sync_;       // after allocate()
+  std::unique_ptr<Optimizer> optimizer_;
+};
+
+}  // namespace jevons
