@@ -47,6 +47,8 @@ struct DataPrepareOptions {
   std::string output;               // prefix of the .bin/.idx pair
   std::string format = "auto";      // text, jsonl; auto: by the file name
   std::string json_key = "text";    // JSONL: the field that holds the text
+  std::string separator_line;       // text: a line like this ends a document; empty: one document per file
+  std::string tokenizer = "byte";
 };
 int run_data_prepare(const DataPrepareOptions&);
 

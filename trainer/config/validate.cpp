@@ -72,9 +72,6 @@ void check_experts(const schema::Model& model, Checker& check) {
   if (is_dense) return;
   check.rule(moe.expert_hidden_size() > 0, "model.moe.num_experts",
              "model.moe.expert_hidden_size is missing: there are {} experts", moe.num_experts());
-  check.rule(!moe.router().top_k_before_score() || moe.router().score() == schema::SCORE_SOFTMAX,
-             "model.moe.router.top_k_before_score",
-             "model.moe.router.top_k_before_score needs score: softmax");
   if (moe.top_k() > moe.num_experts()) {
     return check.rule(false, "model.moe.top_k",
                       "model.moe.top_k = {} is more than model.moe.num_experts = {}", moe.top_k(),
