@@ -1,0 +1,72 @@
+#include "trainer/model/lm_head.h"
+
+#include "tests/model/grad_check.h"
+#include "tests/support/tensor_parallel.h"
+#include "tests/support/tiny_model.h"
+
+namespace jevons::test {
+namespace {
+
+constexpr double kScale = 0.3;
+
+}  // namespace
+
+TEST_CASE("lm head: gradients, logits kept or made again by chunk", "[model]") {
+  const ModelConfig config = tiny_dense();
+  // 5 rows of 20 f64 logits: chunks of 5, 5, 5 and 1.
+  const std::int64_t max_logit_bytes = GENERATE(as<std::int64_t>{}, 1 << 20, 5 * 20 * 8, 1);
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  const LmHead head(bed.store, config, std::nullopt, max_logit_bytes);
+  bed.place_weights();
+  const Tensor x = bed.random({16, config.hidden_size}, "x");
+  const MicroBatch batch = random_batch(bed, config, 2, "tokens", 3);
+  LmHead::Saved saved;
+  GradProblem problem;
+  problem.inputs = {x};
+  problem.loss = [&](const Context& ctx) {
+    return kScale * head.forward(ctx, x, batch.targets, saved).loss_sum;
+  };
+  problem.backward = [&](const Context& ctx) {
+    return std::vector<Tensor>{head.backward(ctx, kScale, saved)};
+  };
+  check_gradients(bed, problem);
+  CHECK(saved.logits.defined() == (max_logit_bytes == 1 << 20));
+}
+
+TEST_CASE("lm head: loss is ln V for equal logits, and masked rows do not count", "[model]") {
+  const ModelConfig config = tiny_dense();
+  MetaCommunicator world(0, 1);
+  TestBed bed(world, DType::kF32);
+  const LmHead head(bed.store, config, std::nullopt);
+  bed.store.allocate();  // all weights zero
+  const MicroBatch batch = random_batch(bed, config, 2, "tokens", 4);
+  LmHead::Saved saved;
+  const TokenLoss loss =
+      head.forward(bed.ctx, bed.random({16, config.hidden_size}, "x"), batch.targets, saved);
+  CHECK(loss.target_tokens == 12);
+  CHECK(loss.loss_sum == Approx(12 * std::log(20.0)).epsilon(1e-6));
+}
+
+TEST_CASE("lm head: tensor parallel equals one worker", "[model]") {
+  const ModelConfig config = tiny_dense();
+  const std::int64_t max_logit_bytes = GENERATE(as<std::int64_t>{}, 1 << 20, 5 * 5 * 8);
+  check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor) {
+    const LmHead head(bed.store, config, std::nullopt, max_logit_bytes);
+    bed.place_weights();
+    LmHead::Saved saved;
+    const MicroBatch batch = random_batch(bed, config, 2, "tokens", 3);
+    TokenLoss loss = head.forward(bed.ctx, x, batch.targets, saved);
+    Buffer sums(Device::kCpu, 2 * sizeof(double));
+    const Tensor sum = sums.view(0, {2}, DType::kF64);
+    sum.ptr<double>()[0] = loss.loss_sum, sum.ptr<double>()[1] = static_cast<double>(loss.target_tokens);
+    bed.mesh.tokens().all_reduce(sum).wait();
+    ENSURE(sum.ptr<double>()[1] == 10, "{} target tokens", sum.ptr<double>()[1]);
+    const Tensor dx = head.backward(bed.ctx, kScale, saved);
+    // The loss takes y's place: the same number in every row.
+    return ForwardBackward{std::vector<double>(static_cast<std::size_t>(x.rows()), sum.ptr<double>()[0]),
+                           to_vector(dx)};
+  });
+}
+
+}  // namespace jevons::test

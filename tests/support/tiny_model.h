@@ -1,0 +1,66 @@
+// Models small enough for finite differences and for eight ranks on two cores.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/core/rng.h"
+#include "tests/support/test_bed.h"
+#include "trainer/model/model.h"
+
+namespace jevons::test {
+
+// Splits over tp 1, 2, 4. Weights are large enough that no part of the model is nearly linear.
+inline ModelConfig tiny_dense() {
+  ModelConfig config;
+  config.vocab_size = 20;
+  config.num_layers = 2;
+  config.hidden_size = 16;
+  config.ffn_hidden_size = 24;
+  config.num_heads = 8;
+  config.num_kv_heads = 4;
+  config.head_dim = 4;
+  config.seq_len = 8;
+  config.init_std = 0.4;
+  return config;
+}
+
+// Rows 0 .. rows-1 of a stream of random tokens; every `mask_every`-th target is masked (0: none).
+inline MicroBatch random_batch(TestBed& bed, const ModelConfig& config, std::int64_t sequences,
+                               const std::string& name, std::int64_t mask_every = 0) {
+  const std::int64_t rows = sequences * config.seq_len;
+  const MicroBatch batch{
+      .tokens = bed.tensor({rows}, DType::kI32), .targets = bed.tensor({rows}, DType::kI32), .doc_start = {}};
+  if (bed.ctx.device == Device::kMeta) return batch;
+  const RandomStream stream(5, name);
+  const auto vocab = static_cast<std::uint64_t>(config.vocab_size);
+  for (std::int64_t t = 0; t < rows; ++t) {
+    const auto i = static_cast<std::uint64_t>(t);
+    const bool masked = mask_every > 0 && t % mask_every == 0;
+    batch.tokens.ptr<std::int32_t>()[t] = static_cast<std::int32_t>(stream.below(2 * i, vocab));
+    batch.targets.ptr<std::int32_t>()[t] =
+        masked ? -1 : static_cast<std::int32_t>(stream.below(2 * i + 1, vocab));
+  }
+  return batch;
+}
+
+// Rows of sequences of config.seq_len, with an optional second document in the middle of each.
+inline Sequences sequences_of(TestBed& bed, std::int64_t sequences, std::int64_t length,
+                              std::int64_t second_document = 0) {
+  Sequences result{
+      .length = length, .positions = bed.tensor({sequences * length}, DType::kI32), .doc_start = {}};
+  if (second_document > 0) result.doc_start = bed.tensor({sequences * length}, DType::kI32);
+  if (bed.ctx.device == Device::kMeta) return result;
+  for (std::int64_t t = 0; t < sequences * length; ++t) {
+    const std::int64_t position = t % length;
+    result.positions.ptr<std::int32_t>()[t] = static_cast<std::int32_t>(position);
+    if (second_document > 0) {
+      result.doc_start.ptr<std::int32_t>()[t] =
+          static_cast<std::int32_t>(position >= second_document ? second_document : 0);
+    }
+  }
+  return result;
+}
+
+}  // namespace jevons::test
