@@ -1,0 +1,83 @@
+// Sharded checkpoints that any layout can read. One safetensors file per writing rank and a protobuf manifest
+// written last: renaming it into place is the commit. The manifest says for every tensor: global shape,
+// dtype, and the boxes that make it up (offset, extent, file, byte range, XXH3). Loading intersects boxes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/core/tensor.h"
+#include "parallel/communicator.h"
+
+namespace jevons {
+
+// A box of a global tensor that this rank holds, contiguous in memory. Rank-equal tensors are listed by one
+// rank only.
+struct TensorBox {
+  std::string name;  // "layers.0.attn.q", "optim.m.layers.0.attn.q"
+  Shape global_shape;
+  std::vector<std::int64_t> offset;  // per dim, in the global tensor
+  Tensor local;                      // its shape is the box's extent
+};
+
+// Splits elements [begin, end) of a row-major local box at `box_offset` of a global tensor into at most three
+// boxes (2-D: partial first row, whole rows, partial last row). `flat` points at element `begin`.
+std::vector<TensorBox> boxes_of_flat_range(const std::string& name, Shape global_shape,
+                                           std::vector<std::int64_t> box_offset, Shape box_shape,
+                                           std::int64_t begin, Tensor flat);
+
+// What is not a tensor. Everything a resumed run needs to go on to the same bits.
+struct TrainState {
+  std::int64_t step = 0;               // finished steps
+  std::uint64_t consumed_samples = 0;  // position in the data
+  std::int64_t consumed_tokens = 0;
+  std::int64_t optimizer_step = 0;  // steps that were not skipped
+  std::map<std::string, std::string>
+      passport;  // config, layout, data fingerprint, versions: for people and checks
+};
+
+// Collective. Writes <dir>/step-XXXXXXXX: temporary names, fsync, rename, fsync of the directory. Returns its
+// path. The boxes of all ranks must cover every tensor exactly once; empty ones are left out; tensors are on
+// the CPU. On failure every rank throws the Error of the lowest failing rank, and no manifest is left. A
+// checkpoint of the same step that was there before is replaced: it stops being one before its files are
+// touched.
+std::string save_checkpoint(Communicator& world, const std::string& dir, const TrainState& state,
+                            const std::vector<TensorBox>& boxes);
+
+// An opened, committed checkpoint. Throws Error(kData) naming file, tensor and what is wrong.
+class CheckpointReader {
+ public:
+  explicit CheckpointReader(const std::string& path);
+  ~CheckpointReader();
+  const TrainState& state() const;
+  struct Entry {
+    std::string name;
+    Shape shape;
+    DType dtype;
+  };
+  const std::vector<Entry>& tensors() const;
+  bool has(const std::string& name) const;
+  // Fills every box from the stored ones; shapes and dtypes must match. Each stored box that is touched is
+  // read whole and its checksum checked; after a throw the contents of `boxes` are undefined. Not collective.
+  void read(const std::vector<TensorBox>& boxes) const;
+  // Reads every byte of every file against its checksum. Throws on the first mismatch.
+  void verify() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Newest committed checkpoint in `dir`, or nothing. Newer directories without a manifest are logged and
+// skipped.
+std::optional<std::string> latest_checkpoint(const std::string& dir);
+
+// The checkpoint that a person means by `path`: itself, or the newest in it or in its checkpoints/ (a run
+// directory). Throws Error(kData) if there is none.
+std::string find_checkpoint(const std::string& path);
+
+}  // namespace jevons
