@@ -1,0 +1,91 @@
+#include "trainer/model/model.h"
+
+#include "kernels/core/error.h"
+#include "kernels/permute.h"
+#include "trainer/model/balance.h"
+
+namespace jevons {
+
+namespace {
+
+std::vector<Block> make_blocks(ParamStore& store, const ModelConfig& config, const RopeTable& rope) {
+  std::vector<Block> blocks;
+  blocks.reserve(static_cast<std::size_t>(config.num_layers));
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
+    blocks.emplace_back(store, config, layer, rope);
+  return blocks;
+}
+
+}  // namespace
+
+LayoutLimits layout_limits(const ModelConfig& config) {
+  return {.num_heads = config.num_heads,
+          .num_kv_heads = config.num_kv_heads,
+          .num_experts = config.moe.router.num_experts,
+          .seq_len = config.seq_len,
+          .vocab_size = config.vocab_size,
+          .ffn_hidden_size = config.ffn_hidden_size};
+}
+
+Model::Model(ParamStore& store, const ModelConfig& config)
+    : config_(config),
+      rope_(store.device(), store.compute(), config),
+      embedding_(store, config),
+      blocks_(make_blocks(store, config, rope_)),
+      head_(store, config, config.tie_embeddings ? std::optional(embedding_.weight()) : std::nullopt) {}
+
+TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& saved) {
+  const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
+  Tensor x = embedding_.forward(ctx, batch.tokens, saved.embedding);
+  saved.blocks.assign(blocks_.size(), {});
+  for (std::size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i].forward(ctx, x, rows, saved.blocks[i]);
+  return head_.forward(ctx, x, batch.targets, saved.head);
+}
+
+void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales) {
+  const Tensor dx = head_.backward(ctx, scales.token, saved.head);
+  for (std::size_t i = blocks_.size(); i-- > 0;) blocks_[i].backward(ctx, dx, saved.blocks[i]);
+  embedding_.backward(ctx, dx, saved.embedding);
+}
+
+TokenLoss Model::evaluate(const Context& ctx, const MicroBatch& batch) {
+  const ArenaScope scope(*ctx.stash);
+  const Tensor x =
+      infer(ctx, batch.tokens, sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start));
+  LmHead::Saved dropped;
+  return head_.forward(ctx, x, batch.targets, dropped);
+}
+
+Tensor Model::next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) {
+  const std::int64_t length = tokens.shape[0];
+  ENSURE(length <= config_.seq_len, "{} tokens exceed the context of {}", length, config_.seq_len);
+  const Tensor x = infer(ctx, tokens, sequences(ctx, length, length, {}));
+  const Tensor picked = ctx.stash->alloc({rows.shape[0], x.cols()}, x.dtype);
+  gather_rows(ctx, x, rows, picked);
+  return head_.logits(ctx, picked);
+}
+
+std::vector<StateTensor> Model::state() const {
+  return {};
+}
+
+Tensor Model::infer(const Context& ctx, Tensor tokens, const Sequences& rows) {
+  Embedding::Saved dropped;
+  const Tensor x = embedding_.forward(ctx, tokens, dropped);
+  for (Block& block : blocks_) block.infer(ctx, x, rows);
+  return x;
+}
+
+Sequences Model::sequences(const Context& ctx, std::int64_t rows, std::int64_t length,
+                           Tensor doc_start) const {
+  ENSURE(rows > 0 && rows % length == 0, "{} rows are no whole sequences of {}", rows, length);
+  const Tensor positions = ctx.stash->alloc({rows}, DType::kI32);
+  if (ctx.device == Device::kCuda) fail(ExitCode::kFailure, "the model has no CUDA back end in this build");
+  if (ctx.device == Device::kCpu) {
+    for (std::int64_t t = 0; t < rows; ++t)
+      positions.ptr<std::int32_t>()[t] = static_cast<std::int32_t>(t % length);
+  }
+  return {.length = length, .positions = positions, .doc_start = doc_start};
+}
+
+}  // namespace jevons
