@@ -92,7 +92,7 @@ void round_rows(const float* src, std::int64_t rows, std::int64_t columns, bf16*
     for (std::int64_t j = 0; j < columns; j += 16) {
       const __mmask16 valid = mask16(columns - j);
       const __m512 v = _mm512_maskz_loadu_ps(valid, src + i * kBlockColumns + j);
-      _mm256_mask_storeu_epi16(dst + i * ld + j, valid, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+      store_lanes(dst + i * ld + j, valid, v);
     }
   }
 }

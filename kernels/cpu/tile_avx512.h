@@ -141,6 +141,14 @@ void pack_outer(float* dst, int width, const T* src, std::int64_t ld, int w, std
   }
 }
 
+// 16 values to memory, rounded to nearest even for bf16 (denormals become 0).
+inline void store_lanes(float* to, __mmask16 valid, __m512 x) {
+  _mm512_mask_storeu_ps(to, valid, x);
+}
+inline void store_lanes(bf16* to, __mmask16 valid, __m512 x) {
+  _mm256_mask_storeu_epi16(to, valid, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+
 template <class T>
 inline __m512 multiply_add(__m512 sum, __m512 a, __m512 b) {
   if constexpr (std::is_same_v<T, float>) {
@@ -163,8 +171,8 @@ struct TileOutput {
 inline void store_row(const TileOutput& out, int row, __m512 low, __m512 high) {
   if (out.store == Store::kBf16) {
     bf16* p = static_cast<bf16*>(out.c) + row * out.ldc;
-    _mm256_mask_storeu_epi16(p, out.low, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(low)));
-    _mm256_mask_storeu_epi16(p + 16, out.high, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(high)));
+    store_lanes(p, out.low, low);
+    store_lanes(p + 16, out.high, high);
     return;
   }
   float* p = static_cast<float*>(out.c) + row * out.ldc;
@@ -172,8 +180,8 @@ inline void store_row(const TileOutput& out, int row, __m512 low, __m512 high) {
     low = _mm512_add_ps(_mm512_maskz_loadu_ps(out.low, p), low);
     high = _mm512_add_ps(_mm512_maskz_loadu_ps(out.high, p + 16), high);
   }
-  _mm512_mask_storeu_ps(p, out.low, low);
-  _mm512_mask_storeu_ps(p + 16, out.high, high);
+  store_lanes(p, out.low, low);
+  store_lanes(p + 16, out.high, high);
 }
 
 // C (R, 32) = or += sum over lanes of A (R) B (32). A is at a[i * kRowStride + lane * kLaneStride]; b is a

@@ -1,0 +1,132 @@
+#include "kernels/attention.h"
+
+#include "kernels/cpu/attention_engine.h"
+#include "kernels/cpu/launch.h"
+#include "kernels/op_call.h"
+
+namespace jevons {
+namespace {
+
+// Query-key pairs below and on the diagonal, the work of one head of the call. Documents are not subtracted:
+// their borders are data, and a dry run must count the same.
+double causal_pairs(const AttentionShape& shape) {
+  const auto seq = static_cast<double>(shape.seq);
+  return static_cast<double>(shape.batch) * seq * (seq + 1) / 2;
+}
+
+void check(const AttentionShape& shape, const HeadView& q, const HeadView& k, const HeadView& v) {
+  ENSURE(q.base.shape.ndim() == 2 && q.base.shape[0] == shape.batch * shape.seq,
+         "attention: {} sequences of {} positions, but q is {}", shape.batch, shape.seq, q.base.to_string());
+  ENSURE(k.heads > 0 && v.heads == k.heads && q.heads % k.heads == 0,
+         "attention: {} query heads cannot share {} key and {} value heads", q.heads, k.heads, v.heads);
+  ENSURE(q.head_dim > 0 && k.head_dim == q.head_dim && v.head_dim > 0,
+         "attention: head_dim {} of q, {} of k, {} of v", q.head_dim, k.head_dim, v.head_dim);
+  ENSURE(shape.scale > 0, "attention: scale {} is not positive", shape.scale);
+}
+
+// A view that must have these heads, over the rows of q.
+HeadView like(const HeadView& q, std::int64_t heads, std::int64_t head_dim) {
+  return {q.base, 0, heads, head_dim};
+}
+
+void check_saved(OpCall& call, const AttentionSaved& s) {
+  const DType dtype = s.q.base.dtype;
+  const std::int64_t rows = s.q.base.shape[0];
+  call.reads("q", s.q, s.q, dtype)
+      .reads("k", s.k, like(s.q, s.k.heads, s.q.head_dim), dtype)
+      .reads("v", s.v, like(s.q, s.k.heads, s.v.head_dim), dtype)
+      .writes("o", s.o, like(s.q, s.q.heads, s.v.head_dim), dtype)
+      .writes("lse", s.lse, {rows, s.q.heads}, accumulator_of(dtype));
+  if (s.doc_start.defined()) call.reads("doc_start", s.doc_start, {rows}, DType::kI32);
+}
+
+// Rows of one sequence, from the first column of head `head` on.
+cpu::HeadRows rows_of(const HeadView& view, std::int64_t first_row, std::int64_t head) {
+  const std::int64_t element = first_row * view.base.cols() + view.first_col + head * view.head_dim;
+  return {static_cast<char*>(view.base.data) + element * static_cast<std::int64_t>(size_of(view.base.dtype)),
+          view.base.cols()};
+}
+
+cpu::AttentionTask task_of(const AttentionShape& shape, const AttentionSaved& s, std::int64_t sequence,
+                           std::int64_t kv_head) {
+  const std::int64_t first = sequence * shape.seq, group = s.q.heads / s.k.heads;
+  cpu::AttentionTask task;
+  task.seq = shape.seq;
+  task.group = group;
+  task.dim = s.q.head_dim;
+  task.v_dim = s.v.head_dim;
+  task.scale = shape.scale;
+  if (s.doc_start.defined()) task.doc_start = s.doc_start.ptr<std::int32_t>() + first;
+  task.q = rows_of(s.q, first, kv_head * group);
+  task.k = rows_of(s.k, first, kv_head);
+  task.v = rows_of(s.v, first, kv_head);
+  task.o = rows_of(s.o, first, kv_head * group);
+  task.lse = rows_of({s.lse, 0, s.q.heads, 1}, first, kv_head * group);
+  return task;
+}
+
+// Every query sees itself and nothing before its sequence.
+void check_doc_start(const AttentionShape& shape, const Tensor& doc_start) {
+  if (!doc_start.defined()) return;
+  const std::int32_t* begin = doc_start.ptr<std::int32_t>();
+  for (std::int64_t row = 0; row < shape.batch * shape.seq; ++row) {
+    ENSURE(begin[row] >= 0 && begin[row] <= row % shape.seq,
+           "attention: doc_start of row {} is {}, position {}", row, begin[row], row % shape.seq);
+  }
+}
+
+// Calls f(task, sequence, kv_head) for every key-value head of every sequence.
+template <class F>
+void for_each_head(const Context& ctx, const AttentionShape& shape, const AttentionSaved& s, F f) {
+  const Device device = s.q.base.device;
+  if (device == Device::kMeta) return;
+  if (device == Device::kCuda) fail(ExitCode::kFailure, "attention on CUDA is not part of this build");
+  check_doc_start(shape, s.doc_start);
+  const std::int64_t heads = s.k.heads;
+  parallel_for(ctx, shape.batch * heads, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      f(task_of(shape, s, i / heads, i % heads), i / heads, i % heads);
+  });
+}
+
+}  // namespace
+
+void attention_forward(const Context& ctx, const AttentionShape& shape, HeadView q, HeadView k, HeadView v,
+                       Tensor doc_start, HeadView o, Tensor lse) {
+  check(shape, q, k, v);
+  const AttentionSaved saved{q, k, v, o, doc_start, lse};
+  OpCall call("attention_forward", q.base.device);
+  check_saved(call, saved);
+  const auto width = static_cast<double>(q.heads * (q.head_dim + v.head_dim));
+  call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
+  const cpu::AttentionEngine& engine = cpu::attention_engine(q.base.dtype);
+  for_each_head(ctx, shape, saved,
+                [&](const cpu::AttentionTask& task, std::int64_t, std::int64_t) { engine.forward(task); });
+}
+
+void attention_backward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& s,
+                        HeadView d_o, const AttentionGrads& grads) {
+  check(shape, s.q, s.k, s.v);
+  const DType dtype = s.q.base.dtype;
+  OpCall call("attention_backward", s.q.base.device);
+  check_saved(call, s);
+  call.reads("d_o", d_o, s.o, dtype)
+      .writes("dq", grads.dq, s.q, dtype)
+      .writes("dk", grads.dk, s.k, dtype)
+      .writes("dv", grads.dv, s.v, dtype);
+  // Five products: q k^T again, d_o v^T, and one for each gradient.
+  const auto width = static_cast<double>(s.q.heads * (3 * s.q.head_dim + 2 * s.v.head_dim));
+  call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
+  const cpu::AttentionEngine& engine = cpu::attention_engine(dtype);
+  const std::int64_t group = s.q.heads / s.k.heads;
+  for_each_head(ctx, shape, s, [&](cpu::AttentionTask task, std::int64_t sequence, std::int64_t kv_head) {
+    const std::int64_t first = sequence * shape.seq;
+    task.d_o = rows_of(d_o, first, kv_head * group);
+    task.dq = rows_of(grads.dq, first, kv_head * group);
+    task.dk = rows_of(grads.dk, first, kv_head);
+    task.dv = rows_of(grads.dv, first, kv_head);
+    engine.backward(task);
+  });
+}
+
+}  // namespace jevons
