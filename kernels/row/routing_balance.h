@@ -1,0 +1,131 @@
+// Sums over tokens of the router's scores, and its z-loss (derivations: docs/moe.md). A is float or double.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/routing.h"
+#include "kernels/row/block.h"
+#include "kernels/row/log_sum_exp.h"
+#include "kernels/row/math.h"
+
+namespace jevons {
+
+// Keeps the share of a token whose scores are all 0 (sigmoids of very negative logits) finite.
+template <class A>
+inline constexpr A kScoreEpsilon = A(1e-20);
+
+// 1 / sum of the token's scores.
+template <class Group, class A>
+JEVONS_HD A score_scale(const Group& group, const A* s, std::int64_t experts) {
+  return A(1) / (group.sum(experts, [s](std::int64_t i) { return s[i]; }) + kScoreEpsilon<A>);
+}
+
+template <class A>
+struct ScoreScaleKernel {
+  const A* scores;
+  A* scale;  // (T)
+  std::int64_t experts;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const A value = score_scale(group, scores + row * experts, experts);
+    group.once([&] { scale[row] = value; });
+  }
+};
+
+// Columns that one call of ScoreSumsKernel works on.
+inline constexpr std::int64_t kScoreColumns = 64;
+
+// One call adds up one block of experts over the rows of one segment, in row order.
+template <class A>
+struct ScoreSumsKernel {
+  const A* scores;  // (T, E)
+  const A* scale;   // (T)
+  A* sums;          // (S, E)
+  Segments segments;
+  std::int64_t rows, experts;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const std::int64_t blocks = blocks_of(experts, kScoreColumns), segment = index / blocks;
+    const Block block = block_at(index % blocks, experts, kScoreColumns);
+    A* out = sums + segment * experts + block.begin;
+    group.each(block.size, [out](std::int64_t i) { out[i] = 0; });
+    const RowRange range = rows_of_segment(segments, segment, rows);
+    for (std::int64_t row = range.begin; row < range.end; ++row) {
+      group.each(block.size, [out, s = scores + row * experts + block.begin,
+                              scale = scale[row]](std::int64_t i) { out[i] += s[i] * scale; });
+    }
+  }
+};
+
+// With n = sum of s: d(sum_j c_j s_j / n) / d s_i = (c_i - sum_j c_j s_j / n) / n.
+template <class A>
+struct ScoreSumsBackwardKernel {
+  const A* scores;
+  const A* coefficient;  // (S, E)
+  A* d_scores;
+  Segments segments;
+  std::int64_t experts;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const A* s = scores + row * experts;
+    const A* c = coefficient + (segments.first_row + row) / segments.segment_len * experts;
+    const A scale = score_scale(group, s, experts);
+    const A mean = group.sum(experts, [c, s](std::int64_t i) { return c[i] * s[i]; }) * scale;
+    group.each(experts, [c, ds = d_scores + row * experts, mean, scale](std::int64_t i) {
+      ds[i] = (c[i] - mean) * scale;
+    });
+  }
+};
+
+template <class A>
+struct ZLossKernel {
+  const A* logits;
+  A* loss;  // (T)
+  std::int64_t experts;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const A lse = log_sum_exp(group, logits + row * experts, experts).value();
+    group.once([&] { loss[row] = lse * lse; });
+  }
+};
+
+// d lse^2 / d z_i = 2 lse softmax(z)_i.
+template <class A>
+struct ZLossBackwardKernel {
+  const A* logits;
+  A* dlogits;
+  A scale;
+  std::int64_t experts;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const A* z = logits + row * experts;
+    const LogSumExp<A> lse = log_sum_exp(group, z, experts);
+    const A factor = scale * 2 * lse.value() / lse.sum;
+    group.each(experts, [z, dz = dlogits + row * experts, max = lse.max, factor](std::int64_t i) {
+      dz[i] += factor * exp_of(z[i] - max);
+    });
+  }
+};
+
+// With n = sum of s: entropy of s / n = log n - (sum of s log s) / n.
+template <class A>
+struct EntropyKernel {
+  const A* scores;
+  A* entropy;  // (T)
+  std::int64_t experts;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const A* s = scores + row * experts;
+    const A scale = score_scale(group, s, experts);
+    const A sum = group.sum(experts, [s](std::int64_t i) { return s[i] > 0 ? s[i] * log_of(s[i]) : A(0); });
+    group.once([&] { entropy[row] = -log_of(scale) - sum * scale; });
+  }
+};
+
+}  // namespace jevons
