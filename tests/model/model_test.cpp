@@ -1,0 +1,159 @@
+#include "trainer/model/model.h"
+
+#include "kernels/optimizer.h"
+#include "tests/model/grad_check.h"
+#include "tests/support/tensor_parallel.h"
+#include "tests/support/tiny_model.h"
+#include "trainer/model/balance.h"
+
+namespace jevons::test {
+namespace {
+
+// A batch of two sequences with masked targets and a second document in each.
+MicroBatch batch_of(TestBed& bed, const ModelConfig& config) {
+  MicroBatch batch = random_batch(bed, config, 2, "batch", 5);
+  batch.doc_start = sequences_of(bed, 2, config.seq_len, 3).doc_start;
+  return batch;
+}
+
+}  // namespace
+
+TEST_CASE("dense model: gradients", "[model]") {
+  ModelConfig config = tiny_dense();
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  config.tie_embeddings = GENERATE(false, true);
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  Model model(bed.store, config);
+  bed.place_weights();
+  const MicroBatch batch = batch_of(bed, config);
+  Model::Saved saved;
+  GradProblem problem;
+  problem.loss = [&](const Context& ctx) { return 0.2 * model.forward(ctx, batch, saved).loss_sum; };
+  problem.backward = [&](const Context& ctx) {
+    model.backward(ctx, saved, {.token = 0.2});
+    return std::vector<Tensor>{};
+  };
+  check_gradients(bed, problem, {.probes = 6});
+}
+
+TEST_CASE("dense model: tensor parallel equals one worker", "[model]") {
+  ModelConfig config = tiny_dense();
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  config.tie_embeddings = GENERATE(false, true);
+  check_tensor_parallel(16, 1, {2, 4}, [&](TestBed& bed, Tensor x, Tensor) {
+    Model model(bed.store, config);
+    bed.place_weights();
+    Model::Saved saved;
+    const TokenLoss loss = model.forward(bed.ctx, batch_of(bed, config), saved);
+    model.backward(bed.ctx, saved, {.token = 0.2});
+    const Tensor sum = bed.tensor({1}, DType::kF64);
+    sum.ptr<double>()[0] = loss.loss_sum;
+    bed.mesh.tokens().all_reduce(sum).wait();
+    return ForwardBackward{std::vector<double>(static_cast<std::size_t>(x.rows()), sum.ptr<double>()[0]), {}};
+  });
+}
+
+TEST_CASE("dense model: evaluation gives forward's loss and leaves the stash as it was", "[model]") {
+  const ModelConfig config = tiny_dense();
+  MetaCommunicator world(0, 1);
+  TestBed bed(world, DType::kF32);
+  Model model(bed.store, config);
+  bed.place_weights();
+  const MicroBatch batch = batch_of(bed, config);
+  const TokenLoss evaluated = model.evaluate(bed.ctx, batch);
+  CHECK(bed.stash.used_bytes() == 0);
+  CHECK(bed.work.used_bytes() == 0);
+  Model::Saved saved;
+  const TokenLoss loss = model.forward(bed.ctx, batch, saved);
+  CHECK(evaluated.loss_sum == loss.loss_sum);
+  CHECK(evaluated.target_tokens == loss.target_tokens);
+}
+
+TEST_CASE("dense model: next-token logits agree with the loss", "[model]") {
+  const ModelConfig config = tiny_dense();
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  Model model(bed.store, config);
+  bed.place_weights();
+  const MicroBatch batch = random_batch(bed, config, 1, "batch", 4);
+  const Tensor all_rows = bed.tensor({config.seq_len}, DType::kI32);
+  for (std::int32_t t = 0; t < config.seq_len; ++t) all_rows.ptr<std::int32_t>()[t] = t;
+  const Tensor logits = model.next_token_logits(bed.ctx, batch.tokens, all_rows);
+  REQUIRE(logits.shape == Shape{config.seq_len, config.vocab_size});
+  double loss = 0;
+  for (std::int64_t t = 0; t < config.seq_len; ++t) {
+    const std::int32_t target = batch.targets.ptr<std::int32_t>()[t];
+    if (target < 0) continue;
+    double sum = 0;
+    for (std::int64_t v = 0; v < config.vocab_size; ++v)
+      sum += std::exp(element(logits, t * config.vocab_size + v));
+    loss += std::log(sum) - element(logits, t * config.vocab_size + target);
+  }
+  CHECK(model.evaluate(bed.ctx, batch).loss_sum == Approx(loss).epsilon(1e-12));
+
+  // A shorter prompt gives the same logits for its last row.
+  const std::vector<double> last = to_vector(logits.slice(4, 5));
+  const Tensor fifth = model.next_token_logits(bed.ctx, batch.tokens.slice(0, 5), all_rows.slice(4, 5));
+  expect_close("logits of the fifth token", to_vector(fifth), last, 1e-12);
+}
+
+TEST_CASE("dense model: a dry run predicts both arenas' peaks exactly", "[model]") {
+  ModelConfig config = tiny_dense();
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  const DType compute = GENERATE(DType::kF32, DType::kBF16);
+  const auto peaks = [&](Device device) {
+    MetaCommunicator world(0, 1);
+    TestBed bed(world, compute, {}, device);
+    Model model(bed.store, config);
+    bed.store.allocate();
+    const MicroBatch batch = random_batch(bed, config, 2, "batch");
+    Model::Saved saved;
+    model.forward(bed.ctx, batch, saved);
+    model.backward(bed.ctx, saved, {.token = 1});
+    return std::vector<double>{static_cast<double>(bed.stash.peak_bytes()),
+                               static_cast<double>(bed.work.peak_bytes()), bed.meter.total_flops()};
+  };
+  CHECK(peaks(Device::kMeta) == peaks(Device::kCpu));
+}
+
+TEST_CASE("dense model: training lowers the loss, in bf16 close to f32", "[model]") {
+  ModelConfig config = tiny_dense();
+  config.init_std = 0.1;
+  // Plain SGD on one batch with masters in f32; returns the mean loss before every step.
+  const auto train = [&](DType compute) {
+    MetaCommunicator world(0, 1);
+    TestBed bed(world, compute);
+    Model model(bed.store, config);
+    bed.store.allocate();
+    bed.store.initialize(3);
+    std::vector<OptimizerRange> ranges;
+    for (ParamGroup& group : bed.store.groups()) {
+      const Tensor master = bed.tensor({group.numel}, DType::kF32);
+      for (std::int64_t i = 0; i < group.numel; ++i) {
+        master.ptr<float>()[i] = static_cast<float>(element(group.weights, i));
+      }
+      ranges.push_back(
+          {.master = master, .moment1 = {}, .moment2 = {}, .grad = group.grads, .weight = group.weights});
+    }
+    const MicroBatch batch = random_batch(bed, config, 2, "batch");
+    std::vector<double> losses;
+    for (int step = 0; step < 40; ++step) {
+      bed.stash.reset();
+      bed.work.reset();
+      Model::Saved saved;
+      const TokenLoss loss = model.forward(bed.ctx, batch, saved);
+      losses.push_back(loss.loss_sum / static_cast<double>(loss.target_tokens));
+      model.backward(bed.ctx, saved, {.token = 1.0 / static_cast<double>(loss.target_tokens)});
+      for (const OptimizerRange& range : ranges) sgd_step(bed.ctx, 0.5, 1, range);
+      bed.store.zero_grads(bed.ctx);
+    }
+    return losses;
+  };
+  const std::vector<double> f32 = train(DType::kF32), bf16 = train(DType::kBF16);
+  CHECK(f32.front() == Approx(std::log(20.0)).margin(0.3));
+  CHECK(f32.back() < 0.7 * f32.front());
+  for (std::size_t step = 0; step < f32.size(); ++step) CHECK(bf16[step] == Approx(f32[step]).margin(0.1));
+}
+
+}  // namespace jevons::test
