@@ -5,6 +5,9 @@ namespace jevons {
 
 struct LossScales {
   double token = 1;  // of the cross-entropy of every target token: 1 / target tokens of the global batch
+  double micro_batch = 1;  // of a balance loss over a micro-batch: its share of the global batch
+  double sequence = 1;     // of a balance loss over a sequence: 1 / sequences of the global batch
+  double position = 1;     // of a loss per row: 1 / rows of the global batch
 };
 
 }  // namespace jevons

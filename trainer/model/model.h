@@ -54,6 +54,8 @@ class Model {
   // (T) i32. rows (n) i32. One worker.
   Tensor next_token_logits(const Context& ctx, Tensor tokens, Tensor rows);
 
+  // DeepSeek-V3's rule, once per optimizer step, from the load of all micro-batches since the last call. Collective.
+  void update_selection_bias(const Context& ctx);
   // The selection biases of the MoE layers, for checkpoints.
   std::vector<StateTensor> state() const;
   const ModelConfig& config() const { return config_; }
