@@ -121,10 +121,14 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
   return out;
 }
 
-double evaluate(Worker& worker, const std::vector<HostBatch>& batches) {
+double evaluate(Worker& worker, std::int64_t rounds,
+                const std::function<void(std::int64_t, HostBatch&)>& fill) {
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
+  const RunConfig& c = worker.config();
+  HostBatch batch(c.train.micro_batch_size, c.model.seq_len, c.data.document_mask);
   std::array<double, 2> sums{};
-  for (const HostBatch& batch : batches) {
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    fill(round, batch);
     worker.reset_arenas();
     const TokenLoss loss = worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, 0));
     sums[0] += loss.loss_sum, sums[1] += static_cast<double>(loss.target_tokens);

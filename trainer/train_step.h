@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "data/data_loader.h"
@@ -36,8 +37,9 @@ struct StepOutcome {
 // Collective. `batch` holds global_sequences / dp sequences, a multiple of micro_batch_size.
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
 
-// Mean loss in nats over all target tokens of `batches` (each of micro_batch_size sequences; every worker passes as many),
-// without changing anything. Collective.
-double evaluate(Worker& worker, const std::vector<HostBatch>& batches);
+// Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another; nothing changes. Every
+// worker passes as many rounds. Collective.
+double evaluate(Worker& worker, std::int64_t rounds,
+                const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
 
 }  // namespace jevons
