@@ -1,0 +1,188 @@
+// One tiny model, one seed, one global batch of eight different sequences, over many layouts: loss, every
+// gradient, the gradient norm and the weights after one plain SGD step with learning rate 1, against one
+// worker. (Adam would hide a constant factor on the gradients.)
+#include <cmath>
+#include <vector>
+
+#include "kernels/optimizer.h"
+#include "parallel/grad_sync.h"
+#include "tests/support/catch.h"
+#include "tests/support/tensor_parallel.h"
+#include "tests/support/tiny_model.h"
+#include "trainer/model/balance.h"
+
+namespace jevons::test {
+namespace {
+
+constexpr std::int64_t kSequences = 8;
+
+struct GridPoint {
+  Layout layout;
+  int zero_stage = 0;
+  std::int64_t micro_batch = 1;  // sequences
+
+  std::string to_string() const {
+    return fmt::format("{}, zero {}, micro-batch {}", layout.to_string(), zero_stage, micro_batch);
+  }
+};
+
+struct StepResult {
+  double loss = 0, norm = 0;
+  NamedValues gradients, weights;
+};
+
+// Sequences [first, first + n) of the global batch.
+MicroBatch part_of(const MicroBatch& all, const ModelConfig& config, std::int64_t first, std::int64_t n) {
+  const std::int64_t begin = first * config.seq_len, end = begin + n * config.seq_len;
+  return {.tokens = all.tokens.slice(begin, end), .targets = all.targets.slice(begin, end), .doc_start = {}};
+}
+
+// Adds to the gradients; returns the mean loss over the global batch.
+double forward_backward(TestBed& bed, Model& model, const GridPoint& point) {
+  const ModelConfig& config = model.config();
+  const MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
+  double targets = 0;
+  for (std::int32_t target : all.targets.span<std::int32_t>()) targets += target >= 0 ? 1 : 0;
+  const LossScales scales{.token = 1 / targets,
+                          .micro_batch = static_cast<double>(point.micro_batch) / kSequences,
+                          .sequence = 1.0 / kSequences,
+                          .position = 1.0 / static_cast<double>(kSequences * config.seq_len)};
+  const std::int64_t mine = kSequences / point.layout.dp, first = bed.mesh.dp().rank() * mine;
+  const Tensor sum = bed.tensor({1}, DType::kF64);
+  Model::Saved saved;
+  for (std::int64_t s = 0; s < mine; s += point.micro_batch) {
+    reset_and_poison(bed.stash);
+    reset_and_poison(bed.work);
+    const MicroBatch batch = part_of(all, config, first + s, point.micro_batch);
+    sum.ptr<double>()[0] += model.forward(bed.ctx, batch, saved).loss_sum;
+    model.backward(bed.ctx, saved, scales);
+  }
+  bed.mesh.tokens().all_reduce(sum).wait();
+  return sum.ptr<double>()[0] / targets;
+}
+
+// w -= g on what this rank owns, then the weights of all.
+void sgd_update(TestBed& bed, GradSync& sync) {
+  for (std::size_t g = 0; g < bed.store.groups().size(); ++g) {
+    const ParamGroup& group = bed.store.groups()[g];
+    const ShardRange range = sync.update_range(g);
+    const Tensor weights = group.weights.slice(range.begin, range.begin + range.numel);
+    const Tensor grads = group.grads.slice(range.begin, range.begin + range.numel);
+    sgd_step(bed.ctx, 1, 1,
+             {.master = weights, .moment1 = {}, .moment2 = {}, .grad = grads, .weight = weights});
+  }
+  sync.gather_weights(bed.ctx);
+}
+
+StepResult one_worker(const ModelConfig& config, DType dtype, std::int64_t micro_batch) {
+  MetaCommunicator world(0, 1);
+  TestBed bed(world, dtype);
+  Model model(bed.store, config);
+  bed.place_weights();
+  StepResult result;
+  result.loss = forward_backward(bed, model, {.layout = {}, .micro_batch = micro_batch});
+  GradSync sync(bed.store, 0);
+  sync.start(bed.ctx);
+  sync.finish(bed.ctx);
+  result.norm = sync.global_norm(bed.ctx);
+  result.gradients = gradients_of(bed.store);
+  sgd_update(bed, sync);
+  result.weights = weights_of(bed.store);
+  return result;
+}
+
+// The elements of a rank's parameter that it holds the summed gradient of, against the global ones.
+void expect_owned_close(TestBed& bed, const GradSync& sync, const NamedValues& want, double bound) {
+  for (ParamId id = 0; id < bed.store.params().size(); ++id) {
+    const Param& param = bed.store.params()[id];
+    const ShardRange owned = sync.update_range(bed.store.group_of(id));
+    const std::vector<double>& global = want.at(param.spec.name);
+    const Tensor local = bed.store.grad(id);
+    double scale = 1e-30;
+    for (double value : global) scale = std::max(scale, std::abs(value));
+    for_each_element(param, [&](std::int64_t i, std::int64_t at) {
+      const std::int64_t flat = param.flat_begin + i - owned.begin;
+      if (flat < 0 || flat >= owned.numel) return;
+      const double got = element(local, i), expected = global[static_cast<std::size_t>(at)];
+      ENSURE(std::abs(got - expected) <= bound * scale, "gradient of {}[{}] = {}, expected {}",
+             param.spec.name, at, got, expected);
+    });
+  }
+}
+
+void expect_weights_close(TestBed& bed, const NamedValues& want, double bound) {
+  for (ParamId id = 0; id < bed.store.params().size(); ++id) {
+    const Param& param = bed.store.params()[id];
+    const std::vector<double>& global = want.at(param.spec.name);
+    std::vector<double> mine(static_cast<std::size_t>(param.local_shape.numel()));
+    for_each_element(param, [&](std::int64_t i, std::int64_t at) {
+      mine[static_cast<std::size_t>(i)] = global[static_cast<std::size_t>(at)];
+    });
+    expect_close("updated " + param.spec.name, to_vector(bed.store.weight(id)), mine, bound);
+  }
+}
+
+void check_point(const ModelConfig& config, DType dtype, const GridPoint& point, const StepResult& want,
+                 double bound) {
+  run_ranks(point.layout.world(), [&](Communicator& world) {
+    TestBed bed(world, dtype, point.layout);
+    Model model(bed.store, config);
+    bed.place_weights();
+    const double loss = forward_backward(bed, model, point);
+    ENSURE(std::abs(loss - want.loss) <= bound * want.loss, "loss {}, expected {}", loss, want.loss);
+    GradSync sync(bed.store, point.zero_stage);
+    sync.start(bed.ctx);
+    sync.finish(bed.ctx);
+    expect_owned_close(bed, sync, want.gradients, bound);
+    const double norm = sync.global_norm(bed.ctx);
+    ENSURE(std::abs(norm - want.norm) <= bound * want.norm, "gradient norm {}, expected {}", norm, want.norm);
+    sgd_update(bed, sync);
+    expect_weights_close(bed, want.weights, bound);
+  });
+}
+
+const std::vector<GridPoint>& grid() {
+  static const std::vector<GridPoint> points = {
+      {.layout = {}, .micro_batch = 1},
+      {.layout = {}, .micro_batch = 2},
+      {.layout = {}, .micro_batch = 8},
+      {.layout = {.dp = 2}, .zero_stage = 0, .micro_batch = 1},
+      {.layout = {.dp = 2}, .zero_stage = 1, .micro_batch = 4},
+      {.layout = {.tp = 2}, .zero_stage = 0, .micro_batch = 2},
+      {.layout = {.tp = 2}, .zero_stage = 1, .micro_batch = 8},
+      {.layout = {.dp = 4}, .zero_stage = 1, .micro_batch = 2},
+      {.layout = {.tp = 4}, .zero_stage = 0, .micro_batch = 1},
+      {.layout = {.dp = 2, .tp = 2}, .zero_stage = 0, .micro_batch = 1},
+      {.layout = {.dp = 2, .tp = 2}, .zero_stage = 1, .micro_batch = 2},
+      {.layout = {.dp = 8}, .zero_stage = 1, .micro_batch = 1},
+      {.layout = {.dp = 4, .tp = 2}, .zero_stage = 1, .micro_batch = 1},
+      {.layout = {.dp = 2, .tp = 4}, .zero_stage = 0, .micro_batch = 2},
+  };
+  return points;
+}
+
+// Relative to the largest element of each tensor. f32: without tp only the order of the sums over tokens
+// changes; with tp also that of the sums inside a layer, whose differences the layers above amplify.
+double bound_of(DType dtype, const GridPoint& point) {
+  if (dtype == DType::kF64) return 1e-12;
+  return point.layout.tp == 1 ? 1e-6 : 2e-5;
+}
+
+void check_grid(const ModelConfig& config, DType dtype) {
+  const StepResult want = one_worker(config, dtype, 1);
+  for (const GridPoint& point : grid()) {
+    INFO(point.to_string());
+    CHECK_NOTHROW(check_point(config, dtype, point, want, bound_of(dtype, point)));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("layout grid: dense model", "[model][layout]") {
+  ModelConfig config = tiny_dense();
+  config.qk_norm = QkNorm::kHead;
+  check_grid(config, DType::kF64);
+  check_grid(config, DType::kF32);
+}
+
+}  // namespace jevons::test
