@@ -14,11 +14,13 @@ void embedding_forward(const Context& ctx, Tensor tokens, Tensor table, std::int
       .writes("y", y, {rows, cols}, y.dtype)
       .moves(static_cast<double>(y.bytes()))
       .record(ctx, WorkKind::kRow);
-  with_float_type(y.dtype, [&]<class T>(TypeTag<T>) {
-    launch_rows(ctx, y.device, rows, cols,
-                EmbeddingKernel<T>{tokens.ptr<std::int32_t>(), table.ptr<T>(), y.ptr<T>(), cols,
-                                   VocabSlice{vocab_begin, vocab_begin + vocab}});
-  });
+  const std::int64_t row_bytes = cols * static_cast<std::int64_t>(size_of(y.dtype));
+  launch_rows(ctx, y.device, rows, cols,
+              EmbeddingKernel{tokens.ptr<std::int32_t>(),
+                              static_cast<const std::uint8_t*>(table.data),
+                              static_cast<std::uint8_t*>(y.data),
+                              row_bytes,
+                              {vocab_begin, vocab_begin + vocab}});
 }
 
 void embedding_backward(const Context& ctx, Tensor dy, Tensor tokens, std::int64_t vocab_begin,

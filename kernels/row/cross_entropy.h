@@ -90,9 +90,10 @@ struct CrossEntropyBackwardKernel {
       group.each(cols, [out](std::int64_t i) { out[i] = T(0.0f); });
       return;
     }
-    const std::int64_t target = targets[row] - vocab_begin;
+    // 32 bits, as wide as a float, make the comparison cheap in vector code.
+    const auto target = static_cast<std::int32_t>(targets[row] - vocab_begin);
     group.each(cols, [x = logits + row * cols, out, shift = lse[row], target, scale = scale](std::int64_t i) {
-      const A onehot = i == target ? A(1) : A(0);
+      const A onehot = static_cast<std::int32_t>(i) == target ? A(1) : A(0);
       store(out, i, scale * (exp_of(load(x, i) - shift) - onehot));
     });
   }

@@ -12,24 +12,24 @@ struct VocabSlice {
   JEVONS_HD bool holds(std::int64_t id) const { return id >= begin && id < end; }
 };
 
-// y[t] = table[tokens[t] - begin], 0 for ids outside of the slice.
-template <class T>
+// y[t] = table[tokens[t] - begin], 0 for ids outside of the slice. Rows are moved as bytes; 0 is all bits 0
+// in every float type.
 struct EmbeddingKernel {
   const std::int32_t* tokens;
-  const T* table;  // (slice, cols)
-  T* y;            // (rows, cols)
-  std::int64_t cols;
+  const std::uint8_t* table;  // (slice, row_bytes)
+  std::uint8_t* y;            // (rows, row_bytes)
+  std::int64_t row_bytes;
   VocabSlice slice;
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
-    T* out = y + row * cols;
-    if (!slice.holds(tokens[row])) {
-      group.each(cols, [out](std::int64_t i) { out[i] = T(0.0f); });
-      return;
+    std::uint8_t* out = y + row * row_bytes;
+    if (slice.holds(tokens[row])) {
+      const std::uint8_t* in = table + (tokens[row] - slice.begin) * row_bytes;
+      group.each(row_bytes, [in, out](std::int64_t i) { out[i] = in[i]; });
+    } else {
+      group.each(row_bytes, [out](std::int64_t i) { out[i] = 0; });
     }
-    const T* in = table + (tokens[row] - slice.begin) * cols;
-    group.each(cols, [in, out](std::int64_t i) { out[i] = in[i]; });
   }
 };
 

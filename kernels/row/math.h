@@ -23,12 +23,15 @@ inline constexpr float kLn2Lo = -2.12194440e-4f;
 // = 1; NaN stays. x = n ln 2 + r, exp(x) = 2^n (1 + r + r^2 q(r)), |r| <= ln 2 / 2; the fit is good
 // to 3.1e-9.
 JEVONS_HD inline float exp_of(float x) {
-  // The bounds keep 2^(n-1) a float: at the lower one its exponent field is 0, which makes the result 0.
-  float y = x < -87.6f ? -87.6f : x;
-  y = y > 89.0f ? 89.0f : y;
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const float t = y * 1.44269504f + kRound;
-  const float n = t - kRound;
+  // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
+  constexpr float kRound = 12582912.0f;
+  constexpr auto kRoundBits = std::bit_cast<std::int32_t>(kRound);
+  // At the lower bound the exponent field of 2^(n-1) is 0, which makes the result 0. Above the upper one r is
+  // positive and the result overflows by itself.
+  const float y = x < -87.6f ? -87.6f : x;
+  const auto t = std::bit_cast<std::int32_t>(y * 1.44269504f + kRound);
+  const std::int32_t rounded = t < kRoundBits + 128 ? t : kRoundBits + 128;
+  const float n = std::bit_cast<float>(rounded) - kRound;
   const float r = (y - n * detail::kLn2Hi) - n * detail::kLn2Lo;
   float q = 1.381461023e-3f;
   q = q * r + 8.368709797e-3f;
@@ -36,7 +39,7 @@ JEVONS_HD inline float exp_of(float x) {
   q = q * r + 1.666652069e-1f;
   q = q * r + 4.999999345e-1f;
   const float p = (q * r) * r + r + 1.0f;
-  const std::uint32_t biased = std::bit_cast<std::uint32_t>(t) - std::bit_cast<std::uint32_t>(kRound) + 126u;
+  const auto biased = static_cast<std::uint32_t>(rounded) - static_cast<std::uint32_t>(kRoundBits) + 126u;
   return (p + p) * std::bit_cast<float>(biased << 23);
 }
 JEVONS_HD inline double exp_of(double x) {
