@@ -1,6 +1,7 @@
 #include "parallel/mpi/mpi_session.h"
 
 #include <mpi.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <exception>
@@ -29,6 +30,31 @@ bool started_by_mpi_launcher() {
     if (std::getenv(variable) != nullptr) return true;
   }
   return false;
+}
+
+MpiFacts mpi_facts() {
+  MpiFacts facts;
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  facts.library.assign(text, static_cast<std::size_t>(length));
+  facts.library = facts.library.substr(0, facts.library.find_first_of(",\n"));
+
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  facts.host = host;
+
+  int initialized = 0;
+  MPI_Initialized(&initialized);
+  if (initialized != 0) {
+    int level = MPI_THREAD_SINGLE;
+    MPI_Query_thread(&level);
+    facts.thread_level = level == MPI_THREAD_MULTIPLE     ? "multiple"
+                         : level == MPI_THREAD_SERIALIZED ? "serialized"
+                         : level == MPI_THREAD_FUNNELED   ? "funneled"
+                                                          : "single";
+  }
+  return facts;
 }
 
 MpiSession::MpiSession() {

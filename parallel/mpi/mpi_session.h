@@ -15,6 +15,14 @@ namespace jevons {
 // instead.
 bool started_by_mpi_launcher();
 
+// For people; may be asked without a session.
+struct MpiFacts {
+  std::string library;       // first line of what the library says of itself
+  std::string thread_level;  // "serialized"; empty without a session
+  std::string host;
+};
+MpiFacts mpi_facts();
+
 class MpiSession {
  public:
   // Initialises MPI so that one thread at a time may call it. When the node has more ranks than cores,

@@ -23,6 +23,7 @@ struct TrainOptions {
   std::string resume =
       "auto";  // auto: newest checkpoint of the run, if any; never; or the path of a checkpoint
   std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
+  int local_workers = 1;  // workers on this node, which share its cores (MpiSession::local_size)
 };
 int run_train(const TrainOptions&, Communicator& world);
 
@@ -63,7 +64,10 @@ struct ConfigShowOptions {
   bool help_text = false;  // comments with help, unit and range of every option
 };
 int run_config_show(const ConfigShowOptions&);
-int run_config_schema();
+struct ConfigSchemaOptions {
+  bool markdown = false;
+};
+int run_config_schema(const ConfigSchemaOptions&);
 
 struct CheckpointOptions {
   std::string path;  // directory of one checkpoint, or of a run: then its newest

@@ -145,6 +145,10 @@ class TreeBuilder : public YAML::EventHandler {
     }
     YamlNode& parent = open_.back();
     const bool is_key = parent.kind == YamlNode::Kind::kMap && parent.keys.size() == parent.items.size();
+    // The library places a missing value at whatever comes next.
+    if (!is_key && child.kind == YamlNode::Kind::kNull && parent.kind == YamlNode::Kind::kMap) {
+      child.place = parent.keys.back().place;
+    }
     (is_key ? parent.keys : parent.items).push_back(std::move(child));
   }
 

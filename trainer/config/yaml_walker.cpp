@@ -48,9 +48,10 @@ std::string store_choice(const std::string& text, Message& section, const FieldD
                      guess ? fmt::format("; did you mean \"{}\"?", *guess) : "");
 }
 
-std::string quoted_number_problem(const YamlNode& node, const FieldDescriptor& field) {
-  return fmt::format("expected {}, found text in quotes; write {} without them", type_of(field),
-                     printable(node.text));
+// "a whole number", "one of f32, bf16".
+std::string wanted(const FieldDescriptor& field) {
+  const std::string type = type_of(field);
+  return type.ends_with("number") ? "a " + type : type;
 }
 
 std::pair<std::string_view, std::string_view> cut(std::string_view text, char at) {
@@ -137,9 +138,9 @@ void YamlWalker::set_scalar(const YamlNode& node, Message& section, const FieldD
                             const std::string& key) {
   std::string problem;
   if (node.kind == YamlNode::Kind::kNull) {
-    problem = fmt::format("has no value; expected {}", type_of(field));
+    problem = fmt::format("has no value; expected {}", wanted(field));
   } else if (node.kind != YamlNode::Kind::kScalar) {
-    problem = fmt::format("expected {}, found {}", type_of(field), node.describe());
+    problem = fmt::format("expected {}, found {}", wanted(field), node.describe());
   } else {
     problem = store(node, section, field);
   }
@@ -154,7 +155,10 @@ std::string YamlWalker::store(const YamlNode& node, Message& section, const Fiel
     return "";
   }
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) return store_choice(text, section, field);
-  if (node.quoted) return quoted_number_problem(node, field);
+  if (node.quoted) {
+    return fmt::format("expected {}, found text in quotes; write {} without them", wanted(field),
+                       printable(text));
+  }
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return store_if_good(parse_boolean(text), field, [&](bool v) { set->SetBool(&section, &field, v); });

@@ -1,0 +1,56 @@
+// Every YAML under configs/ is good, and the presets have the published numbers of parameters.
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "trainer/config/run_config.h"
+#include "trainer/model/model_config.h"
+
+namespace jevons {
+namespace {
+
+const std::string kConfigs = JEVONS_SOURCE_DIR "/configs/";
+
+}  // namespace
+
+TEST_CASE("config: every file under configs/ loads and reads back", "[config]") {
+  std::vector<std::string> paths;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kConfigs)) {
+    if (entry.path().extension() == ".yaml") paths.push_back(entry.path().string());
+  }
+  CHECK(paths.size() >= 8);
+  for (const std::string& path : paths) {
+    INFO(path);
+    const RunConfig config = load_run_config(path, {});
+    CHECK(parse_run_config(dump_run_config(path, {}), "copy.yaml", {}) == config);
+    RunConfig for_two = config;
+    CHECK_NOTHROW(validate_for_world(for_two, 2));
+    // What names no data is a preset: a model to include or to plan with.
+    if (!config.data.train.empty()) CHECK_NOTHROW(validate_for_training(config));
+  }
+}
+
+TEST_CASE("config: presets have the published numbers of parameters", "[config]") {
+  const auto total = [](const std::string& name) {
+    return count_params(load_run_config(kConfigs + "presets/" + name + ".yaml", {}).model).total;
+  };
+  CHECK(total("llama3-8b") == 8'030'261'248);
+  CHECK(total("llama3-70b") == 70'553'706'496);
+  CHECK(total("llama3-405b") == 405'853'388'800);
+  CHECK(total("mixtral-8x7b") == 46'702'792'704);
+  CHECK(total("olmoe-1b-7b") == 6'919'161'856);
+  CHECK(total("qwen3-30b-a3b") == 30'532'122'624);
+  CHECK(total("qwen3-235b-a22b") == 235'093'634'560);
+}
+
+TEST_CASE("config: docs/options.md is the schema's own table", "[config]") {
+  std::ifstream file(JEVONS_SOURCE_DIR "/docs/options.md");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  INFO("regenerate: see the first lines of docs/options.md");
+  CHECK_THAT(text, Catch::Matchers::EndsWith(describe_schema(SchemaFormat::kMarkdown)));
+}
+
+}  // namespace jevons

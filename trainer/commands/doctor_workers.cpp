@@ -1,0 +1,102 @@
+// How the workers were started: MPI, and the cores each may use.
+#include <fmt/core.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "parallel/mpi/mpi_session.h"
+#include "trainer/commands/doctor_checks.h"
+#include "trainer/host.h"
+
+namespace jevons {
+namespace {
+
+// What a worker tells the others: a hash of its host's name, then its cores as a bit mask.
+constexpr int kMaskWords = CPU_SETSIZE / 64;
+constexpr int kWords = 1 + kMaskWords;
+using Words = std::vector<std::int64_t>;
+
+Words own_words() {
+  Words words(kWords, 0);
+  words[0] = static_cast<std::int64_t>(std::hash<std::string>{}(mpi_facts().host));
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return words;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    const auto bit = static_cast<std::uint64_t>(CPU_ISSET(core, &set) ? 1 : 0) << (core % 64);
+    auto& word = words[static_cast<std::size_t>(1 + core / 64)];
+    word = static_cast<std::int64_t>(static_cast<std::uint64_t>(word) | bit);
+  }
+  return words;
+}
+
+int count_cores(std::span<const std::int64_t> mask) {
+  int cores = 0;
+  for (const std::int64_t word : mask) cores += std::popcount(static_cast<std::uint64_t>(word));
+  return cores;
+}
+
+std::string plural(int n, const char* noun) {
+  return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
+}
+
+}  // namespace
+
+Check check_mpi(Communicator& world) {
+  const MpiFacts facts = mpi_facts();
+  Check check{"MPI", Health::kOk, facts.library, ""};
+  if (facts.thread_level.empty()) {
+    check.finding += "; not started by mpirun: 1 worker";
+    return check;
+  }
+  check.finding += fmt::format("; {}; threads: {}", plural(world.size(), "worker"), facts.thread_level);
+  return check;
+}
+
+Check check_binding(Communicator& world) {
+  Words own = own_words();
+  Words all(static_cast<std::size_t>(kWords * world.size()));
+  world
+      .all_gather({own.data(), {kWords}, DType::kI64, Device::kCpu},
+                  {all.data(), {kWords * world.size()}, DType::kI64, Device::kCpu})
+      .wait();
+  // Over the workers of this host: how many, and which cores they may use between them.
+  int local = 0;
+  Words together(kMaskWords, 0);
+  for (int rank = 0; rank < world.size(); ++rank) {
+    const std::span<const std::int64_t> words(all.data() + rank * kWords, kWords);
+    if (words[0] != own[0]) continue;
+    ++local;
+    for (int i = 0; i < kMaskWords; ++i)
+      together[static_cast<std::size_t>(i)] |= words[static_cast<std::size_t>(i + 1)];
+  }
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  const int usable = count_cores(std::span(own).subspan(1)), shared = count_cores(together);
+  Check check{"cores of a worker", Health::kOk,
+              fmt::format("{} on this host, bound to {} of {}", plural(local, "worker"), usable,
+                          plural(cores, "core")),
+              ""};
+  if (shared < std::min(local, cores)) {
+    check.health = Health::kBad;
+    check.finding += fmt::format("; all of them share {}", plural(shared, "core"));
+    check.advice = "start with mpirun --bind-to none (or --bind-to core with enough slots)";
+  } else if (local > cores) {
+    check.health = Health::kWarn;
+    check.finding += "; more workers than cores";
+    check.advice = "fewer workers train faster; these take turns";
+  } else if (usable < cores / local) {
+    check.health = Health::kWarn;
+    check.finding += fmt::format("; {} would be its share", cores / local);
+    check.advice = "start with mpirun --bind-to none, or --map-by slot:PE=" + std::to_string(cores / local);
+  }
+  return check;
+}
+
+}  // namespace jevons

@@ -1,0 +1,278 @@
+// The jevons program: the command line, and the one place that catches errors.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <new>
+#include <sstream>
+#include <string>
+
+#include "kernels/core/error.h"
+#include "kernels/core/log.h"
+#include "parallel/meta/meta_communicator.h"
+#include "parallel/mpi/mpi_session.h"
+#include "trainer/commands/agree.h"
+#include "trainer/commands/commands.h"
+#include "trainer/host.h"
+
+namespace jevons {
+namespace {
+
+// The workers that were started together, as a command sees them.
+struct Job {
+  Communicator& world;
+  int local_workers;  // on this host
+};
+
+struct CommandLine {
+  std::function<int(Job&)> run;
+  bool needs_world = false;  // else every worker would do the same, and MPI is left alone
+  LogLevel log_level = LogLevel::kInfo;
+};
+
+void add_config_arguments(CLI::App& command, ConfigArguments& config) {
+  command.add_option("file", config.file, "Configuration (YAML)")->required()->type_name("FILE");
+  command
+      .add_option("overrides", config.overrides, "Options that win over the file's, as model.num_layers=2")
+      ->type_name("KEY=VALUE");
+}
+
+void add_train(CLI::App& app, CommandLine& line) {
+  CLI::App* command =
+      app.add_subcommand("train", "Train a model; start it under mpirun for more than one worker");
+  auto options = std::make_shared<TrainOptions>();
+  add_config_arguments(*command, options->config);
+  command
+      ->add_option(
+          "--resume", options->resume,
+          "auto: from the run's newest checkpoint if there is one; never; or the PATH of a checkpoint")
+      ->capture_default_str()
+      ->type_name("auto|never|PATH");
+  command->callback([options, &line] {
+    line.needs_world = true;
+    line.run = [options](Job& job) {
+      options->process_start = process_start_time();
+      options->local_workers = job.local_workers;
+      return run_train(*options, job.world);
+    };
+  });
+}
+
+void add_generate(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model, on one worker");
+  auto options = std::make_shared<GenerateOptions>();
+  command
+      ->add_option("checkpoint", options->checkpoint, "A checkpoint, or a run's directory: then its newest")
+      ->required()
+      ->type_name("PATH");
+  command->add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
+  command->add_option("--max-tokens", options->max_tokens, "Length of the continuation, in tokens")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--temperature", options->temperature, "0: always the likeliest token; 1: as trained")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--top-k", options->top_k, "Draw among this many likeliest tokens; 0: among all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", options->seed, "Of the random draws")->capture_default_str();
+  command->callback([options, &line] { line.run = [options](Job&) { return run_generate(*options); }; });
+}
+
+void add_plan(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand(
+      "plan", "Memory, parameters, FLOPs and wire bytes of a run, from a dry run without memory");
+  auto options = std::make_shared<PlanOptions>();
+  add_config_arguments(*command, options->config);
+  command->add_option("--world", options->world_size, "Workers of the planned run")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->callback([options, &line] { line.run = [options](Job&) { return run_plan(*options); }; });
+}
+
+void add_data_prepare(CLI::App& data, CommandLine& line) {
+  CLI::App* command = data.add_subcommand("prepare", "Turn text or JSONL into a token file (.bin and .idx)");
+  auto options = std::make_shared<DataPrepareOptions>();
+  command->add_option("inputs", options->inputs, "Text or JSONL files, read in this order")
+      ->required()
+      ->type_name("FILE");
+  command->add_option("-o,--output", options->output, "Prefix of the .bin/.idx pair")
+      ->required()
+      ->type_name("PREFIX");
+  command
+      ->add_option("--format", options->format,
+                   "auto: JSONL for names that end in .jsonl or .ndjson, else text")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "text", "jsonl"}));
+  command->add_option("--json-key", options->json_key, "JSONL: the field that holds the text")
+      ->capture_default_str();
+  command->add_option("--separator-line", options->separator_line,
+                      "Text: a line like this ends a document [one document per file]");
+  command->add_option("--tokenizer", options->tokenizer, "How text becomes tokens")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"byte"}));
+  command->callback([options, &line] { line.run = [options](Job&) { return run_data_prepare(*options); }; });
+}
+
+void add_data(CLI::App& app, CommandLine& line) {
+  CLI::App* data =
+      app.add_subcommand("data", "Token files: make them, look into them")->require_subcommand(1);
+  add_data_prepare(*data, line);
+  CLI::App* command = data->add_subcommand("inspect", "What a token file holds");
+  auto options = std::make_shared<DataInspectOptions>();
+  command->add_option("path", options->path, "Prefix of a .bin/.idx pair, or an llm.c .bin")
+      ->required()
+      ->type_name("PATH");
+  command->add_option("--tokens", options->show_tokens, "Print so many of the first tokens")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->callback([options, &line] { line.run = [options](Job&) { return run_data_inspect(*options); }; });
+}
+
+void add_config(CLI::App& app, CommandLine& line) {
+  CLI::App* config =
+      app.add_subcommand("config", "Configurations: show one, list every option")->require_subcommand(1);
+  CLI::App* show =
+      config->add_subcommand("show", "Check a configuration and print it with every default filled in");
+  auto options = std::make_shared<ConfigShowOptions>();
+  add_config_arguments(*show, options->config);
+  show->add_flag("--help-text", options->help_text, "Explain every option in a comment above it");
+  show->callback([options, &line] { line.run = [options](Job&) { return run_config_show(*options); }; });
+
+  CLI::App* schema = config->add_subcommand("schema", "Every option: type, unit, range, default, meaning");
+  auto schema_options = std::make_shared<ConfigSchemaOptions>();
+  schema->add_flag("--markdown", schema_options->markdown, "As a Markdown table");
+  schema->callback([schema_options, &line] {
+    line.run = [schema_options](Job&) { return run_config_schema(*schema_options); };
+  });
+}
+
+void add_checkpoint(CLI::App& app, CommandLine& line) {
+  CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints: list, verify")->require_subcommand(1);
+  const auto add = [&](const char* name, const char* help, int (*function)(const CheckpointOptions&)) {
+    CLI::App* command = checkpoint->add_subcommand(name, help);
+    auto options = std::make_shared<CheckpointOptions>();
+    command->add_option("path", options->path, "A checkpoint, or a run's directory: then its newest")
+        ->required()
+        ->type_name("PATH");
+    command->callback([options, function, &line] { line.run = [=](Job&) { return function(*options); }; });
+  };
+  add("inspect", "Step, configuration, tensors", run_checkpoint_inspect);
+  add("verify", "Read every byte against its checksum", run_checkpoint_verify);
+}
+
+void add_doctor(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand(
+      "doctor", "Check MPI, cores, math, memory, disk and GPU; under mpirun also the workers");
+  auto options = std::make_shared<DoctorOptions>();
+  command->add_option("--dir", options->directory, "Directory whose disk is measured")->capture_default_str();
+  command->add_flag("--json", options->json, "As JSON");
+  command->callback([options, &line] {
+    line.needs_world = true;
+    line.run = [options](Job& job) { return run_doctor(*options, job.world); };
+  });
+}
+
+// Help, version or a mistake, as a command that prints it once for all workers.
+void answer_from_parser(const CLI::App& app, const CLI::ParseError& error, CommandLine& line) {
+  std::ostringstream out, err;
+  const int code = app.exit(error, out, err) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  line.needs_world = true;
+  line.run = [code, out = out.str(), err = err.str()](Job& job) {
+    if (job.world.rank() == 0) {
+      fmt::print("{}", out);
+      fmt::print(stderr, "{}", err);
+    }
+    return code;
+  };
+}
+
+CommandLine parse_command_line(int argc, char** argv) {
+  CommandLine line;
+  CLI::App app("Jevons trains Mixture-of-Experts transformers and accounts for what it costs.", "jevons");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", fmt::format("jevons {} ({})", JEVONS_VERSION, git_id()));
+  app.add_option("--log-level", line.log_level,
+                 "Least important message that is logged: debug, info, warning, error [info]")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, LogLevel>{{"debug", LogLevel::kDebug},
+                                                                          {"info", LogLevel::kInfo},
+                                                                          {"warning", LogLevel::kWarning},
+                                                                          {"error", LogLevel::kError}})
+                      .description(""));
+  app.footer(
+      "Exit codes: 0 done; 2 command line or configuration; 65 bad data or checkpoint; 70 failure;\n"
+      "75 stopped early with a checkpoint saved, start the same command again.");
+  add_train(app, line);
+  add_generate(app, line);
+  add_plan(app, line);
+  add_data(app, line);
+  add_config(app, line);
+  add_checkpoint(app, line);
+  add_doctor(app, line);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    answer_from_parser(app, error, line);
+  }
+  return line;
+}
+
+// A user's mistake stands for itself, "file:line:col: message"; anything else is logged with time and rank.
+void report(const Error& error) {
+  log_flush();
+  if (error.code() == ExitCode::kUsage) {
+    fmt::print(stderr, "{}\n", error.what());
+  } else {
+    log_error("{}", error.what());
+  }
+  std::fflush(stderr);
+}
+
+// After an error on this worker alone the others would wait for it for ever, so the whole job is ended.
+int end_job(const Error& error, Communicator& world) {
+  report(error);
+  const int code = static_cast<int>(error.code());
+  if (world.size() > 1) world.abort(code);
+  return code;
+}
+
+int run(const CommandLine& line, Job job) {
+  log_setup(job.world.rank(), job.world.size(), line.log_level);
+  try {
+    return line.run(job);
+  } catch (const AgreedError& e) {
+    if (e.speaks()) report(e);
+    job.world.barrier();
+    return static_cast<int>(e.code());
+  } catch (const Error& e) {
+    return end_job(e, job.world);
+  } catch (const std::bad_alloc&) {
+    return end_job(Error(ExitCode::kFailure, "out of memory"), job.world);
+  } catch (const std::exception& e) {
+    return end_job(Error(ExitCode::kFailure, e.what()), job.world);
+  }
+}
+
+int run_program(int argc, char** argv) {
+  const CommandLine line = parse_command_line(argc, argv);
+  if (line.needs_world && started_by_mpi_launcher()) {
+    MpiSession session;
+    return run(line, {session.world(), session.local_size()});
+  }
+  MetaCommunicator alone(0, 1);
+  return run(line, {alone, 1});
+}
+
+}  // namespace
+}  // namespace jevons
+
+int main(int argc, char** argv) {
+  try {
+    return jevons::run_program(argc, argv);
+  } catch (const std::exception& e) {  // MPI itself does not start
+    fmt::print(stderr, "{}\n", e.what());
+    return static_cast<int>(jevons::ExitCode::kFailure);
+  }
+}
