@@ -9,7 +9,8 @@ namespace jevons::cpu {
 
 class RowGroup {
  public:
-  // f(i) for every i of [0, n). The calls are independent of one another: f(i) may write what it alone reads.
+  // f(i) for every i of [0, n). The calls are independent of one another, here and below: f(i) may write what
+  // it alone reads.
   template <class F>
   void each(std::int64_t n, F f) const {
 #pragma GCC ivdep
@@ -46,6 +47,7 @@ class RowGroup {
     for (A& value : lane) value = identity;
     std::int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+#pragma GCC ivdep
       for (int l = 0; l < kLanes; ++l) lane[l] = join(lane[l], f(i + l));
     }
     for (int l = 0; i + l < n; ++l) lane[l] = join(lane[l], f(i + l));

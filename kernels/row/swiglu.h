@@ -42,21 +42,23 @@ struct SwigluBackwardKernel {
     const T* grad = dh + row * cols;
     const T* gate = gate_up + row * 2 * cols;
     const T* up = gate + cols;
-    if (d_row_scale != nullptr) {
-      const A sum = group.sum(cols, [grad, gate, up](std::int64_t i) {
-        const A g = load(gate, i);
-        return load(grad, i) * (g * sigmoid(g)) * load(up, i);
-      });
-      group.once([&] { d_row_scale[row] = sum; });
-    }
     const A scale = row_scale == nullptr ? A(1) : row_scale[row];
     T* d_gate = d_gate_up + row * 2 * cols;
-    group.each(cols, [grad, gate, up, d_gate, d_up = d_gate + cols, scale](std::int64_t i) {
-      const A g = load(gate, i), u = load(up, i), d = load(grad, i) * scale;
+    // Writes both gradients and returns the term of d_row_scale.
+    const auto backward = [grad, gate, up, d_gate, d_up = d_gate + cols, scale](std::int64_t i) {
+      const A g = load(gate, i), u = load(up, i), d = load(grad, i);
       const A s = sigmoid(g);
-      store(d_gate, i, d * u * s * (A(1) + g * (A(1) - s)));
-      store(d_up, i, d * g * s);
-    });
+      const A silu = g * s;
+      store(d_gate, i, d * scale * u * (s + silu * (A(1) - s)));
+      store(d_up, i, d * scale * silu);
+      return d * silu * u;
+    };
+    if (d_row_scale != nullptr) {
+      const A sum = group.sum(cols, backward);
+      group.once([&] { d_row_scale[row] = sum; });
+    } else {
+      group.each(cols, backward);
+    }
   }
 };
 
