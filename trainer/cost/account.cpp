@@ -1,0 +1,110 @@
+#include "trainer/cost/account.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace jevons {
+namespace {
+
+constexpr double kSecondsPerHour = 3600;
+
+double sum_of(const std::array<double, kNumPhases>& seconds) {
+  return std::accumulate(seconds.begin(), seconds.end(), 0.0);
+}
+
+// Totals when `step` steps were finished, linear between heartbeats.
+Totals totals_at(const std::vector<Heartbeat>& beats, std::int64_t step) {
+  const auto after =
+      std::find_if(beats.begin(), beats.end(), [&](const Heartbeat& b) { return b.totals.step > step; });
+  if (after == beats.begin()) return beats.front().totals;
+  const Totals& low = std::prev(after)->totals;
+  if (after == beats.end() || low.step == step) return low;
+  const Totals& high = after->totals;
+  const double part = static_cast<double>(step - low.step) / static_cast<double>(high.step - low.step);
+  Totals totals = low;
+  totals.step = step;
+  totals.tokens += std::llround(part * static_cast<double>(high.tokens - low.tokens));
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    totals.device_seconds[p] += part * (high.device_seconds[p] - low.device_seconds[p]);
+  }
+  return totals;
+}
+
+bool is_work_of_steps(std::size_t phase) {
+  return phase != static_cast<std::size_t>(Phase::kInit) &&
+         phase != static_cast<std::size_t>(Phase::kShutdown);
+}
+
+// `kept_step`: steps above it were repeated by a later launch.
+LaunchAccount account_of(const Launch& launch, std::int64_t kept_step) {
+  LaunchAccount account;
+  account.launch = launch;
+  const std::vector<Heartbeat>& beats = launch.beats;
+  const Heartbeat& last = beats.back();
+  account.phases = last.totals.device_seconds;
+  account.last_step = last.totals.step;
+  account.device_seconds =
+      launch.has_record ? static_cast<double>(launch.info.devices) * last.elapsed : sum_of(account.phases);
+  account.unaccounted = account.device_seconds - sum_of(account.phases);
+  if (launch.info.price_per_device_hour) {
+    account.money = account.device_seconds / kSecondsPerHour * *launch.info.price_per_device_hour;
+  }
+  Totals kept = last.totals;
+  if (kept_step < last.totals.step) kept = totals_at(beats, kept_step);
+  account.tokens = kept.tokens - beats.front().totals.tokens;
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    const double lost = last.totals.device_seconds[p] - kept.device_seconds[p];
+    if (!is_work_of_steps(p)) continue;
+    account.phases[p] -= lost;
+    account.rework += lost;
+  }
+  return account;
+}
+
+}  // namespace
+
+void CostSum::add(const LaunchAccount& account) {
+  ++launches;
+  device_seconds += account.device_seconds;
+  const std::string& type = account.launch.info.device_type;
+  device_seconds_by_type[type.empty() ? "unknown" : type] += account.device_seconds;
+  for (std::size_t p = 0; p < kNumPhases; ++p) phases[p] += account.phases[p];
+  rework += account.rework;
+  unaccounted += account.unaccounted;
+  tokens += account.tokens;
+  if (account.money) {
+    money[account.launch.info.currency] += *account.money;
+  } else {
+    unpriced_device_seconds += account.device_seconds;
+  }
+}
+
+std::optional<double> CostSum::single_amount() const {
+  if (money.size() != 1 || unpriced_device_seconds > 0) return std::nullopt;
+  return money.begin()->second;
+}
+
+std::optional<double> CostSum::money_per_mtoken() const {
+  const std::optional<double> amount = single_amount();
+  if (!amount || tokens <= 0) return std::nullopt;
+  return *amount / (static_cast<double>(tokens) / 1e6);
+}
+
+RunAccount account_of(const LedgerContents& ledger) {
+  RunAccount run;
+  run.path = ledger.path;
+  run.problems = ledger.problems;
+  std::int64_t kept_step = std::numeric_limits<std::int64_t>::max();
+  for (auto launch = ledger.launches.rbegin(); launch != ledger.launches.rend(); ++launch) {
+    run.launches.push_back(account_of(*launch, kept_step));
+    kept_step = std::min(kept_step, launch->beats.front().totals.step);
+    if (run.run.empty()) run.run = launch->info.run;
+  }
+  std::reverse(run.launches.begin(), run.launches.end());
+  for (const LaunchAccount& account : run.launches) run.total.add(account);
+  return run;
+}
+
+}  // namespace jevons

@@ -1,0 +1,227 @@
+#include "trainer/cost/cost_report.h"
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "trainer/report/format.h"
+
+namespace jevons {
+namespace {
+
+using nlohmann::ordered_json;
+
+// The account is complete when less than this share of the allocation is in no phase.
+constexpr double kUnaccountedLimit = 0.001;
+
+using Rows = std::vector<std::vector<std::string>>;
+
+std::string percent(double part, double whole) {
+  return whole > 0 ? fmt::format("{:.1f} %", 100 * part / whole) : "-";
+}
+
+std::string per_mtoken(const CostSum& sum) {
+  const std::optional<double> amount = sum.money_per_mtoken();
+  return amount ? format_money(*amount, sum.money.begin()->first) : "unknown";
+}
+
+std::vector<std::string> sum_row(const std::string& name, const CostSum& sum) {
+  return {name,
+          fmt::format("{}", sum.launches),
+          format_device_hours(sum.device_seconds),
+          describe_money(sum),
+          format_count(static_cast<double>(sum.tokens)),
+          per_mtoken(sum),
+          percent(sum.rework, sum.device_seconds),
+          percent(sum.unaccounted, sum.device_seconds)};
+}
+
+const std::vector<std::string> kSumHeader = {"launches", "device-h", "cost",       "tokens",
+                                             "per Mtok", "rework",   "unaccounted"};
+
+std::vector<std::string> header(const std::string& first) {
+  std::vector<std::string> row = {first};
+  row.insert(row.end(), kSumHeader.begin(), kSumHeader.end());
+  return row;
+}
+
+std::string end_of(const LaunchAccount& account) {
+  const auto& exit = account.launch.exit;
+  return exit ? fmt::format("{} ({})", exit->reason, exit->code) : "no exit record";
+}
+
+std::string describe_launches(const Programme& programme) {
+  Rows rows = {{"launch", "started", "devices", "steps", "device-h", "rework", "end"}};
+  for (const RunAccount& run : programme.runs) {
+    for (const LaunchAccount& account : run.launches) {
+      const Launch& launch = account.launch;
+      const bool known = launch.has_record;
+      rows.push_back({run.run.empty() ? run.path : run.run, known ? format_utc(launch.start_time) : "unknown",
+                      known ? fmt::format("{} {}", launch.info.devices, launch.info.device_type) : "unknown",
+                      fmt::format("{} to {}", launch.beats.front().totals.step, account.last_step),
+                      format_device_hours(account.device_seconds), format_device_hours(account.rework),
+                      end_of(account)});
+    }
+  }
+  return format_table(rows);
+}
+
+std::string describe_phases(const CostSum& sum) {
+  Rows rows = {{"phase", "device-h", "share"}};
+  const auto add = [&](const std::string& name, double seconds) {
+    if (seconds != 0)
+      rows.push_back({name, format_device_hours(seconds), percent(seconds, sum.device_seconds)});
+  };
+  for (std::size_t p = 0; p < kNumPhases; ++p) add(name_of(static_cast<Phase>(p)), sum.phases[p]);
+  add("rework", sum.rework);
+  add("unaccounted", sum.unaccounted);
+  return format_table(rows);
+}
+
+std::string describe_purposes(const Programme& programme) {
+  Rows rows = {header("project, purpose")};
+  for (const auto& [key, sum] : programme.by_purpose) {
+    rows.push_back(sum_row(fmt::format("{}, {}", key.first, key.second), sum));
+  }
+  return format_table(rows);
+}
+
+// The final runs of each project beside everything that was spent on it.
+std::string describe_ratios(const Programme& programme) {
+  std::string text;
+  for (const auto& [project, all] : programme.by_project) {
+    const std::optional<double> ratio = programme.ratio_to_final(project);
+    if (!ratio) {
+      text += fmt::format("project {}: {} device-h, {}; no run has the purpose '{}' yet\n", project,
+                          format_device_hours(all.device_seconds), describe_money(all), kFinalPurpose);
+      continue;
+    }
+    const CostSum& kept = programme.by_purpose.at({project, kFinalPurpose});
+    text += fmt::format(
+        "project {}: final runs {} device-h, {}; whole programme {} device-h, {}: {:.2f} times the final "
+        "runs\n",
+        project, format_device_hours(kept.device_seconds), describe_money(kept),
+        format_device_hours(all.device_seconds), describe_money(all), *ratio);
+  }
+  return text;
+}
+
+std::string describe_problems(const Programme& programme) {
+  std::string text;
+  for (const std::string& problem : programme.problems) text += "note: " + problem + "\n";
+  for (const RunAccount& run : programme.runs) {
+    for (const std::string& problem : run.problems) text += fmt::format("note: {}: {}\n", run.path, problem);
+    const CostSum& sum = run.total;
+    if (std::abs(sum.unaccounted) > kUnaccountedLimit * sum.device_seconds) {
+      text += fmt::format("note: {}: {} device-h ({}) are in no phase\n", run.path,
+                          format_device_hours(sum.unaccounted), percent(sum.unaccounted, sum.device_seconds));
+    }
+  }
+  return text.empty() ? text : "\n" + text;
+}
+
+template <class T>
+ordered_json or_null(const std::optional<T>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+ordered_json phases_json(const std::array<double, kNumPhases>& phases) {
+  ordered_json json;
+  for (std::size_t p = 0; p < kNumPhases; ++p) json[name_of(static_cast<Phase>(p))] = phases[p];
+  return json;
+}
+
+ordered_json sum_json(const CostSum& sum) {
+  return {{"launches", sum.launches},
+          {"device_seconds", sum.device_seconds},
+          {"device_seconds_by_type", sum.device_seconds_by_type},
+          {"phases", phases_json(sum.phases)},
+          {"rework", sum.rework},
+          {"unaccounted", sum.unaccounted},
+          {"money", sum.money},
+          {"unpriced_device_seconds", sum.unpriced_device_seconds},
+          {"tokens", sum.tokens},
+          {"money_per_mtoken", or_null(sum.money_per_mtoken())}};
+}
+
+ordered_json launch_json(const LaunchAccount& account) {
+  const Launch& launch = account.launch;
+  ordered_json exit = nullptr;
+  if (launch.exit) exit = {{"reason", launch.exit->reason}, {"code", launch.exit->code}};
+  return {{"launch", launch.id},
+          {"start_time", launch.has_record ? ordered_json(launch.start_time) : ordered_json(nullptr)},
+          {"hosts", launch.info.hosts},
+          {"device_type", launch.info.device_type},
+          {"devices", launch.info.devices},
+          {"price_per_device_hour", or_null(launch.info.price_per_device_hour)},
+          {"currency", launch.info.currency},
+          {"project", launch.info.project},
+          {"purpose", launch.info.purpose},
+          {"git_id", launch.info.git_id},
+          {"layout", launch.info.layout},
+          {"start_step", launch.beats.front().totals.step},
+          {"last_step", account.last_step},
+          {"device_seconds", account.device_seconds},
+          {"phases", phases_json(account.phases)},
+          {"rework", account.rework},
+          {"unaccounted", account.unaccounted},
+          {"money", or_null(account.money)},
+          {"tokens", account.tokens},
+          {"exit", exit}};
+}
+
+ordered_json run_json(const RunAccount& run) {
+  ordered_json launches = ordered_json::array();
+  for (const LaunchAccount& account : run.launches) launches.push_back(launch_json(account));
+  return {{"path", run.path},
+          {"run", run.run},
+          {"total", sum_json(run.total)},
+          {"launches", launches},
+          {"problems", run.problems}};
+}
+
+}  // namespace
+
+std::string describe_money(const CostSum& sum) {
+  std::string text;
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : " + ") + part; };
+  for (const auto& [currency, amount] : sum.money) add(format_money(amount, currency));
+  if (sum.money.empty()) return "unknown";
+  if (sum.unpriced_device_seconds > 0) {
+    add(fmt::format("{} device-h without a price", format_device_hours(sum.unpriced_device_seconds)));
+  }
+  return text;
+}
+
+std::string describe_programme(const Programme& programme) {
+  Rows runs = {header("run")};
+  for (const RunAccount& run : programme.runs) {
+    runs.push_back(sum_row(std::filesystem::path(run.path).parent_path().string(), run.total));
+  }
+  runs.push_back(sum_row("total", programme.total));
+  return fmt::format("{}\n{}\n{}\n{}\n{}{}", format_table(runs), describe_launches(programme),
+                     describe_phases(programme.total), describe_purposes(programme),
+                     describe_ratios(programme), describe_problems(programme));
+}
+
+std::string programme_json(const Programme& programme) {
+  ordered_json runs = ordered_json::array(), purposes = ordered_json::array(),
+               projects = ordered_json::array();
+  for (const RunAccount& run : programme.runs) runs.push_back(run_json(run));
+  for (const auto& [key, sum] : programme.by_purpose) {
+    purposes.push_back({{"project", key.first}, {"purpose", key.second}, {"total", sum_json(sum)}});
+  }
+  for (const auto& [project, sum] : programme.by_project) {
+    projects.push_back({{"project", project},
+                        {"total", sum_json(sum)},
+                        {"ratio_to_final", or_null(programme.ratio_to_final(project))}});
+  }
+  const ordered_json json = {{"total", sum_json(programme.total)},
+                             {"projects", projects},
+                             {"purposes", purposes},
+                             {"runs", runs},
+                             {"problems", programme.problems}};
+  return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace jevons

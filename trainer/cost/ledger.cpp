@@ -1,0 +1,120 @@
+#include "trainer/cost/ledger.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "trainer/report/crc32c.h"
+
+namespace jevons {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int kLedgerVersion = 1;
+constexpr std::string_view kSealBegin = ",\"crc32c\":\"";
+constexpr std::string_view kSealEnd = "\"}";
+constexpr std::size_t kDigits = 8;
+constexpr std::size_t kSealSize = kSealBegin.size() + kDigits + kSealEnd.size();
+
+double unix_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string launch_identity(const LaunchInfo& info, double start_time) {
+  return fmt::format("{:.0f}-{}-{}", start_time * 1000, info.hosts.empty() ? "host" : info.hosts.front(),
+                     ::getpid());
+}
+
+ordered_json totals_json(const Totals& totals) {
+  ordered_json phases;
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    phases[name_of(static_cast<Phase>(p))] = totals.device_seconds[p];
+  }
+  return {{"step", totals.step}, {"tokens", totals.tokens}, {"device_seconds", phases}};
+}
+
+// A line that a kill left without its end must not swallow the next record.
+bool ends_in_torn_line(const File& file) {
+  const std::uint64_t size = file.size();
+  if (size == 0) return false;
+  std::array<std::byte, 1> last{};
+  file.read_at(size - 1, last);
+  return last[0] != std::byte{'\n'};
+}
+
+void append_record(File& file, const ordered_json& record) {
+  // Text that is not UTF-8 (a file name in an error) loses a character, not the record.
+  const std::string json = record.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  file.write((ends_in_torn_line(file) ? "\n" : "") + seal_ledger_line(json) + "\n");
+  file.sync();
+}
+
+}  // namespace
+
+std::string seal_ledger_line(const std::string& json_object) {
+  ENSURE(json_object.size() > 2 && json_object.back() == '}', "ledger: not an object: {}", json_object);
+  return fmt::format("{}{}{:08x}{}", std::string_view(json_object).substr(0, json_object.size() - 1),
+                     kSealBegin, crc32c(json_object), kSealEnd);
+}
+
+LineSeal check_ledger_line(const std::string& line) {
+  if (line.size() < kSealSize) return LineSeal::kNone;
+  const std::string_view seal = std::string_view(line).substr(line.size() - kSealSize);
+  if (!seal.starts_with(kSealBegin) || !seal.ends_with(kSealEnd)) return LineSeal::kNone;
+  const char* digits = seal.data() + kSealBegin.size();
+  std::uint32_t wanted = 0;
+  const auto [stopped, error] = std::from_chars(digits, digits + kDigits, wanted, 16);
+  const bool is_number = error == std::errc() && stopped == digits + kDigits;
+  const std::uint32_t actual = crc32c(line.substr(0, line.size() - kSealSize) + "}");
+  return is_number && wanted == actual ? LineSeal::kGood : LineSeal::kBroken;
+}
+
+Ledger::Ledger(const std::string& path, const LaunchInfo& info,
+               std::chrono::steady_clock::time_point process_start)
+    : file_(File::append(path)), process_start_(process_start) {
+  const double seconds_before = elapsed();
+  const double start_time = unix_time() - seconds_before;
+  launch_ = launch_identity(info, start_time);
+  ordered_json price = nullptr;
+  if (info.price_per_device_hour) price = *info.price_per_device_hour;
+  append_record(file_, {{"kind", "launch"},
+                        {"version", kLedgerVersion},
+                        {"launch", launch_},
+                        {"run", info.run},
+                        {"start_time", start_time},
+                        {"elapsed", seconds_before},
+                        {"hosts", info.hosts},
+                        {"device_type", info.device_type},
+                        {"devices", info.devices},
+                        {"price_per_device_hour", price},
+                        {"currency", info.currency},
+                        {"project", info.project},
+                        {"purpose", info.purpose},
+                        {"git_id", info.git_id},
+                        {"layout", info.layout},
+                        {"start_step", info.start_step},
+                        {"start_tokens", info.start_tokens}});
+}
+
+void Ledger::heartbeat(const Totals& totals) {
+  ordered_json record = {
+      {"kind", "heartbeat"}, {"launch", launch_}, {"time", unix_time()}, {"elapsed", elapsed()}};
+  record.update(totals_json(totals));
+  append_record(file_, record);
+}
+
+void Ledger::exit(const std::string& reason, ExitCode code, const Totals& totals) {
+  ordered_json record = {{"kind", "exit"},       {"launch", launch_}, {"time", unix_time()},
+                         {"elapsed", elapsed()}, {"reason", reason},  {"code", static_cast<int>(code)}};
+  record.update(totals_json(totals));
+  append_record(file_, record);
+}
+
+double Ledger::elapsed() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - process_start_).count();
+}
+
+}  // namespace jevons

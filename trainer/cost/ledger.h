@@ -1,0 +1,72 @@
+// The account of a run: ledger.jsonl in the run directory, appended by rank 0, one JSON object a line, each
+// written by one write() and carrying a CRC-32C. A launch record per start, heartbeats with cumulative
+// totals, an exit record. A run killed at any instant loses at most one heartbeat interval of its account.
+// Format and definitions: docs/cost.md.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/core/error.h"
+#include "kernels/core/phase_clock.h"
+#include "trainer/checkpoint/file.h"
+
+namespace jevons {
+
+// One start of a run: what is allocated, at what price, for what.
+struct LaunchInfo {
+  std::string run;  // name of the run
+  std::vector<std::string> hosts;
+  std::string device_type;  // "cpu", or the GPU's name
+  std::int64_t devices = 0;
+  std::optional<double> price_per_device_hour;  // nothing = unknown: hours without money
+  std::string currency;
+  std::string project, purpose;
+  std::string git_id, layout;
+  std::int64_t start_step = 0;    // finished steps at the start: 0, or those of the checkpoint resumed from
+  std::int64_t start_tokens = 0;  // tokens trained until then
+};
+
+// The price as CostConfig holds it: negative means unknown.
+inline std::optional<double> known_price(double price_per_device_hour) {
+  return price_per_device_hour < 0 ? std::nullopt : std::optional(price_per_device_hour);
+}
+
+// Cumulative figures of one launch.
+struct Totals {
+  std::array<double, kNumPhases>
+      device_seconds{};     // by phase, summed over all ranks, since the processes started
+  std::int64_t step = 0;    // finished steps of the run
+  std::int64_t tokens = 0;  // trained tokens of the run, those of lost steps not counted
+};
+
+// Appends to the ledger of a run. Every record is flushed to disk before the call returns. Throws
+// Error(kFailure) naming the file when that fails.
+class Ledger {
+ public:
+  // Writes the launch record. `process_start`: when rank 0's process started; time before the record counts.
+  Ledger(const std::string& path, const LaunchInfo& info,
+         std::chrono::steady_clock::time_point process_start);
+  void heartbeat(const Totals& totals);
+  // Last record of a launch; `reason` for people: "finished", "stopped by SIGTERM", the text of an error.
+  void exit(const std::string& reason, ExitCode code, const Totals& totals);
+
+ private:
+  double elapsed() const;  // seconds since process_start
+
+  File file_;
+  std::chrono::steady_clock::time_point process_start_;
+  std::string launch_;  // identity of this launch in every record
+};
+
+// A line of a ledger: JSON with its checksum as last member. Exposed for tests and tools that write ledgers.
+std::string seal_ledger_line(const std::string& json_object);
+// Whether `line` (without newline) ends in a checksum, and whether that is right.
+enum class LineSeal : std::uint8_t { kNone, kGood, kBroken };
+LineSeal check_ledger_line(const std::string& line);
+
+}  // namespace jevons

@@ -1,0 +1,82 @@
+#include "trainer/cost/programme.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "kernels/core/error.h"
+
+namespace jevons {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kLedgerName = "ledger.jsonl";
+
+// Ledgers at or below `path`; checkpoints hold none and are many files, so they are passed over.
+std::vector<fs::path> ledgers_below(const fs::path& path) {
+  if (fs::is_regular_file(path)) return {path};
+  std::vector<fs::path> found;
+  std::error_code error;
+  fs::recursive_directory_iterator walk(path, fs::directory_options::skip_permission_denied, error);
+  for (; !error && walk != fs::recursive_directory_iterator(); walk.increment(error)) {
+    if (walk->path().filename() == "checkpoints") walk.disable_recursion_pending();
+    if (walk->path().filename() == kLedgerName && walk->is_regular_file()) found.push_back(walk->path());
+  }
+  if (error) fail(ExitCode::kUsage, "{}: {}", path.string(), error.message());
+  return found;
+}
+
+}  // namespace
+
+std::optional<double> Programme::ratio_to_final(const std::string& project) const {
+  const auto final_runs = by_purpose.find({project, kFinalPurpose});
+  const auto all = by_project.find(project);
+  if (final_runs == by_purpose.end() || all == by_project.end()) return std::nullopt;
+  if (final_runs->second.device_seconds <= 0) return std::nullopt;
+  return all->second.device_seconds / final_runs->second.device_seconds;
+}
+
+std::vector<std::string> find_ledgers(const std::vector<std::string>& paths) {
+  std::map<fs::path, std::string> by_real_path;
+  for (const std::string& path : paths) {
+    const std::vector<fs::path> found = ledgers_below(path);
+    if (found.empty()) fail(ExitCode::kUsage, "{}: no {} here", path, kLedgerName);
+    for (const fs::path& ledger : found) by_real_path.try_emplace(fs::canonical(ledger), ledger.string());
+  }
+  std::vector<std::string> ledgers;
+  for (const auto& [real, shown] : by_real_path) ledgers.push_back(shown);
+  std::sort(ledgers.begin(), ledgers.end());
+  return ledgers;
+}
+
+Programme account_programme(const std::vector<std::string>& ledgers, const std::string& project) {
+  Programme programme;
+  std::set<std::string> seen;
+  for (const std::string& path : ledgers) {
+    RunAccount run = account_of(read_ledger(path));
+    std::vector<LaunchAccount> counted;
+    for (LaunchAccount& account : run.launches) {
+      if (!seen.insert(account.launch.id).second) {
+        programme.problems.push_back(
+            fmt::format("{}: launch {} stands in another ledger too; counted once", path, account.launch.id));
+      } else if (project.empty() || account.launch.info.project == project) {
+        counted.push_back(std::move(account));
+      }
+    }
+    if (counted.empty()) continue;
+    run.launches = std::move(counted);
+    run.total = {};
+    for (const LaunchAccount& account : run.launches) {
+      const LaunchInfo& info = account.launch.info;
+      run.total.add(account);
+      programme.by_purpose[{info.project, info.purpose}].add(account);
+      programme.by_project[info.project].add(account);
+      programme.total.add(account);
+    }
+    programme.runs.push_back(std::move(run));
+  }
+  return programme;
+}
+
+}  // namespace jevons

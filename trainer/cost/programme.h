@@ -1,0 +1,37 @@
+// The whole programme: all runs of one or several directories, by project and purpose, with the final runs
+// beside the sum.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "trainer/cost/account.h"
+
+namespace jevons {
+
+// cost.purpose of the runs whose weights are kept.
+inline constexpr const char* kFinalPurpose = "final";
+
+struct Programme {
+  std::vector<RunAccount> runs;                                       // by path
+  std::map<std::pair<std::string, std::string>, CostSum> by_purpose;  // (project, purpose)
+  std::map<std::string, CostSum> by_project;
+  CostSum total;
+  std::vector<std::string> problems;  // of the collection; each run has its own too
+
+  // Device-seconds of a project over those of its final runs; nothing when it has none.
+  std::optional<double> ratio_to_final(const std::string& project) const;
+};
+
+// Every ledger.jsonl that a path names or holds, searched through directories, each file once, sorted.
+// Throws Error(kUsage) for a path that has none.
+std::vector<std::string> find_ledgers(const std::vector<std::string>& paths);
+
+// Reads and sums. A launch that stands in several ledgers (a copied run directory) counts once and is
+// reported. `project`: only launches of this cost.project; empty: all.
+Programme account_programme(const std::vector<std::string>& ledgers, const std::string& project);
+
+}  // namespace jevons

@@ -1,0 +1,50 @@
+#include "trainer/report/console_line.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "trainer/report/format.h"
+
+namespace jevons {
+namespace {
+
+// The load of the layer that is balanced worst; dead experts and dropped tokens of all layers.
+std::string describe_load(const std::vector<LayerLoad>& layers) {
+  double load = 0;
+  std::int64_t dead = 0, dropped = 0;
+  for (const LayerLoad& layer : layers) {
+    load = std::max(load, layer.max_over_mean);
+    dead += layer.dead_experts;
+    dropped += layer.dropped_tokens;
+  }
+  std::string text = fmt::format("  load {:.2f}", load);
+  if (dead > 0) text += fmt::format("  dead {}", dead);
+  if (dropped > 0) text += fmt::format("  dropped {}", format_count(static_cast<double>(dropped)));
+  return text;
+}
+
+}  // namespace
+
+std::string console_line(const StepMetrics& m) {
+  const std::string total = fmt::format("{}", m.total_steps);
+  std::string line = fmt::format("step {:>{}}/{}  loss {:.4f}  lr {:.2e}  norm {:.3f}", m.step, total.size(),
+                                 total, m.loss, m.lr, m.grad_norm);
+  if (m.skipped) line += "  SKIPPED";
+  line += fmt::format("  {} tok/s", format_count(m.tokens_per_second));
+  if (m.devices > 1) {
+    line += fmt::format(" ({}/device)", format_count(m.tokens_per_second / static_cast<double>(m.devices)));
+  }
+  if (m.mfu) line += fmt::format("  MFU {:.1f} %", 100 * *m.mfu);
+  if (!m.layers.empty()) line += describe_load(m.layers);
+  line += fmt::format("  {} device-h", format_device_hours(m.device_seconds));
+  if (m.cost) line += fmt::format("  {}", format_money(*m.cost, m.currency));
+  return line + fmt::format("  ETA {}", format_duration(m.eta_seconds));
+}
+
+std::string console_line(const ValidationMetrics& m) {
+  return fmt::format("validation at step {}  loss {:.4f}  {:.4f} bits per byte", m.step, m.loss,
+                     m.bits_per_byte);
+}
+
+}  // namespace jevons

@@ -1,0 +1,96 @@
+#include "trainer/report/event_file.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+
+#include "tensorboard.pb.h"
+#include "trainer/report/crc32c.h"
+
+namespace jevons {
+namespace {
+
+double unix_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string event_file_path(const std::string& directory) {
+  std::array<char, 256> host{};
+  if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '?';
+  return fmt::format("{}/events.out.tfevents.{:010}.{}.{}", directory, static_cast<std::int64_t>(unix_time()),
+                     host.data(), ::getpid());
+}
+
+template <class Integer>
+std::string little_endian(Integer value) {
+  std::string bytes;
+  for (std::size_t i = 0; i < sizeof(value); ++i) bytes += static_cast<char>(value >> (8 * i) & 0xff);
+  return bytes;
+}
+
+// Rotated and shifted, so that the checksum of data that holds checksums is not degenerate.
+std::uint32_t masked_crc(const std::string& bytes) {
+  const std::uint32_t crc = crc32c(bytes);
+  return (crc >> 15 | crc << 17) + 0xa282ead8u;
+}
+
+proto::Event event_at(std::int64_t step) {
+  proto::Event event;
+  event.set_wall_time(unix_time());
+  event.set_step(step);
+  return event;
+}
+
+void add(proto::Event& event, const std::string& tag, double value) {
+  proto::Summary::Value& scalar = *event.mutable_summary()->add_value();
+  scalar.set_tag(tag);
+  scalar.set_simple_value(static_cast<float>(value));
+}
+
+}  // namespace
+
+std::string tfrecord(const std::string& message) {
+  const std::string length = little_endian(static_cast<std::uint64_t>(message.size()));
+  return length + little_endian(masked_crc(length)) + message + little_endian(masked_crc(message));
+}
+
+EventFile::EventFile(const std::string& directory, std::int64_t start_step)
+    : file_(File::append(event_file_path(directory))) {
+  proto::Event first = event_at(0);
+  first.set_file_version("brain.Event:2");
+  file_.write(tfrecord(first.SerializeAsString()));
+  if (start_step == 0) return;
+  proto::Event restart = event_at(start_step + 1);
+  restart.mutable_session_log()->set_status(proto::SessionLog::START);
+  file_.write(tfrecord(restart.SerializeAsString()));
+}
+
+void EventFile::write(const StepMetrics& m) {
+  proto::Event event = event_at(m.step);
+  add(event, "train/loss", m.loss);
+  add(event, "train/lr", m.lr);
+  add(event, "train/grad_norm", m.grad_norm);
+  add(event, "speed/step_seconds", m.step_seconds);
+  add(event, "speed/tokens_per_second", m.tokens_per_second);
+  if (m.mfu) add(event, "speed/mfu", *m.mfu);
+  add(event, "cost/device_hours", m.device_seconds / 3600);
+  if (m.cost) add(event, "cost/money", *m.cost);
+  for (const LayerLoad& load : m.layers) {
+    add(event, fmt::format("load_max_over_mean/layer_{}", load.layer), load.max_over_mean);
+    add(event, fmt::format("dead_experts/layer_{}", load.layer), static_cast<double>(load.dead_experts));
+    add(event, fmt::format("router_entropy/layer_{}", load.layer), load.router_entropy);
+    add(event, fmt::format("dropped_tokens/layer_{}", load.layer), static_cast<double>(load.dropped_tokens));
+  }
+  file_.write(tfrecord(event.SerializeAsString()));
+}
+
+void EventFile::write(const ValidationMetrics& m) {
+  proto::Event event = event_at(m.step);
+  add(event, "validation/loss", m.loss);
+  add(event, "validation/bits_per_byte", m.bits_per_byte);
+  file_.write(tfrecord(event.SerializeAsString()));
+}
+
+}  // namespace jevons

@@ -1,0 +1,30 @@
+// A TensorBoard event file: length, masked CRC-32C of the length, message, masked CRC-32C of the message, for
+// each event. Source: TensorFlow's TFRecord format (tensorflow/core/lib/io/record_writer.cc).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "trainer/checkpoint/file.h"
+#include "trainer/report/step_metrics.h"
+
+namespace jevons {
+
+class EventFile {
+ public:
+  // Creates events.out.tfevents.<seconds>.<host>.<pid> in `directory`. A run that starts at `start_step` > 0
+  // marks it, so that TensorBoard forgets the repeated steps of earlier files. Throws Error(kFailure) naming
+  // the file.
+  EventFile(const std::string& directory, std::int64_t start_step);
+  void write(const StepMetrics& metrics);
+  void write(const ValidationMetrics& metrics);
+  const std::string& path() const { return file_.path(); }
+
+ private:
+  File file_;
+};
+
+// One record with its framing.
+std::string tfrecord(const std::string& message);
+
+}  // namespace jevons

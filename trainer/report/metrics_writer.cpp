@@ -1,0 +1,93 @@
+#include "trainer/report/metrics_writer.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "kernels/core/log.h"
+
+namespace jevons {
+namespace {
+
+using nlohmann::ordered_json;
+
+// Whether a line of an earlier launch stays: whole, and of a step that is not repeated.
+bool stays(std::string_view line, std::int64_t start_step) {
+  const auto json = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return false;
+  return json["step"].get<std::int64_t>() <= start_step;
+}
+
+// Rewrites the file without the lines that do not stay.
+void rewind(const std::string& path, std::int64_t start_step) {
+  if (!std::filesystem::exists(path)) return;
+  const std::string text = read_text_file(path);
+  std::string kept;
+  std::int64_t removed = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    if (stays(line, start_step)) {
+      kept.append(line).append("\n");
+    } else {
+      ++removed;
+    }
+    begin = end + 1;
+  }
+  if (kept == text) return;
+  log_info("{}: {} lines after step {} removed, these steps run again", path, removed, start_step);
+  const std::string temporary = path + ".tmp";
+  File file = File::create(temporary);
+  file.write(kept);
+  file.sync();
+  rename_durably(temporary, path);
+}
+
+File rewind_and_open(const std::string& path, std::int64_t start_step) {
+  rewind(path, start_step);
+  return File::append(path);
+}
+
+template <class T>
+ordered_json or_null(const std::optional<T>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+}  // namespace
+
+MetricsWriter::MetricsWriter(const std::string& path, std::int64_t start_step)
+    : file_(rewind_and_open(path, start_step)) {}
+
+// Numbers that are not finite become null.
+void MetricsWriter::write(const StepMetrics& m) {
+  ordered_json line = {{"kind", "step"},
+                       {"step", m.step},
+                       {"tokens", m.tokens},
+                       {"loss", m.loss},
+                       {"lr", m.lr},
+                       {"grad_norm", m.grad_norm},
+                       {"skipped", m.skipped},
+                       {"step_seconds", m.step_seconds},
+                       {"tokens_per_second", m.tokens_per_second},
+                       {"devices", m.devices},
+                       {"mfu", or_null(m.mfu)},
+                       {"device_seconds", m.device_seconds},
+                       {"cost", or_null(m.cost)},
+                       {"currency", m.currency}};
+  for (const LayerLoad& load : m.layers) {
+    line["moe"].push_back({{"layer", load.layer},
+                           {"max_over_mean", load.max_over_mean},
+                           {"dead_experts", load.dead_experts},
+                           {"router_entropy", load.router_entropy},
+                           {"dropped_tokens", load.dropped_tokens}});
+  }
+  file_.write(line.dump() + "\n");
+}
+
+void MetricsWriter::write(const ValidationMetrics& m) {
+  const ordered_json line = {
+      {"kind", "validation"}, {"step", m.step}, {"loss", m.loss}, {"bits_per_byte", m.bits_per_byte}};
+  file_.write(line.dump() + "\n");
+}
+
+}  // namespace jevons

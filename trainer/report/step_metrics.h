@@ -1,0 +1,45 @@
+// What the trainer reports of a step. Filled on rank 0 with figures of all ranks.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace jevons {
+
+// Routing of one MoE layer over the global batch of a step.
+struct LayerLoad {
+  std::int64_t layer = 0;
+  double max_over_mean = 0;         // tokens of the busiest expert over the mean of all
+  std::int64_t dead_experts = 0;    // experts that got no token
+  double router_entropy = 0;        // nats per token, of the router's probabilities
+  std::int64_t dropped_tokens = 0;  // slots beyond the capacity
+};
+
+struct StepMetrics {
+  std::int64_t step = 0;  // finished steps, this one included
+  std::int64_t total_steps = 0;
+  std::int64_t tokens = 0;  // trained tokens of the run so far
+  double loss = 0;          // nats per target token
+  double lr = 0;
+  double grad_norm = 0;          // before clipping
+  bool skipped = false;          // not finite: no weight was changed
+  double step_seconds = 0;       // mean over the steps since the last report
+  double tokens_per_second = 0;  // of all devices, over the same steps
+  std::int64_t devices = 1;
+  std::optional<double> mfu;   // 0 .. 1; nothing when the device's peak is unknown
+  double device_seconds = 0;   // allocated to the run so far, this launch and those before
+  std::optional<double> cost;  // of those; nothing when the price is unknown
+  std::string currency;
+  double eta_seconds = 0;  // until the last step
+  std::vector<LayerLoad> layers;
+};
+
+struct ValidationMetrics {
+  std::int64_t step = 0;
+  double loss = 0;  // nats per target token
+  double bits_per_byte = 0;
+};
+
+}  // namespace jevons
