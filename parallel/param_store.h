@@ -30,11 +30,8 @@ struct ParamSpec {
   bool keep_f32 = false;  // used in the accumulator dtype (norms, router), not in the compute dtype
 };
 
-enum class SyncGroup : std::uint8_t {
-  kTpSharded,
-  kReplicated,
-  kExpert
-};  // reduce over dp; over tokens; over edp
+// Over which ranks a gradient is summed: dp, tokens, edp.
+enum class SyncGroup : std::uint8_t { kTpSharded, kReplicated, kExpert };
 
 using ParamId = std::size_t;
 

@@ -1,0 +1,216 @@
+// Where weights lie, how they are sharded, and that every layout starts from the same ones.
+#include "parallel/param_store.h"
+
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels/core/error.h"
+#include "parallel/meta/meta_communicator.h"
+#include "tests/support/catch.h"
+#include "tests/support/test_bed.h"
+#include "tests/support/thread_ranks.h"
+
+namespace jevons {
+
+namespace {
+
+constexpr int kExperts = 4;
+
+std::string expert_name(int expert, const char* part) {
+  return fmt::format("experts.{}.{}", expert, part);
+}
+
+// The weights of a small model, every kind of sharding among them.
+void declare(ParamStore& store, int ep_rank, int ep_size) {
+  store.add({.name = "embedding", .shape = {12, 6}, .tp_dim = 0});
+  store.add({.name = "attn.out", .shape = {6, 8}, .tp_dim = 1, .init_std = 0.01});
+  store.add({.name = "norm", .shape = {6}, .init = InitKind::kOnes, .decay = false, .keep_f32 = true});
+  store.add({.name = "bias", .shape = {8}, .tp_dim = 0});
+  store.add({.name = "router", .shape = {kExperts, 6}, .keep_f32 = true});
+  store.add({.name = "zero", .shape = {3, 5}, .init = InitKind::kZeros});
+  for (int e = ep_rank * kExperts / ep_size; e < (ep_rank + 1) * kExperts / ep_size; ++e) {
+    store.add({.name = expert_name(e, "gate"), .shape = {5, 6}, .expert = true});
+    store.add({.name = expert_name(e, "up"), .shape = {5, 6}, .expert = true});
+  }
+}
+
+// Every element of the global weights as some rank holds it; throws if two ranks hold different values.
+using Assembled = std::map<std::string, std::vector<double>>;
+
+void add_part(Assembled& all, const Param& param, Tensor weight) {
+  std::vector<double>& global = all[param.spec.name];
+  global.resize(static_cast<std::size_t>(param.spec.shape.numel()), NAN);
+  const bool matrix = param.spec.shape.ndim() == 2;
+  const std::int64_t cols = matrix ? param.spec.shape[1] : 1, local_cols = matrix ? weight.shape[1] : 1;
+  const std::int64_t row0 = param.spec.tp_dim == 0 ? param.tp_offset : 0;
+  const std::int64_t col0 = param.spec.tp_dim == 1 ? param.tp_offset : 0;
+  for (std::int64_t i = 0; i < weight.numel(); ++i) {
+    double& slot = global[static_cast<std::size_t>((row0 + i / local_cols) * cols + col0 + i % local_cols)];
+    const double value = test::element(weight, i);
+    ENSURE(std::isnan(slot) || slot == value, "{}: two ranks hold {} and {}", param.spec.name, slot, value);
+    slot = value;
+  }
+}
+
+Assembled assemble(const Layout& layout, DType compute, int threads = 1) {
+  Assembled all;
+  std::mutex mutex;
+  test::run_ranks(layout.world(), [&](Communicator& world) {
+    Mesh mesh(world, layout, {});
+    ParamStore store(mesh, Device::kCpu, compute);
+    declare(store, mesh.ep().rank(), mesh.ep().size());
+    store.allocate();
+    store.initialize(11, threads);
+    const std::lock_guard lock(mutex);
+    for (ParamId id = 0; id < store.params().size(); ++id)
+      add_part(all, store.params()[id], store.weight(id));
+  });
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("weights start from the same bits on every layout", "[param_store]") {
+  for (DType compute : {DType::kF32, DType::kBF16, DType::kF64}) {
+    const Assembled serial = assemble({}, compute);
+    CHECK(serial.size() == 6 + 2 * kExperts);
+    for (const auto& [name, values] : serial) {
+      for (double value : values) REQUIRE(!std::isnan(value));
+    }
+    CHECK(assemble({.dp = 2}, compute) == serial);
+    CHECK(assemble({.tp = 2}, compute) == serial);
+    CHECK(assemble({.dp = 2, .ep = 2}, compute) == serial);
+    CHECK(assemble({.dp = 2, .tp = 2, .ep = 4}, compute, 3) == serial);
+  }
+}
+
+TEST_CASE("initial values: kind, scale and name", "[param_store]") {
+  const Assembled weights = assemble({}, DType::kF64);
+  CHECK(weights.at("norm") == std::vector<double>(6, 1));
+  CHECK(weights.at("zero") == std::vector<double>(15, 0));
+  CHECK(weights.at("experts.0.gate") != weights.at("experts.1.gate"));
+
+  MetaCommunicator alone(0, 1);
+  Mesh mesh(alone, {}, {});
+  ParamStore store(mesh, Device::kCpu, DType::kF32);
+  const ParamId id = store.add({.name = "big", .shape = {100, 100}, .init_std = 0.5});
+  store.allocate();
+  store.initialize(1);
+  double sum = 0, squares = 0;
+  for (float w : store.weight(id).span<float>()) sum += w, squares += w * w;
+  CHECK(std::abs(sum / 1e4) < 0.02);
+  CHECK(std::sqrt(squares / 1e4) == Approx(0.5).epsilon(0.03));
+  store.initialize(2);
+  double other = 0;
+  for (float w : store.weight(id).span<float>()) other += w;
+  CHECK(other != sum);
+}
+
+TEST_CASE("groups follow who sums a gradient", "[param_store]") {
+  test::run_ranks(4, [](Communicator& world) {
+    Mesh mesh(world, {.dp = 2, .tp = 2, .ep = 2}, {});
+    ParamStore store(mesh, Device::kCpu, DType::kBF16);
+    declare(store, mesh.ep().rank(), mesh.ep().size());
+    store.allocate();
+    ENSURE(store.groups().size() == 4, "{} groups", store.groups().size());
+    for (ParamId id = 0; id < store.params().size(); ++id) {
+      const Param& param = store.params()[id];
+      const ParamGroup& group = store.groups()[store.group_of(id)];
+      Communicator* wanted = &mesh.tokens();
+      if (param.spec.tp_dim >= 0) wanted = &mesh.dp();
+      if (param.spec.expert) wanted = &mesh.edp();
+      ENSURE(group.comm == wanted, "{} is summed over {}", param.spec.name, group.comm->name());
+      ENSURE(group.keep_f32 == param.spec.keep_f32, "{}", param.spec.name);
+      ENSURE(store.weight(id).dtype == (param.spec.keep_f32 ? DType::kF32 : DType::kBF16), "{}",
+             param.spec.name);
+      ENSURE(store.grad(id).dtype == DType::kF32, "{}", param.spec.name);
+    }
+    for (const ParamGroup& group : store.groups()) {
+      ENSURE(group.numel % (16 * group.comm->size()) == 0, "{} elements", group.numel);
+      ENSURE(group.shard_begin() == group.comm->rank() * group.shard_numel(), "shard");
+      // Padding stays zero whatever the initial values are.
+      store.initialize(5);
+      std::int64_t end = 0;
+      for (const Param& param : store.params()) {
+        const std::size_t index = store.group_of(static_cast<ParamId>(&param - store.params().data()));
+        if (&store.groups()[index] == &group) end = param.flat_begin + param.local_shape.numel();
+      }
+      for (std::int64_t i = end; i < group.numel; ++i)
+        ENSURE(test::element(group.weights, i) == 0, "padding");
+    }
+    ENSURE(store.local_numel() == 36 + 24 + 6 + 4 + 24 + 15 + 4 * 30, "{} elements", store.local_numel());
+  });
+}
+
+TEST_CASE("neighbours are used as one matrix", "[param_store]") {
+  MetaCommunicator alone(0, 1);
+  test::TestBed bed(alone, DType::kF32);
+  ParamStore& store = bed.store;
+  const ParamId q = store.add({.name = "q", .shape = {4, 3}, .tp_dim = 0});
+  const ParamId norm = store.add({.name = "norm", .shape = {3}, .keep_f32 = true});
+  const ParamId k = store.add({.name = "k", .shape = {2, 3}, .tp_dim = 0});
+  const ParamId v = store.add({.name = "v", .shape = {2, 3}, .tp_dim = 0});
+  const ParamId out = store.add({.name = "out", .shape = {3, 4}, .tp_dim = 1});
+  CHECK_THROWS_AS(store.weight(q), Error);
+  store.allocate();
+  store.initialize(1);
+
+  const std::vector<ParamId> qkv{q, k, v}, gap{q, v}, backwards{k, q}, other_cols{v, out},
+      other_group{q, norm};
+  const Tensor fused = store.fused_weight(qkv);
+  CHECK(fused.shape == Shape{8, 3});
+  CHECK(fused.ptr<float>() == store.weight(q).ptr<float>());
+  CHECK(fused.slice(6, 8).ptr<float>() == store.weight(v).ptr<float>());
+  CHECK(store.fused_grad(qkv).slice(4, 6).ptr<float>() == store.grad(k).ptr<float>());
+  CHECK_THROWS_AS(store.fused_weight(gap), Error);
+  CHECK_THROWS_AS(store.fused_weight(backwards), Error);
+  CHECK_THROWS_AS(store.fused_weight(other_cols), Error);
+  CHECK_THROWS_AS(store.fused_weight(other_group), Error);
+  CHECK_THROWS_AS(store.fused_weight({}), Error);
+
+  store.grad(v).ptr<float>()[5] = 3;
+  store.zero_grads(bed.ctx);
+  CHECK(store.grad(v).ptr<float>()[5] == 0);
+}
+
+TEST_CASE("wrong declarations are refused", "[param_store]") {
+  MetaCommunicator world(0, 3);
+  Mesh mesh(world, {.tp = 3}, {});
+  ParamStore store(mesh, Device::kMeta, DType::kF32);
+  store.add({.name = "a", .shape = {6, 4}, .tp_dim = 0});
+  CHECK_THROWS_AS(store.add({.name = "a", .shape = {6, 4}}), Error);
+  try {
+    store.add({.name = "b", .shape = {6, 4}, .tp_dim = 1});
+    FAIL("a dim that tp does not divide");
+  } catch (const Error& error) {
+    CHECK(std::string(error.what()).find("b: tp 3 does not divide dim 1 of (6, 4)") != std::string::npos);
+  }
+  CHECK_THROWS_AS(store.add({.name = "c", .shape = {6, 4}, .tp_dim = 2}), Error);
+  CHECK_THROWS_AS(store.add({.name = "d", .shape = {6, 4, 2}}), Error);
+  CHECK_THROWS_AS(store.add({.name = "e", .shape = {6, 4}, .tp_dim = 0, .expert = true}), Error);
+  CHECK_THROWS_AS(store.add({.name = "", .shape = {6, 4}}), Error);
+  store.allocate();
+  CHECK_THROWS_AS(store.add({.name = "late", .shape = {6, 4}}), Error);
+  CHECK_THROWS_AS(store.allocate(), Error);
+}
+
+TEST_CASE("a dry run counts the bytes of a real one", "[param_store]") {
+  const auto bytes = [](Device device) {
+    MetaCommunicator world(3, 8);
+    Mesh mesh(world, {.dp = 4, .tp = 2, .ep = 2}, {});
+    ParamStore store(mesh, device, DType::kBF16);
+    declare(store, mesh.ep().rank(), mesh.ep().size());
+    store.allocate();
+    store.initialize(1);
+    CHECK((store.weight(0).data == nullptr) == (device == Device::kMeta));
+    return store.bytes();
+  };
+  CHECK(bytes(Device::kMeta) == bytes(Device::kCpu));
+  // kTpSharded 64 -> 64 = 16 * 4 ranks; kReplicated f32 30 -> 128; kReplicated 15 -> 128; kExpert 120 -> 128.
+  CHECK(bytes(Device::kMeta) == 64 * 6 + 128 * 8 + 128 * 6 + 128 * 6);
+}
+
+}  // namespace jevons
