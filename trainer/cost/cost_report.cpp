@@ -36,13 +36,9 @@ std::vector<std::string> sum_row(const std::string& name, const CostSum& sum) {
           percent(sum.unaccounted, sum.device_seconds)};
 }
 
-const std::vector<std::string> kSumHeader = {"launches", "device-h", "cost",       "tokens",
-                                             "per Mtok", "rework",   "unaccounted"};
-
+// The columns of sum_row.
 std::vector<std::string> header(const std::string& first) {
-  std::vector<std::string> row = {first};
-  row.insert(row.end(), kSumHeader.begin(), kSumHeader.end());
-  return row;
+  return {first, "launches", "device-h", "cost", "tokens", "per Mtok", "rework", "unaccounted"};
 }
 
 std::string end_of(const LaunchAccount& account) {

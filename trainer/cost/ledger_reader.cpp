@@ -49,9 +49,11 @@ class Reader {
 
   void line(std::int64_t number, const std::string& text) {
     number_ = number;
-    if (check_ledger_line(text) == LineSeal::kBroken) return report("checksum mismatch, skipped");
+    const LineSeal seal = check_ledger_line(text);
+    if (seal == LineSeal::kBroken) return report("checksum mismatch, skipped");
     const json record = json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!record.is_object()) return report("torn or not JSON, skipped");
+    if (seal == LineSeal::kNone) report("has no checksum (written by hand?), counted as it stands");
     try {
       take(record);
     } catch (const json::exception& e) {

@@ -1,0 +1,114 @@
+#include "trainer/cost/programme.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/state/ledger_bed.h"
+#include "tests/state/scratch.h"
+#include "tests/support/catch.h"
+#include "trainer/cost/cost_report.h"
+
+namespace jevons::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A run of `seconds` on 2 devices at 0.001 per device-second, with 10 steps.
+void add_run(const Scratch& scratch, const std::string& name, double seconds, HandMadeLedger::Start start) {
+  start.id = name;
+  HandMadeLedger ledger;
+  ledger.launch(start);
+  ledger.exit({name, 1000 + seconds, seconds, 10, 2 * seconds, 0}, "finished", 0);
+  fs::create_directories(scratch.path("runs/" + name));
+  write_contents(scratch.path("runs/" + name + "/ledger.jsonl"), ledger.text);
+}
+
+bool has_part(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a programme is summed by project and purpose, with its final runs beside it") {
+  const Scratch scratch;
+  add_run(scratch, "final", 3600, {.purpose = "final"});
+  add_run(scratch, "ablation-1", 7200, {.purpose = "ablation"});
+  add_run(scratch, "deep/ablation-2", 1800, {.purpose = "ablation"});
+  add_run(scratch, "elsewhere", 60, {.price = 7.2, .purpose = "test", .currency = "EUR", .project = "q"});
+  fs::create_directories(scratch.path("runs/final/checkpoints/step-00000001"));
+  write_contents(scratch.path("runs/final/checkpoints/ledger.jsonl"), "not searched");
+
+  const auto ledgers = find_ledgers({scratch.path("runs"), scratch.path("runs/final")});
+  CHECK(ledgers.size() == 4);  // each once, though a path is named twice
+  const Programme programme = account_programme(ledgers, "");
+  CHECK(programme.problems.empty());
+  CHECK(programme.by_purpose.at({"p", "final"}).device_seconds == Approx(7200));
+  CHECK(programme.by_purpose.at({"p", "ablation"}).device_seconds == Approx(18000));
+  CHECK(programme.by_purpose.at({"p", "ablation"}).launches == 2);
+  CHECK(programme.by_project.at("p").single_amount() == Approx(25.2));
+  CHECK(programme.ratio_to_final("p") == Approx(3.5));
+  CHECK_FALSE(programme.ratio_to_final("q"));
+  CHECK(programme.total.device_seconds == Approx(25200 + 120));
+  CHECK_FALSE(programme.total.single_amount());  // two currencies
+  CHECK(describe_money(programme.total) == "0.2400 EUR + 25.20 USD");
+
+  const std::string text = describe_programme(programme);
+  CHECK(has_part(text,
+                 "project p: final runs 2.00 device-h, 7.20 USD; whole programme 7.00 device-h, 25.20 USD: "
+                 "3.50 times the final runs"));
+  CHECK(has_part(text, "project q: 0.0333 device-h, 0.2400 EUR; no run has the purpose 'final' yet"));
+
+  const Programme one = account_programme(ledgers, "q");
+  CHECK(one.runs.size() == 1);
+  CHECK(one.total.device_seconds == Approx(120));
+}
+
+TEST_CASE("a copied run directory does not count twice") {
+  const Scratch scratch;
+  add_run(scratch, "a", 100, {});
+  fs::copy(scratch.path("runs/a"), scratch.path("runs/b"));
+  const Programme programme = account_programme(find_ledgers({scratch.path("runs")}), "");
+  CHECK(programme.total.device_seconds == Approx(200));
+  REQUIRE(programme.problems.size() == 1);
+  CHECK(has_part(programme.problems[0], "launch a stands in another ledger too"));
+}
+
+TEST_CASE("the account as JSON has null for what is unknown") {
+  const Scratch scratch;
+  add_run(scratch, "a", 100, {.price = std::nullopt});
+  const auto json =
+      nlohmann::json::parse(programme_json(account_programme(find_ledgers({scratch.path("runs")}), "")));
+  CHECK(json["total"]["device_seconds"] == 200.0);
+  CHECK(json["total"]["money"] == nlohmann::json::object());
+  CHECK(json["total"]["unpriced_device_seconds"] == 200.0);
+  CHECK(json["total"]["money_per_mtoken"].is_null());
+  CHECK(json["projects"][0]["ratio_to_final"].is_null());
+  CHECK(json["runs"][0]["launches"][0]["money"].is_null());
+  CHECK(json["runs"][0]["launches"][0]["phases"]["compute"] == 200.0);
+  CHECK(json["runs"][0]["launches"][0]["exit"]["code"] == 0);
+}
+
+TEST_CASE("a text account of an unpriced, killed run says what is missing") {
+  const Scratch scratch;
+  fs::create_directories(scratch.path("run"));
+  write_contents(scratch.path("run/ledger.jsonl"),
+                 HandMadeLedger()
+                     .launch({.price = std::nullopt})
+                     .heartbeat({.time = 1100, .elapsed = 100, .step = 10, .compute = 190})
+                     .text);
+  const std::string text = describe_programme(account_programme(find_ledgers({scratch.path("run")}), ""));
+  CHECK(has_part(text, "unknown"));
+  CHECK(has_part(text, "no exit record"));
+  CHECK(has_part(text, "(5.0 %) are in no phase"));
+  CHECK_FALSE(has_part(text, "0.00 USD"));
+}
+
+TEST_CASE("a path without a ledger is an error of usage") {
+  const Scratch scratch;
+  ExitCode code{};
+  CHECK(has_part(error_of([&] { find_ledgers({scratch.path()}); }, &code), "no ledger.jsonl here"));
+  CHECK(code == ExitCode::kUsage);
+  CHECK(has_part(error_of([&] { find_ledgers({scratch.path("nowhere")}); }, &code), "nowhere: No such file"));
+}
+
+}  // namespace jevons::test

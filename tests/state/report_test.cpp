@@ -1,0 +1,202 @@
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "tests/state/scratch.h"
+#include "tests/support/catch.h"
+#include "trainer/report/console_line.h"
+#include "trainer/report/crc32c.h"
+#include "trainer/report/event_file.h"
+#include "trainer/report/format.h"
+#include "trainer/report/metrics_writer.h"
+
+namespace jevons::test {
+namespace {
+
+StepMetrics some_metrics(std::int64_t step) {
+  StepMetrics m;
+  m.step = step;
+  m.total_steps = 2000;
+  m.tokens = step * 2048;
+  m.loss = 1.84214;
+  m.lr = 3e-4;
+  m.grad_norm = 0.4123;
+  m.step_seconds = 0.1125;
+  m.tokens_per_second = 18204;
+  m.devices = 2;
+  m.mfu = 0.412;
+  m.device_seconds = 1512;
+  m.cost = 0.84;
+  m.currency = "USD";
+  m.eta_seconds = 192;
+  m.layers = {{1, 1.31, 0, 2.07, 0}, {2, 1.12, 1, 2.05, 12}};
+  return m;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = text.find('\n', begin);
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+std::uint64_t little_endian(const std::string& bytes, std::size_t at, std::size_t size) {
+  std::uint64_t value = 0;
+  for (std::size_t i = size; i-- > 0;) value = value << 8 | static_cast<std::uint8_t>(bytes[at + i]);
+  return value;
+}
+
+std::uint32_t unmask(std::uint64_t masked) {
+  const std::uint32_t rotated = static_cast<std::uint32_t>(masked) - 0xa282ead8u;
+  return rotated >> 17 | rotated << 15;
+}
+
+// The messages of an event file, each checksum checked.
+std::vector<std::string> records_of(const std::string& file) {
+  std::vector<std::string> records;
+  for (std::size_t at = 0; at < file.size();) {
+    const std::size_t size = little_endian(file, at, 8);
+    REQUIRE(unmask(little_endian(file, at + 8, 4)) == crc32c(file.substr(at, 8)));
+    REQUIRE(at + 16 + size <= file.size());
+    records.push_back(file.substr(at + 12, size));
+    REQUIRE(unmask(little_endian(file, at + 12 + size, 4)) == crc32c(records.back()));
+    at += 16 + size;
+  }
+  return records;
+}
+
+}  // namespace
+
+TEST_CASE("CRC-32C of the published vectors") {
+  CHECK(crc32c("") == 0);
+  CHECK(crc32c("123456789") == 0xe3069283u);
+  CHECK(crc32c(std::string(32, '\0')) == 0x8a9136aau);    // RFC 3720, B.4
+  CHECK(crc32c(std::string(32, '\xff')) == 0x62a8ab43u);  // RFC 3720, B.4
+}
+
+TEST_CASE("metrics.jsonl has one line per step, also after a resume") {
+  const Scratch scratch;
+  const std::string path = scratch.path("metrics.jsonl");
+  {
+    MetricsWriter writer(path, 0);
+    for (std::int64_t step = 1; step <= 5; ++step) writer.write(some_metrics(step));
+    writer.write(ValidationMetrics{5, 1.5, 2.1});
+  }
+  write_contents(path, contents_of(path) + R"({"kind":"step","st)");  // a kill in the middle of a line
+  {
+    MetricsWriter writer(path, 3);
+    writer.write(some_metrics(4));
+  }
+  const auto lines = lines_of(contents_of(path));
+  REQUIRE(lines.size() == 4);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    CHECK(nlohmann::json::parse(lines[i])["step"] == static_cast<int>(i) + 1);
+  }
+  CHECK_FALSE(std::filesystem::exists(path + ".tmp"));
+  const auto json = nlohmann::json::parse(lines[3]);
+  CHECK(json["kind"] == "step");
+  CHECK(json["loss"] == 1.84214);
+  CHECK(json["mfu"] == 0.412);
+  CHECK(json["cost"] == 0.84);
+  CHECK(json["moe"].size() == 2);
+  CHECK(json["moe"][1]["dropped_tokens"] == 12);
+}
+
+TEST_CASE("metrics.jsonl has null for what is unknown or not finite") {
+  const Scratch scratch;
+  StepMetrics m = some_metrics(1);
+  m.loss = std::numeric_limits<double>::quiet_NaN();
+  m.mfu.reset();
+  m.cost.reset();
+  m.layers.clear();
+  MetricsWriter(scratch.path("m"), 0).write(m);
+  const auto json = nlohmann::json::parse(contents_of(scratch.path("m")));
+  CHECK(json["loss"].is_null());
+  CHECK(json["mfu"].is_null());
+  CHECK(json["cost"].is_null());
+  CHECK_FALSE(json.contains("moe"));
+}
+
+TEST_CASE("an event file is framed as TensorBoard reads it") {
+  const Scratch scratch;
+  std::string path;
+  {
+    EventFile file(scratch.path(), 0);
+    file.write(some_metrics(120));
+    file.write(ValidationMetrics{120, 1.5, 2.125});
+    path = file.path();
+  }
+  CHECK(path.find("events.out.tfevents.") != std::string::npos);
+  const auto records = records_of(contents_of(path));
+  REQUIRE(records.size() == 3);
+  // Field 3 (file_version), length 13, after field 1 (wall_time, 9 bytes) and field 2 (step 0, 2 bytes).
+  CHECK(records[0].substr(11) ==
+        "\x1a\x0d"
+        "brain.Event:2");
+  CHECK(records[1].substr(9, 2) == "\x10\x78");  // field 2, step 120
+  CHECK(records[1].find("train/loss") != std::string::npos);
+  CHECK(records[1].find("load_max_over_mean/layer_2") != std::string::npos);
+  // Validation: value {tag, simple_value = 2.125f}.
+  CHECK(records[2].find(std::string("validation/bits_per_byte\x15\x00\x00\x08\x40", 29)) !=
+        std::string::npos);
+}
+
+TEST_CASE("the event file of a resumed run tells readers to forget the repeated steps") {
+  const Scratch scratch;
+  const auto records = records_of(contents_of(EventFile(scratch.path(), 99).path()));
+  REQUIRE(records.size() == 2);
+  CHECK(records[1].substr(9) == "\x10\x64\x3a\x02\x08\x01");  // step 100, session_log { status START }
+}
+
+TEST_CASE("the console line shows what is known and leaves out the rest") {
+  CHECK(console_line(some_metrics(120)) ==
+        "step  120/2000  loss 1.8421  lr 3.00e-04  norm 0.412  18.2k tok/s (9.10k/device)  MFU 41.2 %  load "
+        "1.31  "
+        "dead 1  dropped 12  0.42 device-h  0.8400 USD  ETA 3m 12s");
+  StepMetrics m = some_metrics(7);
+  m.devices = 1;
+  m.mfu.reset();
+  m.cost.reset();
+  m.layers.clear();
+  m.skipped = true;
+  CHECK(console_line(m) ==
+        "step    7/2000  loss 1.8421  lr 3.00e-04  norm 0.412  SKIPPED  18.2k tok/s  0.42 device-h  ETA 3m "
+        "12s");
+}
+
+TEST_CASE("numbers for people") {
+  CHECK(format_duration(4.24) == "4.2 s");
+  CHECK(format_duration(59.96) == "1m 00s");
+  CHECK(format_duration(187) == "3m 07s");
+  CHECK(format_duration(7500) == "2h 05m");
+  CHECK(format_duration(93784) == "1d 02h 03m");
+  CHECK(format_duration(-1) == "unknown");
+  CHECK(format_duration(std::numeric_limits<double>::infinity()) == "unknown");
+  CHECK(format_count(0) == "0");
+  CHECK(format_count(950) == "950");
+  CHECK(format_count(999.6) == "1.00k");
+  CHECK(format_count(12345) == "12.3k");
+  CHECK(format_count(999999) == "1.00M");
+  CHECK(format_count(1.2e9) == "1.20B");
+  CHECK(format_count(3.4e15) == "3400T");
+  CHECK(format_integer(0) == "0");
+  CHECK(format_integer(1234567) == "1,234,567");
+  CHECK(format_integer(-123456) == "-123,456");
+  CHECK(format_bytes(512) == "512 B");
+  CHECK(format_bytes(1536) == "1.50 KiB");
+  CHECK(format_bytes(35.0 * 1048576) == "35.0 MiB");
+  CHECK(format_device_hours(15) == "0.0042");
+  CHECK(format_device_hours(1512) == "0.42");
+  CHECK(format_device_hours(3600 * 1234.5) == "1234.5");
+  CHECK(format_money(12.344, "USD") == "12.34 USD");
+  CHECK(format_money(0.0123, "EUR") == "0.0123 EUR");
+  CHECK(format_utc(0) == "1970-01-01 00:00:00 UTC");
+  CHECK(format_utc(1735689599.9) == "2024-12-31 23:59:59 UTC");
+  CHECK(format_table({{"a", "bb"}, {"ccc", "d"}}) == "a    bb\nccc   d\n");
+}
+
+}  // namespace jevons::test
