@@ -1,4 +1,4 @@
-// Elementwise ops over whole tensors, any shape.
+// Elementwise ops over whole tensors, any shape. The reductions take scratch from the work arena.
 #pragma once
 
 #include "kernels/core/context.h"

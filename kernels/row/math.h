@@ -52,10 +52,10 @@ JEVONS_HD inline double exp_of(double x) {
 JEVONS_HD inline float log_of(float x) {
   constexpr float kSmallestNormal = 1.17549435e-38f;
   const bool subnormal = x < kSmallestNormal;
-  const auto bits = std::bit_cast<std::int32_t>(subnormal ? x * 0x1p23f : x);
-  constexpr std::int32_t kSqrtHalf = 0x3f3504f3;  // bits of sqrt(1/2), the smallest 1 + f
-  const std::int32_t k = (bits - kSqrtHalf) >> 23;
-  const float f = std::bit_cast<float>(bits - k * (1 << 23)) - 1.0f;
+  const auto bits = std::bit_cast<std::uint32_t>(subnormal ? x * 0x1p23f : x);
+  constexpr std::uint32_t kSqrtHalf = 0x3f3504f3u;  // bits of sqrt(1/2), the smallest 1 + f
+  const std::int32_t k = static_cast<std::int32_t>(bits - kSqrtHalf) >> 23;
+  const float f = std::bit_cast<float>(bits - (static_cast<std::uint32_t>(k) << 23)) - 1.0f;
   const float s = f / (2.0f + f);
   const float z = s * s;
   float q = 2.358147268e-1f;
