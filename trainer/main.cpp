@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <map>
+#include <memory>
 #include <new>
 #include <sstream>
 #include <string>
@@ -117,8 +119,7 @@ void add_data_prepare(CLI::App& data, CommandLine& line) {
 }
 
 void add_data(CLI::App& app, CommandLine& line) {
-  CLI::App* data =
-      app.add_subcommand("data", "Token files: make them, look into them")->require_subcommand(1);
+  CLI::App* data = app.add_subcommand("data", "Token files: make them, look into them");
   add_data_prepare(*data, line);
   CLI::App* command = data->add_subcommand("inspect", "What a token file holds");
   auto options = std::make_shared<DataInspectOptions>();
@@ -132,8 +133,7 @@ void add_data(CLI::App& app, CommandLine& line) {
 }
 
 void add_config(CLI::App& app, CommandLine& line) {
-  CLI::App* config =
-      app.add_subcommand("config", "Configurations: show one, list every option")->require_subcommand(1);
+  CLI::App* config = app.add_subcommand("config", "Configurations: show one, list every option");
   CLI::App* show =
       config->add_subcommand("show", "Check a configuration and print it with every default filled in");
   auto options = std::make_shared<ConfigShowOptions>();
@@ -150,7 +150,7 @@ void add_config(CLI::App& app, CommandLine& line) {
 }
 
 void add_checkpoint(CLI::App& app, CommandLine& line) {
-  CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints: list, verify")->require_subcommand(1);
+  CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints: list, verify");
   const auto add = [&](const char* name, const char* help, int (*function)(const CheckpointOptions&)) {
     CLI::App* command = checkpoint->add_subcommand(name, help);
     auto options = std::make_shared<CheckpointOptions>();
@@ -161,6 +161,19 @@ void add_checkpoint(CLI::App& app, CommandLine& line) {
   };
   add("inspect", "Step, configuration, tensors", run_checkpoint_inspect);
   add("verify", "Read every byte against its checksum", run_checkpoint_verify);
+}
+
+void add_cost(CLI::App& app, CommandLine& line) {
+  CLI::App* command =
+      app.add_subcommand("cost", "Device-hours and money of runs, restarts and failures included");
+  auto options = std::make_shared<CostOptions>();
+  command->add_option("paths", options->paths, "Run directories, or directories above them")
+      ->required()
+      ->type_name("PATH");
+  command->add_option("--project", options->project, "Only runs of this cost.project [all]")
+      ->type_name("NAME");
+  command->add_flag("--json", options->json, "As JSON");
+  command->callback([options, &line] { line.run = [options](Job&) { return run_cost(*options); }; });
 }
 
 void add_doctor(CLI::App& app, CommandLine& line) {
@@ -189,10 +202,20 @@ void answer_from_parser(const CLI::App& app, const CLI::ParseError& error, Comma
   };
 }
 
+// "jevons", "jevons data": says what could have followed.
+void answer_incomplete(const CLI::App& app, CommandLine& line) {
+  const CLI::App* deepest = &app;
+  while (!deepest->get_subcommands().empty()) deepest = deepest->get_subcommands().front();
+  line.needs_world = true;
+  line.run = [help = deepest->help()](Job& job) {
+    if (job.world.rank() == 0) fmt::print(stderr, "A command is missing.\n{}", help);
+    return static_cast<int>(ExitCode::kUsage);
+  };
+}
+
 CommandLine parse_command_line(int argc, char** argv) {
   CommandLine line;
   CLI::App app("Jevons trains Mixture-of-Experts transformers and accounts for what it costs.", "jevons");
-  app.require_subcommand(1);
   app.set_version_flag("--version", fmt::format("jevons {} ({})", JEVONS_VERSION, git_id()));
   app.add_option("--log-level", line.log_level,
                  "Least important message that is logged: debug, info, warning, error [info]")
@@ -210,9 +233,11 @@ CommandLine parse_command_line(int argc, char** argv) {
   add_data(app, line);
   add_config(app, line);
   add_checkpoint(app, line);
+  add_cost(app, line);
   add_doctor(app, line);
   try {
     app.parse(argc, argv);
+    if (!line.run) answer_incomplete(app, line);
   } catch (const CLI::ParseError& error) {
     answer_from_parser(app, error, line);
   }
