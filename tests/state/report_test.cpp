@@ -5,10 +5,10 @@
 
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"
+#include "trainer/io/crc32c.h"
+#include "trainer/io/format.h"
 #include "trainer/report/console_line.h"
-#include "trainer/report/crc32c.h"
 #include "trainer/report/event_file.h"
-#include "trainer/report/format.h"
 #include "trainer/report/metrics_writer.h"
 
 namespace jevons::test {

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "trainer/checkpoint/manifest.h"
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "checkpoint.pb.h"
 #include "kernels/core/error.h"
-#include "trainer/checkpoint/file.h"
+#include "trainer/io/file.h"
 
 namespace jevons {
 namespace {

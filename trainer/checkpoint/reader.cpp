@@ -7,9 +7,9 @@
 
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/checkpoint/file.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/safetensors.h"
+#include "trainer/io/file.h"
 
 namespace jevons {
 namespace {

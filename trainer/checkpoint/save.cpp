@@ -10,9 +10,9 @@
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/checkpoint/file.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/safetensors.h"
+#include "trainer/io/file.h"
 
 namespace jevons {
 namespace {

@@ -7,7 +7,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/inspect.h"
 #include "trainer/commands/commands.h"
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 

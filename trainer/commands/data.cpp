@@ -7,7 +7,7 @@
 #include "data/prepare.h"
 #include "kernels/core/error.h"
 #include "trainer/commands/commands.h"
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 

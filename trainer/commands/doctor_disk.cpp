@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "trainer/commands/doctor_checks.h"
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 namespace {

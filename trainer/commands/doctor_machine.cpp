@@ -15,7 +15,7 @@
 #include "kernels/gemm.h"
 #include "trainer/commands/doctor_checks.h"
 #include "trainer/host.h"
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 namespace {

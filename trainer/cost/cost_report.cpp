@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 namespace {

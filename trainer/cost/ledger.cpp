@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "trainer/report/crc32c.h"
+#include "trainer/io/crc32c.h"
 
 namespace jevons {
 namespace {

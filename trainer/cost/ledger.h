@@ -13,7 +13,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/phase_clock.h"
-#include "trainer/checkpoint/file.h"
+#include "trainer/io/file.h"
 
 namespace jevons {
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 namespace {

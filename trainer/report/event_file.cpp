@@ -7,7 +7,7 @@
 #include <chrono>
 
 #include "tensorboard.pb.h"
-#include "trainer/report/crc32c.h"
+#include "trainer/io/crc32c.h"
 
 namespace jevons {
 namespace {

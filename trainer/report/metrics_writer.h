@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "trainer/checkpoint/file.h"
+#include "trainer/io/file.h"
 #include "trainer/report/step_metrics.h"
 
 namespace jevons {

@@ -1,4 +1,4 @@
-#include "trainer/checkpoint/file.h"
+#include "trainer/io/file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "trainer/report/format.h"
+#include "trainer/io/format.h"
 
 #include <fmt/format.h>
 

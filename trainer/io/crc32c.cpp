@@ -1,4 +1,4 @@
-#include "trainer/report/crc32c.h"
+#include "trainer/io/crc32c.h"
 
 #include <array>
 
