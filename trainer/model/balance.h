@@ -1,13 +1,98 @@
-// What each loss is multiplied by before its gradient is taken.
+// Load of the experts of one MoE layer over a step: balance losses, selection bias, health figures. Formulas,
+// and the value of each loss at perfect balance: docs/moe.md. Legend: T rows of this rank, E experts, S
+// sequences of the micro-batch.
 #pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "parallel/param_store.h"
+#include "trainer/model/model_config.h"
 
 namespace jevons {
 
+// What each loss is multiplied by before its gradient is taken, so that the sum over all ranks and
+// micro-batches of a step is a mean over the global batch. tp ranks hold parts of the same micro-batch and
+// sequences, which count once.
 struct LossScales {
   double token = 1;  // of the cross-entropy of every target token: 1 / target tokens of the global batch
   double micro_batch = 1;  // of a balance loss over a micro-batch: its share of the global batch
   double sequence = 1;     // of a balance loss over a sequence: 1 / sequences of the global batch
   double position = 1;     // of a loss per row: 1 / rows of the global batch
+};
+
+// One layer over the global batch of a step. Losses are without their coefficient, 0 where it is 0.
+struct LayerHealth {
+  double max_over_mean = 0;        // slots of the busiest expert over the mean of all
+  std::int64_t dead_experts = 0;   // chosen by no token
+  double router_entropy = 0;       // nats per token, of the scores normalised to sum 1
+  std::int64_t dropped_slots = 0;  // over capacity
+  std::int64_t max_rows = 0;       // most rows that the experts of one rank got in one micro-batch
+  double micro_batch_balance = 0;  // 1 at perfect balance, like the next two
+  double sequence_balance = 0;
+  double global_balance = 0;
+  double z_loss = 0;
+};
+
+// The routing of one micro-batch, as forward stored it.
+struct RoutedBatch {
+  Tensor logits;  // (T, E)
+  RouterOutput out;
+  Segments sequences;                  // where the T rows lie in the micro-batch
+  std::int64_t dropped = 0, rows = 0;  // slots over capacity; rows of this rank's experts
+};
+
+enum class BiasUpdate : std::uint8_t { kApply, kSkip };
+
+class Balance {
+ public:
+  Balance(ParamStore& store, const MoeConfig& config);
+
+  // Adds a micro-batch to the step and returns the gradient (T, E) of all balance losses with respect to the
+  // scores, in ctx.work; undefined when there is none. Collective over tp, and over all ranks with the loss
+  // over the global batch.
+  Tensor accumulate(const Context& ctx, const RoutedBatch& batch, const LossScales& scales);
+  // Factor of the z-loss per row.
+  double z_scale(const LossScales& scales) const { return config_.z_loss * scales.position; }
+
+  // (E) accumulator dtype, equal on all ranks, starts at 0; undefined without use_selection_bias.
+  Tensor selection_bias() const { return bias_; }
+
+  // After a step's last backward: sums the load of `layers` over all ranks, moves every selection bias by its
+  // rate towards the mean load (DeepSeek-V3, arXiv:2412.19437, section 2.1.2; arXiv:2408.15664, algorithm 1),
+  // and starts the next step. One call for all layers; collective. kSkip, for a step that changed no weight,
+  // leaves the biases. On kMeta all figures are 0.
+  static std::vector<LayerHealth> end_step(const Context& ctx, std::span<Balance* const> layers,
+                                           BiasUpdate update);
+
+ private:
+  // This rank's share, to be summed over all ranks.
+  struct Sums {
+    double micro_batch, sequence, global, z, entropy, dropped;
+  };
+  static constexpr std::int64_t kNumSums = sizeof(Sums) / sizeof(double);
+
+  bool has_loss() const;
+  void add_load(const Context& ctx, Tensor counts);
+  template <class A>
+  void weigh(const RoutedBatch& batch, const LossScales& scales, Tensor counts, Tensor score_sums,
+             Tensor coefficient);
+  LayerHealth finish(std::span<const std::int64_t> load, const Sums& sums, std::int64_t max_rows,
+                     BiasUpdate update);
+  void move_bias(std::span<const std::int64_t> load, double mean);
+
+  MoeConfig config_;
+  Communicator* tp_;
+  Communicator* tokens_;
+  Buffer buffer_;
+  Tensor bias_;
+  std::vector<std::int64_t> load_;  // (E) slots of this rank's tokens in the step
+  std::vector<std::int64_t>
+      global_load_;  // (E) slots of all ranks' tokens in the step so far; for the global loss
+  Sums sums_{};
+  std::int64_t max_rows_ = 0;
 };
 
 }  // namespace jevons

@@ -1,0 +1,69 @@
+#include "trainer/model/experts.h"
+
+#include <fmt/core.h>
+
+#include "kernels/activation.h"
+#include "kernels/gemm.h"
+
+namespace jevons {
+
+Experts::Experts(ParamStore& store, const ModelConfig& config, const std::string& name, std::int64_t first,
+                 std::int64_t count)
+    : store_(&store), count_(count), hidden_size_(config.moe.expert_hidden_size) {
+  const Shape in{hidden_size_, config.hidden_size}, out{config.hidden_size, hidden_size_};
+  const auto add = [&](std::int64_t expert, const char* part, const Shape& shape, double init_std) {
+    return store.add({.name = fmt::format("{}.{}.{}", name, expert, part),
+                      .shape = shape,
+                      .expert = true,
+                      .init_std = init_std});
+  };
+  for (std::int64_t g = first; g < first + count; ++g) {
+    gate_up_ids_.push_back(add(g, "gate", in, config.init_std));
+    gate_up_ids_.push_back(add(g, "up", in, config.init_std));
+  }
+  for (std::int64_t g = first; g < first + count; ++g) {
+    down_ids_.push_back(add(g, "down", out, config.output_init_std()));
+  }
+}
+
+void Experts::expand(const Context& ctx, Offsets offsets, Tensor rows, Saved& saved) const {
+  saved = {.rows = rows, .gate_up = ctx.stash->alloc({rows.rows(), 2 * hidden_size_}, rows.dtype)};
+  grouped_linear_forward(ctx, offsets, rows, stacked(store_->fused_weight(gate_up_ids_)), saved.gate_up);
+}
+
+Tensor Experts::contract(const Context& ctx, Offsets offsets, Tensor row_scale, const Saved& saved) const {
+  const Tensor y = ctx.work->alloc(saved.rows.shape, saved.rows.dtype);
+  const ArenaScope scope(*ctx.work);
+  const Tensor h = activate(ctx, saved.gate_up, row_scale);
+  grouped_linear_forward(ctx, offsets, h, stacked(store_->fused_weight(down_ids_)), y);
+  return y;
+}
+
+Experts::Gradients Experts::backward_input(const Context& ctx, Offsets offsets, Tensor dy, Tensor row_scale,
+                                           Saved& saved) const {
+  Gradients g{.rows = ctx.work->alloc(saved.rows.shape, saved.rows.dtype),
+              .row_scale = ctx.work->alloc(row_scale.shape, row_scale.dtype),
+              .gate_up = saved.gate_up,
+              .h = activate(ctx, saved.gate_up, row_scale)};
+  const ArenaScope scope(*ctx.work);
+  const Tensor dh = ctx.work->alloc(g.h.shape, g.h.dtype);
+  grouped_linear_backward_input(ctx, offsets, dy, stacked(store_->fused_weight(down_ids_)), dh);
+  swiglu_backward(ctx, dh, saved.gate_up, row_scale, g.gate_up, g.row_scale);
+  grouped_linear_backward_input(ctx, offsets, g.gate_up, stacked(store_->fused_weight(gate_up_ids_)), g.rows);
+  return g;
+}
+
+void Experts::backward_weight(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
+                              const Saved& saved) const {
+  grouped_linear_backward_weight(ctx, offsets, dy, gradients.h, stacked(store_->fused_grad(down_ids_)));
+  grouped_linear_backward_weight(ctx, offsets, gradients.gate_up, saved.rows,
+                                 stacked(store_->fused_grad(gate_up_ids_)));
+}
+
+Tensor Experts::activate(const Context& ctx, Tensor gate_up, Tensor row_scale) const {
+  const Tensor h = ctx.work->alloc({gate_up.rows(), hidden_size_}, gate_up.dtype);
+  swiglu_forward(ctx, gate_up, row_scale, h);
+  return h;
+}
+
+}  // namespace jevons
