@@ -107,6 +107,7 @@ void read_text(const MappedFile& file, const std::optional<std::string>& separat
     at = line.next;
   }
   send_until(text.size());
+  trail.reached(text.size());  // past a separator at the end
 }
 
 void read_jsonl(const MappedFile& file, const std::string& key, DocumentSink& sink) {
