@@ -6,9 +6,9 @@
 namespace jevons {
 
 void fill_zero(const Context&, Tensor y);
-void copy(const Context&, Tensor x, Tensor y);              // same dtype
-void cast(const Context&, Tensor x, Tensor y);              // f32, bf16, f64 to one another
-void add(const Context&, Tensor a, Tensor b, Tensor y);     // y = a + b, one dtype; y may be a or b
+void copy(const Context&, Tensor x, Tensor y);                      // same dtype
+void cast(const Context&, Tensor x, Tensor y);                      // f32, bf16, f64 to one another
+void add(const Context&, Tensor a, Tensor b, Tensor y);             // y = a + b, one dtype; y may be a or b
 void add_scaled(const Context&, double scale, Tensor x, Tensor y);  // y += scale * x; dtypes may differ
 void scale_inplace(const Context&, double scale, Tensor y);
 // Sum of squares in double, in a fixed order that does not depend on the number of threads.

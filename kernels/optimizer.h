@@ -1,5 +1,5 @@
-// Optimizer updates over flat ranges, in one pass: clip factor, moments, decay, master weight, working copy, and the
-// gradient set to zero for the next step.
+// Optimizer updates over flat ranges, in one pass: clip factor, moments, decay, master weight, working copy,
+// and the gradient set to zero for the next step.
 #pragma once
 
 #include "kernels/core/context.h"
