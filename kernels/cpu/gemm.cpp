@@ -13,9 +13,10 @@ namespace {
 constexpr std::int64_t kRowBlock = 112;  // rows of C per task of one product: 8 strips of 14
 constexpr std::int64_t kGroupedRows =
     448;  // rows of C per task of a grouped product, which packs B for itself
-constexpr std::int64_t kSharedPack = 8 << 20;  // bytes of B packed at a time for all threads (a share of L3)
-constexpr std::int64_t kOwnPack = 512 << 10;   // bytes of B packed at a time by one thread (half of L2)
-constexpr std::int64_t kMinPanels = 4;
+constexpr std::int64_t kPackBytes = 4
+                                    << 20;  // of B packed at a time: a share of L3, from where panels stream
+constexpr std::int64_t kMinPanels = 8;
+constexpr std::int64_t kPackPanels = 2;  // panels per packing task
 
 // Grow-only packing memory. The caller's buffer is read by its team, so it may not be shared between calls.
 void* pack_memory(std::size_t bytes) {
@@ -32,7 +33,7 @@ std::int64_t element_of_c(const Product& p, DType dtype) {
 Product rows_of(const Product& p, DType dtype, std::int64_t begin, std::int64_t end) {
   Product part = p;
   part.m = end - begin;
-  part.a = p.a.from(begin, dtype);
+  part.a = p.a.from(begin, 0, dtype);
   part.c = static_cast<char*>(p.c) + begin * p.ldc * element_of_c(p, dtype);
   return part;
 }
@@ -41,26 +42,42 @@ Product rows_of(const Product& p, DType dtype, std::int64_t begin, std::int64_t 
 Product columns_of(const Product& p, DType dtype, std::int64_t begin, std::int64_t end) {
   Product part = p;
   part.n = end - begin;
-  part.b = p.b.from(begin, dtype);
+  part.b = p.b.from(begin, 0, dtype);
   part.c = static_cast<char*>(p.c) + begin * element_of_c(p, dtype);
   return part;
 }
 
-// Columns whose packed panels fit into `budget` bytes, but at least kMinPanels panels.
-std::int64_t columns_within(const GemmEngine& engine, const Product& p, std::int64_t budget) {
-  const auto bytes = static_cast<std::int64_t>(engine.packed_bytes(kPanelColumns, p.k));
-  if (bytes == 0) return std::max<std::int64_t>(p.n, 1);
-  return std::max(kMinPanels, budget / bytes) * kPanelColumns;
+// The share of k in [begin, end).
+Product depth_of(const Product& p, DType dtype, std::int64_t begin, std::int64_t end) {
+  Product part = p;
+  part.k = end - begin;
+  part.a = p.a.from(0, begin, dtype);
+  part.b = p.b.from(0, begin, dtype);
+  return part;
+}
+
+// Calls f(part) for parts of C's columns whose packed panels fit into kPackBytes; an accumulating product is
+// cut along k too, since its sums can wait in C.
+template <class F>
+void for_each_pack(DType dtype, const GemmEngine& engine, const Product& p, F f) {
+  const bool splits = p.output == Output::kAccumulate;
+  const std::int64_t k_step = std::max<std::int64_t>(splits ? std::min(engine.k_block, p.k) : p.k, 1);
+  const auto bytes = static_cast<std::int64_t>(engine.packed_bytes(kPanelColumns, k_step));
+  const std::int64_t step = bytes == 0 ? p.n : std::max(kMinPanels, kPackBytes / bytes) * kPanelColumns;
+  for (std::int64_t column = 0; column < p.n; column += step) {
+    Product part = columns_of(p, dtype, column, std::min(column + step, p.n));
+    for (std::int64_t k = 0; k == 0 || k < p.k; k += k_step) {
+      f(depth_of(part, dtype, k, std::min(k + k_step, p.k)));
+    }
+  }
 }
 
 void run_on_one_thread(DType dtype, const GemmEngine& engine, const Product& p) {
-  const std::int64_t step = columns_within(engine, p, kOwnPack);
-  for (std::int64_t column = 0; column < p.n; column += step) {
-    const Product part = columns_of(p, dtype, column, std::min(column + step, p.n));
+  for_each_pack(dtype, engine, p, [&](const Product& part) {
     void* packed = pack_memory(engine.packed_bytes(part.n, part.k));
     engine.pack(part, 0, panels_of(part.n), packed);
     engine.multiply(part, packed);
-  }
+  });
 }
 
 // Equal row blocks of at most kRowBlock rows, as many as fill the threads. An engine that is not
@@ -77,17 +94,15 @@ std::int64_t row_block(const GemmEngine& engine, std::int64_t rows, int threads)
 void run_product(int threads, DType dtype, const GemmEngine& engine, const Product& p) {
   if (p.m == 0 || p.n == 0) return;
   if (threads <= 1 && engine.row_invariant) return run_on_one_thread(dtype, engine, p);
-  const std::int64_t step = columns_within(engine, p, kSharedPack);
-  for (std::int64_t column = 0; column < p.n; column += step) {
-    const Product part = columns_of(p, dtype, column, std::min(column + step, p.n));
+  for_each_pack(dtype, engine, p, [&](const Product& part) {
     void* packed = pack_memory(engine.packed_bytes(part.n, part.k));
-    parallel_for(threads, panels_of(part.n), 1,
+    parallel_for(threads, panels_of(part.n), kPackPanels,
                  [&](std::int64_t begin, std::int64_t end) { engine.pack(part, begin, end, packed); });
     parallel_for(threads, part.m, row_block(engine, part.m, threads),
                  [&](std::int64_t begin, std::int64_t end) {
                    engine.multiply(rows_of(part, dtype, begin, end), packed);
                  });
-  }
+  });
 }
 
 void run_products(int threads, DType dtype, const GemmEngine& engine, std::span<const Product> products) {

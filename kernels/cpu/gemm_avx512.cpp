@@ -10,9 +10,8 @@
 namespace jevons::cpu {
 namespace {
 
-constexpr std::int64_t kBlockLanes = 512;               // lanes of k per block: a panel of B is 64 KiB
-constexpr std::int64_t kBlockRows = 8 * kTileRows;      // rows of A packed at a time: at most 224 KiB
-constexpr std::int64_t kBlockColumns = 16 * kTileCols;  // columns of C per pass over the blocks of k
+constexpr std::int64_t kBlockLanes = 512;           // lanes of k per block: a panel of B is 64 KiB
+constexpr std::int64_t kBlockRows = 8 * kTileRows;  // rows of A packed at a time: at most 224 KiB
 
 template <class T>
 constexpr std::int64_t kBlockK = kBlockLanes* kPerLane<T>;
@@ -29,18 +28,30 @@ std::size_t packed_bytes(std::int64_t n, std::int64_t k) {
   return static_cast<std::size_t>(panels_of(n) * panel_floats<T>(k)) * sizeof(float);
 }
 
+// Rows of memory that run along k are read in whole stretches, kStretch of them at a time.
+template <class T>
+void pack_panels_outer(const Product& p, std::int64_t panel_begin, std::int64_t panel_end, float* packed) {
+  constexpr std::int64_t kStretch = 16;
+  const T* b = static_cast<const T*>(p.b.data);
+  for (std::int64_t k = 0; k < p.k; k += kStretch) {
+    for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+      const std::int64_t column = panel * kTileCols;
+      pack_outer(packed + panel * panel_floats<T>(p.k) + k / kPerLane<T> * kTileCols, kTileCols,
+                 b + k * p.b.ld + column, p.b.ld, static_cast<int>(smaller(kTileCols, p.n - column)),
+                 smaller(kStretch, p.k - k));
+    }
+  }
+}
+
 template <class T>
 void pack(const Product& p, std::int64_t panel_begin, std::int64_t panel_end, void* packed) {
-  const T* b = static_cast<const T*>(p.b.data);
+  float* const dst = static_cast<float*>(packed);
+  if (p.b.contiguous == Contiguous::kOuter) return pack_panels_outer<T>(p, panel_begin, panel_end, dst);
   for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
     const std::int64_t column = panel * kTileCols;
-    const int columns = static_cast<int>(smaller(kTileCols, p.n - column));
-    float* dst = static_cast<float*>(packed) + panel * panel_floats<T>(p.k);
-    if (p.b.contiguous == Contiguous::kInner) {
-      pack_inner(dst, kTileCols, b + column * p.b.ld, p.b.ld, columns, p.k);
-    } else {
-      pack_outer(dst, kTileCols, b + column, p.b.ld, columns, p.k);
-    }
+    pack_inner(dst + panel * panel_floats<T>(p.k), kTileCols,
+               static_cast<const T*>(p.b.data) + column * p.b.ld, p.b.ld,
+               static_cast<int>(smaller(kTileCols, p.n - column)), p.k);
   }
 }
 
@@ -71,7 +82,7 @@ void pack_strips(const Operand& a, const Strips& strips, std::int64_t row, std::
   }
 }
 
-// C block (strips.rows, columns from `column` on) from packed strips and one block of the packed panels.
+// All columns of C for the rows of the strips, from one block of k.
 template <class T>
 void multiply_block(const Strips& strips, std::int64_t lanes, const float* a, const float* b,
                     std::int64_t panel_stride, std::int64_t columns, TileOutput out) {
@@ -91,57 +102,47 @@ void round_rows(const float* src, std::int64_t rows, std::int64_t columns, bf16*
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; j += 16) {
       const __mmask16 valid = mask16(columns - j);
-      const __m512 v = _mm512_maskz_loadu_ps(valid, src + i * kBlockColumns + j);
-      store_lanes(dst + i * ld + j, valid, v);
+      store_lanes(dst + i * ld + j, valid, _mm512_maskz_loadu_ps(valid, src + i * columns + j));
     }
   }
 }
 
-// Rows [row, row + strips.rows) and columns [column, column + columns) of C, all of k.
+// Rows [row, row + strips.rows) of C. Partial sums of a result that is to be rounded stay in fp32 until the
+// last block.
 template <class T>
-void multiply_rows(const Product& p, const float* packed, const Strips& strips, std::int64_t row,
-                   std::int64_t column) {
+void multiply_rows(const Product& p, const float* packed, const Strips& strips, std::int64_t row) {
   static thread_local Scratch strip_memory, sum_memory;
-  const std::int64_t columns = smaller(kBlockColumns, p.n - column);
   const bool rounds = p.output == Output::kAssign && !std::is_same_v<T, float>;
-  const bool one_block = p.k <= kBlockK<T>;
+  const bool in_parts = rounds && p.k > kBlockK<T>;
   TileOutput out{};
-  if (rounds && !one_block) {  // partial sums stay in fp32 until the last block
-    out.c = sum_memory.floats(kBlockRows * kBlockColumns);
-    out.ldc = kBlockColumns;
-  } else {
-    out.c = static_cast<char*>(p.c) + (row * p.ldc + column) * (rounds ? 2 : 4);
-    out.ldc = p.ldc;
-  }
+  out.c = in_parts ? sum_memory.floats(kBlockRows * p.n)
+                   : static_cast<void*>(static_cast<char*>(p.c) + row * p.ldc * (rounds ? 2 : 4));
+  out.ldc = in_parts ? p.n : p.ldc;
   float* a = strip_memory.floats(kBlockRows * kBlockLanes);
-  const std::int64_t panel_stride = panel_floats<T>(p.k);
-  const float* panels = packed + column / kTileCols * panel_stride;
   for (std::int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += kBlockK<T>) {
     const std::int64_t values = smaller(kBlockK<T>, p.k - k0);
     pack_strips<T>(p.a, strips, row, k0, values, a);
     const bool first = k0 == 0 && p.output == Output::kAssign;
-    out.store = rounds && one_block ? Store::kBf16 : first ? Store::kFloat : Store::kAddFloat;
-    multiply_block<T>(strips, ceil_div(values, kPerLane<T>), a, panels + k0 / kPerLane<T> * kTileCols,
-                      panel_stride, columns, out);
+    out.store = rounds && !in_parts ? Store::kBf16 : first ? Store::kFloat : Store::kAddFloat;
+    multiply_block<T>(strips, ceil_div(values, kPerLane<T>), a, packed + k0 / kPerLane<T> * kTileCols,
+                      panel_floats<T>(p.k), p.n, out);
   }
-  if (rounds && !one_block) {
-    round_rows(static_cast<float*>(out.c), strips.rows, columns,
-               static_cast<bf16*>(p.c) + row * p.ldc + column, p.ldc);
+  if (in_parts) {
+    round_rows(static_cast<float*>(out.c), strips.rows, p.n, static_cast<bf16*>(p.c) + row * p.ldc, p.ldc);
   }
 }
 
 template <class T>
 void multiply(const Product& p, const void* packed) {
   for (std::int64_t row = 0; row < p.m; row += kBlockRows) {
-    const Strips strips(smaller(kBlockRows, p.m - row));
-    for (std::int64_t column = 0; column < p.n; column += kBlockColumns) {
-      multiply_rows<T>(p, static_cast<const float*>(packed), strips, row, column);
-    }
+    multiply_rows<T>(p, static_cast<const float*>(packed), Strips(smaller(kBlockRows, p.m - row)), row);
   }
 }
 
-constexpr GemmEngine kFloatEngine = {"avx512 (own)", true, packed_bytes<float>, pack<float>, multiply<float>};
-constexpr GemmEngine kBf16Engine = {"avx512 (own)", true, packed_bytes<bf16>, pack<bf16>, multiply<bf16>};
+constexpr GemmEngine kFloatEngine = {"avx512 (own)",      true,        kBlockK<float>,
+                                     packed_bytes<float>, pack<float>, multiply<float>};
+constexpr GemmEngine kBf16Engine = {"avx512 (own)",     true,       kBlockK<bf16>,
+                                    packed_bytes<bf16>, pack<bf16>, multiply<bf16>};
 
 }  // namespace
 

@@ -18,9 +18,9 @@ struct Operand {
   std::int64_t ld = 0;  // elements
   Contiguous contiguous = Contiguous::kInner;
 
-  // The same matrix from row `outer` on.
-  Operand from(std::int64_t outer, DType dtype) const {
-    const std::int64_t elements = contiguous == Contiguous::kInner ? outer * ld : outer;
+  // The same matrix from (outer, k) on.
+  Operand from(std::int64_t outer, std::int64_t k, DType dtype) const {
+    const std::int64_t elements = contiguous == Contiguous::kInner ? outer * ld + k : k * ld + outer;
     return {static_cast<const char*>(data) + elements * static_cast<std::int64_t>(size_of(dtype)), ld,
             contiguous};
   }
@@ -45,6 +45,8 @@ inline constexpr std::int64_t kPanelColumns = 32;
 struct GemmEngine {
   const char* name;
   bool row_invariant;
+  // An accumulating product may be cut along k at multiples of this without a change of bits.
+  std::int64_t k_block;
   std::size_t (*packed_bytes)(std::int64_t n, std::int64_t k);
   // Packs panels [panel_begin, panel_end) of p.b into their places in `packed`.
   void (*pack)(const Product& p, std::int64_t panel_begin, std::int64_t panel_end, void* packed);

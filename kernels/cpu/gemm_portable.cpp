@@ -2,6 +2,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -112,10 +113,12 @@ void multiply_blas_bf16(const Product& p, const void* packed) {
   }
 }
 
-constexpr GemmEngine kPlainF64 = {"plain", true, packed_bytes_f64, pack_f64, multiply_f64};
-constexpr GemmEngine kBlasF32 = {"openblas", false, packed_bytes_blas_f32, pack_blas_f32, multiply_blas_f32};
-constexpr GemmEngine kBlasBf16 = {"openblas (bf16 widened)", false, packed_bytes_blas_bf16, pack_blas_bf16,
-                                  multiply_blas_bf16};
+constexpr std::int64_t kWhole = std::numeric_limits<std::int64_t>::max();
+constexpr GemmEngine kPlainF64 = {"plain", true, kWhole, packed_bytes_f64, pack_f64, multiply_f64};
+constexpr GemmEngine kBlasF32 = {"openblas",       false, kWhole, packed_bytes_blas_f32, pack_blas_f32,
+                                 multiply_blas_f32};
+constexpr GemmEngine kBlasBf16 = {"openblas (bf16 widened)", false,          kWhole,
+                                  packed_bytes_blas_bf16,    pack_blas_bf16, multiply_blas_bf16};
 
 }  // namespace
 

@@ -168,6 +168,19 @@ struct TileOutput {
   Store store;
 };
 
+// Asks for the lines of C that the tile will write, long before it does: from memory they cost as much as a
+// tile.
+template <int R>
+inline void prefetch_output(const TileOutput& out) {
+  const std::int64_t element = out.store == Store::kBf16 ? 2 : 4;
+  const char* row = static_cast<const char*>(out.c);
+#pragma GCC unroll 14
+  for (int i = 0; i < R; ++i, row += out.ldc * element) {
+    _mm_prefetch(row, _MM_HINT_T0);
+    _mm_prefetch(row + 64, _MM_HINT_T0);
+  }
+}
+
 inline void store_row(const TileOutput& out, int row, __m512 low, __m512 high) {
   if (out.store == Store::kBf16) {
     bf16* p = static_cast<bf16*>(out.c) + row * out.ldc;
@@ -188,6 +201,7 @@ inline void store_row(const TileOutput& out, int row, __m512 low, __m512 high) {
 // panel [lane][32]. Each sum is one chain in the order of k, so it does not depend on R or on the neighbours.
 template <class T, int R, int kRowStride, int kLaneStride>
 void tile(std::int64_t lanes, const float* a, const float* b, const TileOutput& out) {
+  prefetch_output<R>(out);
   __m512 sum[R][2];
 #pragma GCC unroll 14
   for (int i = 0; i < R; ++i) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
@@ -219,12 +233,21 @@ TileFunction packed_tile(int rows) {
   return kTable.f[rows - 1];
 }
 
-// Rows cut into the fewest strips of at most kTileRows, as equal as possible; strip s begins at row begin(s).
+// Rows cut into the fewest strips of at most kTileRows, as equal as possible, the larger ones first.
 struct Strips {
   std::int64_t rows, count;
-  explicit Strips(std::int64_t n) : rows(n), count(ceil_div(n, kTileRows)) {}
-  std::int64_t begin(std::int64_t s) const { return rows * s / count; }
-  int size(std::int64_t s) const { return static_cast<int>(begin(s + 1) - begin(s)); }
+
+  explicit Strips(std::int64_t n)
+      : rows(n),
+        count(ceil_div(n, kTileRows)),
+        small_(n / larger(count, 1)),
+        large_strips_(n - small_ * count) {}
+  // First row of strip s.
+  std::int64_t begin(std::int64_t s) const { return s * small_ + smaller(s, large_strips_); }
+  int size(std::int64_t s) const { return static_cast<int>(small_ + (s < large_strips_ ? 1 : 0)); }
+
+ private:
+  std::int64_t small_, large_strips_;
 };
 
 }  // namespace

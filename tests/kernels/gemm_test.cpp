@@ -132,6 +132,16 @@ TEST_CASE("linear products without rows", "[gemm]") {
   }
 }
 
+TEST_CASE("a product over nothing is zero", "[gemm]") {
+  for (const DType dtype : kAllTypes) {
+    const Context ctx;
+    const Matrix x(dtype, {20, 0}), w(dtype, {33, 0});
+    Matrix y(dtype, {20, 33});
+    linear_forward(ctx, x.t, w.t, y.t);
+    for (std::int64_t i = 0; i < y.t.numel(); ++i) REQUIRE(y[i] == 0);
+  }
+}
+
 // Row counts per group: empty ones, odd ones, one larger than a task.
 const std::vector<std::vector<std::int64_t>> kGroupings = {
     {}, {0, 0, 0}, {7}, {0, 14, 0, 1, 33, 0}, {460, 0, 3, 100, 31}, {0, 513, 0, 0}, {1, 1, 1, 1, 1, 1, 1, 1}};
