@@ -21,7 +21,7 @@ TEST_CASE("dense block: gradients in every recompute mode", "[model]") {
   MetaCommunicator world(0, 1);
   TestBed bed(world);
   const RopeTable rope(Device::kCpu, DType::kF64, config);
-  const Block block(bed.store, config, 0, rope);
+  Block block(bed.store, config, 0, rope);
   bed.place_weights();
   const Sequences sequences = sequences_of(bed, 2, config.seq_len, 3);
   const Tensor x = bed.random({16, config.hidden_size}, "x");
@@ -35,51 +35,102 @@ TEST_CASE("dense block: gradients in every recompute mode", "[model]") {
       },
       [&](const Context& ctx, Tensor dy) {
         reset_and_poison(*ctx.work);  // nothing that backward needs may lie there
-        block.backward(ctx, dy, saved);
+        block.backward(ctx, dy, saved, {});
         CHECK(ctx.work->used_bytes() == 0);
         return dy;
       },
       {.probes = 16});
 }
 
-TEST_CASE("dense block: recomputing gives the same bits and keeps less", "[model]") {
-  std::vector<std::vector<double>> outputs;
-  std::vector<std::size_t> kept;
-  for (Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
-    const ModelConfig config = config_with(recompute);
-    MetaCommunicator world(0, 1);
-    TestBed bed(world, DType::kF32);
-    const RopeTable rope(Device::kCpu, DType::kF32, config);
-    const Block block(bed.store, config, 0, rope);
-    bed.place_weights();
-    const Tensor dy = bed.random({16, config.hidden_size}, "dy");
-    Block::Saved saved;
-    const Tensor y =
-        block.forward(bed.ctx, bed.random(dy.shape, "x"), sequences_of(bed, 2, config.seq_len), saved);
-    kept.push_back(bed.stash.used_bytes());
-    std::vector<double> all = to_vector(y);
-    block.backward(bed.ctx, dy, saved);
-    for (double value : to_vector(dy)) all.push_back(value);
-    for (const auto& [name, values] : gradients_of(bed.store))
-      all.insert(all.end(), values.begin(), values.end());
-    outputs.push_back(all);
-  }
-  CHECK(outputs[1] == outputs[0]);
-  CHECK(outputs[2] == outputs[0]);
-  // The table of docs/model.md for T = S = 16, with QK-norm, plus the statistics of a row: two rstd, lse, and
-  // rstd of q and k.
-  const std::size_t d = 16, heads = 2 * (8 + 4) * 4, qk = (8 + 4) * 4, f = 24, row = 16 * sizeof(float);
-  CHECK(kept[0] == row * (4 * d + heads + qk + 3 * f + 2 + 8 + 8 + 4));
-  CHECK(kept[1] == row * (2 * d + heads + 2 * f + 2 + 8));
-  CHECK(kept[2] == row * d);
+// Layer 1 of the tiny MoE model; its losses off, since the scalar under test is a projection of y.
+TEST_CASE("MoE block: gradients in every recompute mode", "[model]") {
+  ModelConfig config = tiny_moe();
+  config.moe.sequence_balance_loss = config.moe.z_loss = 0;
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  const RopeTable rope(Device::kCpu, DType::kF64, config);
+  Block block(bed.store, config, 1, rope);
+  bed.place_weights();
+  const Sequences sequences = sequences_of(bed, 2, config.seq_len, 3);
+  const Tensor x = bed.random({16, config.hidden_size}, "x");
+  Block::Saved saved;
+  check_layer(
+      bed, x, x.shape,
+      [&](const Context& ctx, Tensor in) { return block.forward(ctx, in, sequences, saved); },
+      [&](const Context& ctx, Tensor dy) {
+        reset_and_poison(*ctx.work);
+        block.backward(ctx, dy, saved, {});
+        return dy;
+      },
+      {.probes = 10});
 }
 
-TEST_CASE("dense block: infer() gives forward's bits and keeps nothing", "[model]") {
-  const ModelConfig config = config_with(Recompute::kNone);
+namespace {
+
+// Output, gradients and kept bytes of layer `layer` of a model in f32.
+struct BlockRun {
+  std::vector<double> numbers;
+  std::size_t kept = 0;
+};
+
+BlockRun run_block(const ModelConfig& config, std::int64_t layer) {
   MetaCommunicator world(0, 1);
   TestBed bed(world, DType::kF32);
   const RopeTable rope(Device::kCpu, DType::kF32, config);
-  const Block block(bed.store, config, 0, rope);
+  Block block(bed.store, config, layer, rope);
+  bed.place_weights();
+  const Tensor dy = bed.random({16, config.hidden_size}, "dy");
+  Block::Saved saved;
+  const Tensor y =
+      block.forward(bed.ctx, bed.random(dy.shape, "x"), sequences_of(bed, 2, config.seq_len), saved);
+  BlockRun run{.numbers = to_vector(y), .kept = bed.stash.used_bytes()};
+  reset_and_poison(bed.work);
+  block.backward(bed.ctx, dy, saved, {});
+  const std::vector<double> dx = to_vector(dy);
+  run.numbers.insert(run.numbers.end(), dx.begin(), dx.end());
+  for (const auto& [name, values] : gradients_of(bed.store)) {
+    run.numbers.insert(run.numbers.end(), values.begin(), values.end());
+  }
+  return run;
+}
+
+std::vector<BlockRun> run_in_every_mode(ModelConfig config, std::int64_t layer) {
+  std::vector<BlockRun> runs;
+  for (Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+    config.recompute = recompute;
+    runs.push_back(run_block(config, layer));
+  }
+  return runs;
+}
+
+}  // namespace
+
+TEST_CASE("block: recomputing gives the same bits and keeps less", "[model]") {
+  const std::int64_t layer = GENERATE(0, 1);  // dense, MoE
+  const std::vector<BlockRun> runs = run_in_every_mode(tiny_moe(), layer);
+  CHECK(runs[1].numbers == runs[0].numbers);
+  CHECK(runs[2].numbers == runs[0].numbers);
+  CHECK(runs[2].kept < runs[1].kept);
+  CHECK(runs[1].kept < runs[0].kept);
+}
+
+TEST_CASE("dense block: what is kept is what docs/model.md says", "[model]") {
+  const std::vector<BlockRun> runs = run_in_every_mode(config_with(Recompute::kNone), 0);
+  // T = S = 16, with QK-norm, plus the statistics of a row: two rstd, lse, and rstd of q and k.
+  const std::size_t d = 16, heads = 2 * (8 + 4) * 4, qk = (8 + 4) * 4, f = 24, row = 16 * sizeof(float);
+  CHECK(runs[0].kept == row * (4 * d + heads + qk + 3 * f + 2 + 8 + 8 + 4));
+  CHECK(runs[1].kept == row * (2 * d + heads + 2 * f + 2 + 8));
+  CHECK(runs[2].kept == row * d);
+}
+
+TEST_CASE("block: infer() gives forward's bits and keeps nothing", "[model]") {
+  const ModelConfig config = tiny_moe();
+  const std::int64_t layer = GENERATE(0, 1);
+  MetaCommunicator world(0, 1);
+  TestBed bed(world, DType::kF32);
+  const RopeTable rope(Device::kCpu, DType::kF32, config);
+  Block block(bed.store, config, layer, rope);
   bed.place_weights();
   const Tensor x = bed.random({16, config.hidden_size}, "x");
   const Sequences sequences = sequences_of(bed, 2, config.seq_len);
@@ -91,16 +142,18 @@ TEST_CASE("dense block: infer() gives forward's bits and keeps nothing", "[model
   CHECK(bed.stash.used_bytes() == stash_before);
 }
 
-TEST_CASE("dense block: tensor parallel equals one worker", "[model]") {
-  const ModelConfig config = config_with(GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull));
+TEST_CASE("block: tensor parallel equals one worker", "[model]") {
+  ModelConfig config = tiny_moe();
+  const std::int64_t layer = GENERATE(0, 1);
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor dy) {
     const RopeTable rope(Device::kCpu, DType::kF64, config);
-    const Block block(bed.store, config, 0, rope);
+    Block block(bed.store, config, layer, rope);
     bed.place_weights();
     Block::Saved saved;
     const std::vector<double> y =
         to_vector(block.forward(bed.ctx, x, sequences_of(bed, 2, config.seq_len), saved));
-    block.backward(bed.ctx, dy, saved);
+    block.backward(bed.ctx, dy, saved, {});
     return ForwardBackward{y, to_vector(dy)};
   });
 }

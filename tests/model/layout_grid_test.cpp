@@ -4,12 +4,12 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/gemm.h"
 #include "kernels/optimizer.h"
 #include "parallel/grad_sync.h"
 #include "tests/support/catch.h"
 #include "tests/support/tensor_parallel.h"
 #include "tests/support/tiny_model.h"
-#include "trainer/model/balance.h"
 
 namespace jevons::test {
 namespace {
@@ -29,6 +29,7 @@ struct GridPoint {
 struct StepResult {
   double loss = 0, norm = 0;
   NamedValues gradients, weights;
+  std::vector<double> state;  // selection biases after the step
 };
 
 // Sequences [first, first + n) of the global batch.
@@ -61,6 +62,15 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point) {
   return sum.ptr<double>()[0] / targets;
 }
 
+std::vector<double> state_of(const Model& model) {
+  std::vector<double> values;
+  for (const StateTensor& state : model.state()) {
+    const std::vector<double> one = to_vector(state.value);
+    values.insert(values.end(), one.begin(), one.end());
+  }
+  return values;
+}
+
 // w -= g on what this rank owns, then the weights of all.
 void sgd_update(TestBed& bed, GradSync& sync) {
   for (std::size_t g = 0; g < bed.store.groups().size(); ++g) {
@@ -88,6 +98,8 @@ StepResult one_worker(const ModelConfig& config, DType dtype, std::int64_t micro
   result.gradients = gradients_of(bed.store);
   sgd_update(bed, sync);
   result.weights = weights_of(bed.store);
+  model.end_step(bed.ctx, BiasUpdate::kApply);
+  result.state = state_of(model);
   return result;
 }
 
@@ -138,6 +150,8 @@ void check_point(const ModelConfig& config, DType dtype, const GridPoint& point,
     ENSURE(std::abs(norm - want.norm) <= bound * want.norm, "gradient norm {}, expected {}", norm, want.norm);
     sgd_update(bed, sync);
     expect_weights_close(bed, want.weights, bound);
+    model.end_step(bed.ctx, BiasUpdate::kApply);
+    ENSURE(state_of(model) == want.state, "the selection biases differ");
   });
 }
 
@@ -168,9 +182,30 @@ double bound_of(DType dtype, const GridPoint& point) {
   return point.layout.tp == 1 ? 1e-6 : 2e-5;
 }
 
-void check_grid(const ModelConfig& config, DType dtype) {
-  const StepResult want = one_worker(config, dtype, 1);
-  for (const GridPoint& point : grid()) {
+// The same layouts with experts spread over ranks.
+std::vector<GridPoint> moe_grid() {
+  std::vector<GridPoint> points = grid();
+  const std::vector<GridPoint> more = {
+      {.layout = {.dp = 2, .ep = 2}, .zero_stage = 0, .micro_batch = 1},
+      {.layout = {.dp = 2, .ep = 2}, .zero_stage = 1, .micro_batch = 4},
+      {.layout = {.tp = 2, .ep = 2}, .zero_stage = 0, .micro_batch = 8},
+      {.layout = {.dp = 4, .ep = 2}, .zero_stage = 1, .micro_batch = 2},
+      {.layout = {.dp = 4, .ep = 4}, .zero_stage = 0, .micro_batch = 1},
+      {.layout = {.dp = 2, .tp = 2, .ep = 2}, .zero_stage = 1, .micro_batch = 4},
+      {.layout = {.dp = 2, .tp = 2, .ep = 4}, .zero_stage = 1, .micro_batch = 1},
+      {.layout = {.tp = 4, .ep = 4}, .zero_stage = 0, .micro_batch = 2},
+      {.layout = {.dp = 8, .ep = 8}, .zero_stage = 1, .micro_batch = 1},
+      {.layout = {.dp = 8, .ep = 2}, .zero_stage = 1, .micro_batch = 1},
+      {.layout = {.dp = 4, .tp = 2, .ep = 4}, .zero_stage = 0, .micro_batch = 2},
+      {.layout = {.dp = 2, .tp = 4, .ep = 8}, .zero_stage = 1, .micro_batch = 4},
+  };
+  points.insert(points.end(), more.begin(), more.end());
+  return points;
+}
+
+void check_points(const ModelConfig& config, DType dtype, const std::vector<GridPoint>& points,
+                  const StepResult& want) {
+  for (const GridPoint& point : points) {
     INFO(point.to_string());
     CHECK_NOTHROW(check_point(config, dtype, point, want, bound_of(dtype, point)));
   }
@@ -179,10 +214,79 @@ void check_grid(const ModelConfig& config, DType dtype) {
 }  // namespace
 
 TEST_CASE("layout grid: dense model", "[model][layout]") {
-  ModelConfig config = tiny_dense();
-  config.qk_norm = QkNorm::kHead;
-  check_grid(config, DType::kF64);
-  check_grid(config, DType::kF32);
+  const DType dtype = GENERATE(DType::kF64, DType::kF32);
+  check_points(tiny_dense(), dtype, grid(), one_worker(tiny_dense(), dtype, 1));
+}
+
+TEST_CASE("layout grid: MoE model with the losses per sequence and per row", "[model][layout]") {
+  const DType dtype = GENERATE(DType::kF64, DType::kF32);
+  check_points(tiny_moe(), dtype, moe_grid(), one_worker(tiny_moe(), dtype, 1));
+}
+
+// These losses depend on how the global batch is cut, by definition: the same cut is compared.
+TEST_CASE("layout grid: MoE model with the balance loss over a micro-batch", "[model][layout]") {
+  ModelConfig config = tiny_moe();
+  config.moe.balance_loss = 0.3;
+  for (std::int64_t micro_batch : {1, 2, 4, 8}) {
+    std::vector<GridPoint> points = moe_grid();
+    std::erase_if(points, [&](const GridPoint& point) { return point.micro_batch != micro_batch; });
+    check_points(config, DType::kF64, points, one_worker(config, DType::kF64, micro_batch));
+  }
+}
+
+TEST_CASE("layout grid: MoE model with the balance loss over the global batch", "[model][layout]") {
+  ModelConfig config = tiny_moe();
+  config.moe.global_balance_loss = 0.3;
+  std::vector<GridPoint> points = moe_grid();
+  std::erase_if(points,
+                [](const GridPoint& point) { return point.micro_batch * point.layout.dp != kSequences; });
+  CHECK(points.size() >= 5);
+  check_points(config, DType::kF64, points, one_worker(config, DType::kF64, kSequences));
+}
+
+TEST_CASE("layout grid: recompute modes change no layout's result", "[model][layout]") {
+  ModelConfig config = tiny_moe();
+  const StepResult want = one_worker(config, DType::kF64, 1);
+  config.recompute = GENERATE(Recompute::kSelective, Recompute::kFull);
+  const std::vector<GridPoint> points = {
+      {.layout = {.dp = 2, .ep = 2}, .zero_stage = 1, .micro_batch = 2},
+      {.layout = {.dp = 2, .tp = 2, .ep = 4}, .zero_stage = 1, .micro_batch = 2}};
+  check_points(config, DType::kF64, points, want);
+}
+
+// Before gradients are summed over ranks, everything but the experts' gradients is a function of this rank's
+// rows: the loss from the forward pass, the others from the input gradients. Experts elsewhere must not
+// change one bit of it.
+TEST_CASE("layout grid: forward and input gradients are bit-equal for every ep", "[model][layout]") {
+  const ModelConfig config = tiny_moe();
+  const Layout base = GENERATE(Layout{.dp = 4}, Layout{.dp = 2, .tp = 2}, Layout{.dp = 8});
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  if (!row_invariant_gemm(dtype)) return;
+  struct RankResult {
+    double loss = 0;
+    NamedValues gradients;
+    bool operator==(const RankResult&) const = default;
+  };
+  std::vector<RankResult> want;
+  for (int ep = 1; ep <= base.world(); ep *= 2) {
+    Layout layout = base;
+    layout.ep = ep;
+    std::vector<RankResult> got(static_cast<std::size_t>(layout.world()));
+    run_ranks(layout.world(), [&](Communicator& world) {
+      TestBed bed(world, dtype, layout);
+      Model model(bed.store, config);
+      bed.place_weights();
+      RankResult& mine = got[static_cast<std::size_t>(world.rank())];
+      mine.loss = forward_backward(bed, model, {.layout = layout, .micro_batch = 1});
+      mine.gradients = gradients_of(bed.store);
+      for (const Param& param : bed.store.params()) {
+        if (param.spec.expert) mine.gradients.erase(param.spec.name);
+      }
+    });
+    if (ep == 1) want = got;
+    INFO(layout.to_string() << ", " << name_of(dtype));
+    CHECK((got == want));
+  }
 }
 
 }  // namespace jevons::test

@@ -37,6 +37,46 @@ TEST_CASE("dense model: gradients", "[model]") {
   check_gradients(bed, problem, {.probes = 6});
 }
 
+// The scalar is the weighted sum of all losses, whose values Model::end_step reports after a backward pass;
+// so the gradients are put aside while the loss is taken.
+TEST_CASE("MoE model: gradients of all losses", "[model]") {
+  ModelConfig config = tiny_moe();
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  config.moe.balance_loss = 0.2;
+  config.moe.global_balance_loss = 0.15;
+  config.moe.router.score = GENERATE(ScoreFunction::kSoftmax, ScoreFunction::kSigmoid);
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  Model model(bed.store, config);
+  bed.place_weights();
+  const MicroBatch batch = batch_of(bed, config);
+  const LossScales scales{.token = 0.2, .micro_batch = 1, .sequence = 0.5, .position = 1.0 / 16};
+  Model::Saved saved;
+  GradProblem problem;
+  problem.loss = [&](const Context& ctx) {
+    double loss = scales.token * model.forward(ctx, batch, saved).loss_sum;
+    std::vector<std::vector<double>> gradients;
+    for (ParamGroup& group : bed.store.groups()) gradients.push_back(to_vector(group.grads));
+    model.backward(ctx, saved, scales);
+    for (std::size_t g = 0; g < gradients.size(); ++g) {
+      std::copy(gradients[g].begin(), gradients[g].end(), bed.store.groups()[g].grads.ptr<double>());
+    }
+    for (const LayerHealth& layer : model.end_step(ctx, BiasUpdate::kSkip)) {
+      loss += config.moe.balance_loss * layer.micro_batch_balance +
+              config.moe.sequence_balance_loss * layer.sequence_balance +
+              config.moe.global_balance_loss * layer.global_balance + config.moe.z_loss * layer.z_loss;
+    }
+    return loss;
+  };
+  problem.backward = [&](const Context& ctx) {
+    model.forward(ctx, batch, saved);
+    model.backward(ctx, saved, scales);
+    model.end_step(ctx, BiasUpdate::kSkip);
+    return std::vector<Tensor>{};
+  };
+  check_gradients(bed, problem, {.probes = 5});
+}
+
 TEST_CASE("dense model: tensor parallel equals one worker", "[model]") {
   ModelConfig config = tiny_dense();
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
@@ -54,8 +94,8 @@ TEST_CASE("dense model: tensor parallel equals one worker", "[model]") {
   });
 }
 
-TEST_CASE("dense model: evaluation gives forward's loss and leaves the stash as it was", "[model]") {
-  const ModelConfig config = tiny_dense();
+TEST_CASE("model: evaluation gives forward's loss and leaves the stash as it was", "[model]") {
+  const ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
   MetaCommunicator world(0, 1);
   TestBed bed(world, DType::kF32);
   Model model(bed.store, config);
@@ -70,8 +110,8 @@ TEST_CASE("dense model: evaluation gives forward's loss and leaves the stash as 
   CHECK(evaluated.target_tokens == loss.target_tokens);
 }
 
-TEST_CASE("dense model: next-token logits agree with the loss", "[model]") {
-  const ModelConfig config = tiny_dense();
+TEST_CASE("model: next-token logits agree with the loss", "[model]") {
+  const ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
   MetaCommunicator world(0, 1);
   TestBed bed(world);
   Model model(bed.store, config);
@@ -98,27 +138,44 @@ TEST_CASE("dense model: next-token logits agree with the loss", "[model]") {
   expect_close("logits of the fifth token", to_vector(fifth), last, 1e-12);
 }
 
-TEST_CASE("dense model: a dry run predicts both arenas' peaks exactly", "[model]") {
-  ModelConfig config = tiny_dense();
-  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
-  const DType compute = GENERATE(DType::kF32, DType::kBF16);
-  const auto peaks = [&](Device device) {
-    MetaCommunicator world(0, 1);
-    TestBed bed(world, compute, {}, device);
-    Model model(bed.store, config);
-    bed.store.allocate();
-    const MicroBatch batch = random_batch(bed, config, 2, "batch");
-    Model::Saved saved;
-    model.forward(bed.ctx, batch, saved);
-    model.backward(bed.ctx, saved, {.token = 1});
-    return std::vector<double>{static_cast<double>(bed.stash.peak_bytes()),
-                               static_cast<double>(bed.work.peak_bytes()), bed.meter.total_flops()};
-  };
-  CHECK(peaks(Device::kMeta) == peaks(Device::kCpu));
+namespace {
+
+// Peaks of stash and work in bytes, and FLOPs, of one micro-batch on rank 0.
+std::vector<double> measure(Communicator& world, const ModelConfig& config, const Layout& layout,
+                            DType compute, Device device) {
+  TestBed bed(world, compute, layout, device);
+  Model model(bed.store, config);
+  bed.store.allocate();
+  bed.store.initialize(3);
+  const MicroBatch batch = random_batch(bed, config, 2, "batch");
+  Model::Saved saved;
+  model.forward(bed.ctx, batch, saved);
+  model.backward(bed.ctx, saved, {.token = 1});
+  return {static_cast<double>(bed.stash.peak_bytes()), static_cast<double>(bed.work.peak_bytes()),
+          bed.meter.total_flops()};
 }
 
-TEST_CASE("dense model: training lowers the loss, in bf16 close to f32", "[model]") {
-  ModelConfig config = tiny_dense();
+}  // namespace
+
+TEST_CASE("model: a dry run predicts both arenas' peaks and the FLOPs exactly at balanced routing",
+          "[model]") {
+  ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  config.moe.router.top_k = config.moe.router.num_experts;  // every token to every expert
+  const DType compute = GENERATE(DType::kF32, DType::kBF16);
+  const Layout layout = GENERATE(Layout{}, Layout{.tp = 2}, Layout{.dp = 2, .ep = 2});
+  MetaCommunicator meta_world(0, layout.world());
+  const std::vector<double> predicted = measure(meta_world, config, layout, compute, Device::kMeta);
+  std::vector<double> real;
+  run_ranks(layout.world(), [&](Communicator& world) {
+    const std::vector<double> mine = measure(world, config, layout, compute, Device::kCpu);
+    if (world.rank() == 0) real = mine;
+  });
+  CHECK(predicted == real);
+}
+
+TEST_CASE("model: training lowers the loss, in bf16 close to f32", "[model]") {
+  ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
   config.init_std = 0.1;
   // Plain SGD on one batch with masters in f32; returns the mean loss before every step.
   const auto train = [&](DType compute) {
@@ -144,7 +201,12 @@ TEST_CASE("dense model: training lowers the loss, in bf16 close to f32", "[model
       Model::Saved saved;
       const TokenLoss loss = model.forward(bed.ctx, batch, saved);
       losses.push_back(loss.loss_sum / static_cast<double>(loss.target_tokens));
-      model.backward(bed.ctx, saved, {.token = 1.0 / static_cast<double>(loss.target_tokens)});
+      const LossScales scales{.token = 1.0 / static_cast<double>(loss.target_tokens),
+                              .micro_batch = 1,
+                              .sequence = 0.5,
+                              .position = 1.0 / 16};
+      model.backward(bed.ctx, saved, scales);
+      model.end_step(bed.ctx, BiasUpdate::kApply);
       for (const OptimizerRange& range : ranges) sgd_step(bed.ctx, 0.5, 1, range);
       bed.store.zero_grads(bed.ctx);
     }

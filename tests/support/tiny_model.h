@@ -26,6 +26,20 @@ inline ModelConfig tiny_dense() {
   return config;
 }
 
+// Eight experts, two per token, one shared; the first layer is dense. Splits over ep 1, 2, 4, 8 as well.
+inline ModelConfig tiny_moe() {
+  ModelConfig config = tiny_dense();
+  config.qk_norm = QkNorm::kHead;
+  config.moe.router = {.num_experts = 8, .top_k = 2};
+  config.moe.expert_hidden_size = 12;
+  config.moe.num_shared_experts = 2;
+  config.moe.first_dense_layers = 1;
+  config.moe.use_selection_bias = true;
+  config.moe.sequence_balance_loss = 0.3;
+  config.moe.z_loss = 0.1;
+  return config;
+}
+
 // Rows 0 .. rows-1 of a stream of random tokens; every `mask_every`-th target is masked (0: none).
 inline MicroBatch random_batch(TestBed& bed, const ModelConfig& config, std::int64_t sequences,
                                const std::string& name, std::int64_t mask_every = 0) {

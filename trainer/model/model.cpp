@@ -1,8 +1,9 @@
 #include "trainer/model/model.h"
 
+#include <fmt/core.h>
+
 #include "kernels/core/error.h"
 #include "kernels/permute.h"
-#include "trainer/model/balance.h"
 
 namespace jevons {
 
@@ -44,7 +45,7 @@ TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& sav
 
 void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales) {
   const Tensor dx = head_.backward(ctx, scales.token, saved.head);
-  for (std::size_t i = blocks_.size(); i-- > 0;) blocks_[i].backward(ctx, dx, saved.blocks[i]);
+  for (std::size_t i = blocks_.size(); i-- > 0;) blocks_[i].backward(ctx, dx, saved.blocks[i], scales);
   embedding_.backward(ctx, dx, saved.embedding);
 }
 
@@ -65,8 +66,29 @@ Tensor Model::next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) 
   return head_.logits(ctx, picked);
 }
 
+std::vector<LayerHealth> Model::end_step(const Context& ctx, BiasUpdate update) {
+  std::vector<Balance*> layers;
+  for (Block& block : blocks_) {
+    if (block.moe() != nullptr) layers.push_back(&block.moe()->balance());
+  }
+  return Balance::end_step(ctx, layers, update);
+}
+
+std::vector<std::int64_t> Model::moe_layers() const {
+  std::vector<std::int64_t> layers;
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    if (blocks_[i].moe() != nullptr) layers.push_back(static_cast<std::int64_t>(i));
+  }
+  return layers;
+}
+
 std::vector<StateTensor> Model::state() const {
-  return {};
+  std::vector<StateTensor> tensors;
+  for (std::int64_t layer : moe_layers()) {
+    const Tensor bias = blocks_[static_cast<std::size_t>(layer)].moe()->selection_bias();
+    if (bias.defined()) tensors.push_back({fmt::format("layers.{}.moe.router.bias", layer), bias});
+  }
+  return tensors;
 }
 
 Tensor Model::infer(const Context& ctx, Tensor tokens, const Sequences& rows) {

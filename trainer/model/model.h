@@ -13,8 +13,6 @@
 
 namespace jevons {
 
-struct LossScales;
-
 // Whole sequences of config.seq_len, on the compute device, the same on all tp ranks of a dp coordinate. All
 // (T) i32.
 struct MicroBatch {
@@ -54,9 +52,12 @@ class Model {
   // (T) i32. rows (n) i32. One worker.
   Tensor next_token_logits(const Context& ctx, Tensor tokens, Tensor rows);
 
-  // DeepSeek-V3's rule, once per optimizer step, from the load of all micro-batches since the last call. Collective.
-  void update_selection_bias(const Context& ctx);
-  // The selection biases of the MoE layers, for checkpoints.
+  // After a step's last backward: one entry per MoE layer, over the global batch; moves the selection biases
+  // and starts the next step. kSkip for a step whose update was skipped. Collective; see Balance::end_step.
+  std::vector<LayerHealth> end_step(const Context& ctx, BiasUpdate update);
+  // The layers that end_step's entries belong to.
+  std::vector<std::int64_t> moe_layers() const;
+  // What checkpoints hold beside the weights: the selection biases of the MoE layers.
   std::vector<StateTensor> state() const;
   const ModelConfig& config() const { return config_; }
 

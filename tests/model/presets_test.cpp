@@ -1,0 +1,66 @@
+// Published models: exact parameter counts and FLOPs per token, in closed form and from the model that would
+// be trained.
+#include "tests/support/presets.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "parallel/meta/meta_communicator.h"
+#include "tests/support/catch.h"
+#include "tests/support/test_bed.h"
+#include "trainer/model/model.h"
+
+namespace jevons::test {
+namespace {
+
+struct Published {
+  const char* name;
+  ModelConfig config;
+  std::int64_t total;
+  double active_billions, gflops_per_token;
+  double active_digit, gflops_digit;  // the last digit of the published figure
+};
+
+std::vector<Published> published() {
+  return {{"Llama-3 8B", llama3_8b(), 8030261248, 8.030, 51.47, 0.001, 0.01},
+          {"Llama-3 70B", llama3_70b(), 70553706496, 70.554, 449.2, 0.001, 0.1},
+          {"Llama-3 405B", llama3_405b(), 405853388800, 405.853, 2524, 0.001, 1},
+          {"Mixtral 8x7B", mixtral_8x7b(), 46702792704, 12.88, 79.71, 0.01, 0.01},
+          {"OLMoE 1B-7B", olmoe_1b_7b(), 6919161856, 1.282, 7.88, 0.001, 0.01},
+          {"Qwen3 30B-A3B", qwen3_30b_a3b(), 30532122624, 3.353, 23.08, 0.001, 0.01},
+          {"Qwen3 235B-A22B", qwen3_235b_a22b(), 235093634560, 22.19, 148.3, 0.01, 0.1}};
+}
+
+}  // namespace
+
+TEST_CASE("presets: parameters and FLOPs in closed form", "[model]") {
+  for (const Published& model : published()) {
+    INFO(model.name);
+    const ParamCount count = count_params(model.config);
+    CHECK(count.total == model.total);
+    CHECK(std::abs(static_cast<double>(count.active) / 1e9 - model.active_billions) <=
+          model.active_digit / 2);
+    // The published figures count the norms' weights among the matrix products: up to 0.01 % more.
+    const double gflops = model_flops_per_token(model.config) / 1e9;
+    CHECK(std::abs(gflops - model.gflops_per_token) <= model.gflops_digit / 2 + 1e-4 * gflops);
+  }
+}
+
+TEST_CASE("presets: the real model declares exactly these weights", "[model]") {
+  for (const Published& model : published()) {
+    INFO(model.name);
+    const auto start = std::chrono::steady_clock::now();
+    MetaCommunicator world(0, 1);
+    TestBed bed(world, DType::kBF16, {}, Device::kMeta);
+    const Model built(bed.store, model.config);
+    bed.store.allocate();
+    std::int64_t total = 0;
+    for (const Param& param : bed.store.params()) total += param.spec.shape.numel();
+    for (const StateTensor& state : built.state()) total += state.value.numel();
+    CHECK(total == model.total);
+    CHECK(bed.store.local_numel() == total);
+    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(2));
+  }
+}
+
+}  // namespace jevons::test
