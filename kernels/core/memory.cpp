@@ -10,7 +10,8 @@
 namespace jevons {
 namespace {
 
-constexpr std::size_t kChunkBytes = std::size_t{32} << 20;
+// An arena's chunks double from the smallest to the largest size, so that a small model's arena stays small.
+constexpr std::size_t kSmallestChunk = std::size_t{1} << 20, kLargestChunk = std::size_t{32} << 20;
 constexpr std::size_t kPage = 4096;
 
 std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -52,7 +53,10 @@ Tensor Arena::alloc(Shape shape, DType dtype) {
   peak_ = std::max(peak_, total_);
   if (device_ == Device::kMeta) return {nullptr, shape, dtype, device_};
   while (chunk_ < chunks_.size() && bytes > chunks_[chunk_].bytes() - used_) ++chunk_, used_ = 0;
-  if (chunk_ == chunks_.size()) chunks_.emplace_back(device_, std::max(bytes, kChunkBytes)), used_ = 0;
+  if (chunk_ == chunks_.size()) {
+    const std::size_t usual = chunks_.empty() ? kSmallestChunk : 2 * chunks_.back().bytes();
+    chunks_.emplace_back(device_, std::max(bytes, std::min(usual, kLargestChunk))), used_ = 0;
+  }
   Tensor t = chunks_[chunk_].view(used_, shape, dtype);
   used_ += bytes;
 #ifndef NDEBUG
