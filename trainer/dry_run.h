@@ -1,5 +1,5 @@
-// The dry run: the real model, dispatcher, gradient sync and optimizer for one step on the meta device, in one process,
-// for a world of any size. There is no second model of the model.
+// The dry run: the real model, dispatcher, gradient sync and optimizer for one step on the meta device, in
+// one process, for a world of any size. There is no second model of the model.
 #pragma once
 
 #include "trainer/config/run_config.h"
@@ -8,8 +8,8 @@
 namespace jevons {
 
 struct DryRun {
-  MemoryReport memory;  // of rank 0, at balanced routing
-  WorkMeter work;       // of rank 0, one step
+  MemoryReport memory;                // of rank 0, at balanced routing
+  WorkMeter work;                     // of rank 0, one step
   std::int64_t global_sequences = 0;  // of that step
 };
 

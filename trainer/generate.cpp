@@ -14,7 +14,8 @@ namespace {
 // Logits (V) fp32 of the token after the last seq_len of `tokens`.
 std::vector<float> next_logits(Worker& worker, const std::vector<std::int32_t>& tokens) {
   const Context& ctx = worker.ctx();
-  const auto n = std::min<std::int64_t>(static_cast<std::int64_t>(tokens.size()), worker.config().model.seq_len);
+  const auto n =
+      std::min<std::int64_t>(static_cast<std::int64_t>(tokens.size()), worker.config().model.seq_len);
   worker.reset_arenas();
   const Tensor window = ctx.stash->alloc({n}, DType::kI32);
   std::copy(tokens.end() - n, tokens.end(), window.ptr<std::int32_t>());

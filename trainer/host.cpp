@@ -34,9 +34,12 @@ std::chrono::steady_clock::time_point process_start_time() {
   if (clock_gettime(CLOCK_BOOTTIME, &boot) != 0) return now;
   const double uptime = static_cast<double>(boot.tv_sec) + 1e-9 * static_cast<double>(boot.tv_nsec);
   const double age = std::max(0.0, uptime - start_ticks / static_cast<double>(sysconf(_SC_CLK_TCK)));
-  return now - std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(age));
+  return now -
+         std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(age));
 }
 
-std::string git_id() { return JEVONS_GIT_ID; }
+std::string git_id() {
+  return JEVONS_GIT_ID;
+}
 
 }  // namespace jevons

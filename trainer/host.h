@@ -10,7 +10,8 @@ namespace jevons {
 int usable_cores();
 // When this process was started, on the steady clock; now if the system does not say.
 std::chrono::steady_clock::time_point process_start_time();
-// Commit of the source tree that this program was built from, with "+" if it had changes; "unknown" outside git.
+// Commit of the source tree that this program was built from, with "+" if it had changes; "unknown" outside
+// git.
 std::string git_id();
 
 }  // namespace jevons

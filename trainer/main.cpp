@@ -34,6 +34,23 @@ struct CommandLine {
   LogLevel log_level = LogLevel::kInfo;
 };
 
+const std::map<std::string, LogLevel>& log_levels() {
+  static const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
+                                                         {"info", LogLevel::kInfo},
+                                                         {"warning", LogLevel::kWarning},
+                                                         {"error", LogLevel::kError}};
+  return levels;
+}
+
+CLI::Validator at_least(int least) {
+  const auto problem = [least](const std::string& text) {
+    double value = 0;
+    const bool good = CLI::detail::lexical_cast(text, value) && value >= least;
+    return good ? std::string() : fmt::format("{} is not a number of at least {}", text, least);
+  };
+  return {problem, fmt::format(">={}", least)};
+}
+
 void add_config_arguments(CLI::App& command, ConfigArguments& config) {
   command.add_option("file", config.file, "Configuration (YAML)")->required()->type_name("FILE");
   command
@@ -72,13 +89,13 @@ void add_generate(CLI::App& app, CommandLine& line) {
   command->add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
   command->add_option("--max-tokens", options->max_tokens, "Length of the continuation, in tokens")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--temperature", options->temperature, "0: always the likeliest token; 1: as trained")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->add_option("--top-k", options->top_k, "Draw among this many likeliest tokens; 0: among all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->add_option("--seed", options->seed, "Of the random draws")->capture_default_str();
   command->callback([options, &line] { line.run = [options](Job&) { return run_generate(*options); }; });
 }
@@ -90,7 +107,7 @@ void add_plan(CLI::App& app, CommandLine& line) {
   add_config_arguments(*command, options->config);
   command->add_option("--world", options->world_size, "Workers of the planned run")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->callback([options, &line] { line.run = [options](Job&) { return run_plan(*options); }; });
 }
 
@@ -128,7 +145,7 @@ void add_data(CLI::App& app, CommandLine& line) {
       ->type_name("PATH");
   command->add_option("--tokens", options->show_tokens, "Print so many of the first tokens")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->callback([options, &line] { line.run = [options](Job&) { return run_data_inspect(*options); }; });
 }
 
@@ -204,10 +221,8 @@ void answer_from_parser(const CLI::App& app, const CLI::ParseError& error, Comma
 
 // "jevons", "jevons data": says what could have followed.
 void answer_incomplete(const CLI::App& app, CommandLine& line) {
-  const CLI::App* deepest = &app;
-  while (!deepest->get_subcommands().empty()) deepest = deepest->get_subcommands().front();
   line.needs_world = true;
-  line.run = [help = deepest->help()](Job& job) {
+  line.run = [help = app.help()](Job& job) {
     if (job.world.rank() == 0) fmt::print(stderr, "A command is missing.\n{}", help);
     return static_cast<int>(ExitCode::kUsage);
   };
@@ -217,13 +232,10 @@ CommandLine parse_command_line(int argc, char** argv) {
   CommandLine line;
   CLI::App app("Jevons trains Mixture-of-Experts transformers and accounts for what it costs.", "jevons");
   app.set_version_flag("--version", fmt::format("jevons {} ({})", JEVONS_VERSION, git_id()));
-  app.add_option("--log-level", line.log_level,
-                 "Least important message that is logged: debug, info, warning, error [info]")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, LogLevel>{{"debug", LogLevel::kDebug},
-                                                                          {"info", LogLevel::kInfo},
-                                                                          {"warning", LogLevel::kWarning},
-                                                                          {"error", LogLevel::kError}})
-                      .description(""));
+  app.add_option_function<std::string>(
+         "--log-level", [&line](const std::string& name) { line.log_level = log_levels().at(name); },
+         "Least important message that is logged [info]")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   app.footer(
       "Exit codes: 0 done; 2 command line or configuration; 65 bad data or checkpoint; 70 failure;\n"
       "75 stopped early with a checkpoint saved, start the same command again.");

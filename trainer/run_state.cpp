@@ -9,7 +9,8 @@ namespace {
 
 enum class Part { kWeights, kAll };
 
-// Boxes of elements [range.begin, range.end) of one group's flat buffers, which must lie in the optimizer's range.
+// Boxes of elements [range.begin, range.end) of one group's flat buffers, which must lie in the optimizer's
+// range.
 class BoxCollector {
  public:
   BoxCollector(Worker& worker, Part part) : worker_(worker), part_(part) {}
@@ -81,7 +82,9 @@ std::vector<TensorBox> boxes_to_save(Worker& worker) {
   return boxes;
 }
 
-void restore(Worker& worker, const CheckpointReader& reader) { restore_part(worker, reader, Part::kAll); }
+void restore(Worker& worker, const CheckpointReader& reader) {
+  restore_part(worker, reader, Part::kAll);
+}
 
 void restore_weights(Worker& worker, const CheckpointReader& reader) {
   restore_part(worker, reader, Part::kWeights);

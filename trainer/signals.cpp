@@ -1,6 +1,7 @@
 #include "trainer/signals.h"
 
 #include <csignal>
+#include <initializer_list>
 
 namespace jevons {
 namespace {
@@ -18,6 +19,8 @@ void catch_stop_signals() {
   for (int number : {SIGTERM, SIGUSR1, SIGUSR2}) std::signal(number, on_signal);
 }
 
-bool stop_signal_received() { return received != 0; }
+bool stop_signal_received() {
+  return received != 0;
+}
 
 }  // namespace jevons

@@ -1,4 +1,5 @@
-// Stop requests from outside: SIGTERM, SIGUSR1 and SIGUSR2 ask a run to finish its step, save, and exit with code 75.
+// Stop requests from outside: SIGTERM, SIGUSR1 and SIGUSR2 ask a run to finish its step, save, and exit with
+// code 75.
 #pragma once
 
 namespace jevons {

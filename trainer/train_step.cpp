@@ -24,7 +24,7 @@ MicroBatch micro_batch(const Worker& worker, const HostBatch& batch, std::int64_
   MicroBatch m{.tokens = host_rows(worker, batch.tokens, begin, rows),
                .targets = host_rows(worker, batch.targets, begin, rows),
                .doc_start = {}};
-  if (!batch.doc_start.empty()) m.doc_start = host_rows(worker, batch.doc_start, begin, rows);
+  if (c.data.document_mask) m.doc_start = host_rows(worker, batch.doc_start, begin, rows);
   return m;
 }
 
@@ -70,7 +70,8 @@ double forward_backward(Worker& worker, const HostBatch& batch, const LossScales
   return loss_sum;
 }
 
-// Gradients summed over ranks; returns their global norm. Waiting for the slowest rank is told apart from moving bytes.
+// Gradients summed over ranks; returns their global norm. Waiting for the slowest rank is told apart from
+// moving bytes.
 double sync_gradients(Worker& worker) {
   const Context& ctx = worker.ctx();
   {
@@ -93,30 +94,30 @@ void update(Worker& worker, const StepPosition& position, double norm) {
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   worker.sync().gather_weights(ctx);
-  worker.model().update_selection_bias(ctx);
 }
 
 }  // namespace
 
-HostBatch::HostBatch(std::int64_t n, std::int64_t seq_len, bool document_mask)
+HostBatch::HostBatch(std::int64_t n, std::int64_t seq_len)
     : sequences(n),
       tokens(static_cast<std::size_t>(n * seq_len)),
       targets(static_cast<std::size_t>(n * seq_len)),
-      doc_start(document_mask ? static_cast<std::size_t>(n * seq_len) : 0) {}
+      doc_start(static_cast<std::size_t>(n * seq_len)) {}
 
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
-  ENSURE(batch.sequences * worker.dp_size() == position.global_sequences, "{} sequences on each of {} ranks, step of {}",
-         batch.sequences, worker.dp_size(), position.global_sequences);
+  ENSURE(batch.sequences * worker.dp_size() == position.global_sequences,
+         "{} sequences on each of {} ranks, step of {}", batch.sequences, worker.dp_size(),
+         position.global_sequences);
   StepOutcome out;
   out.target_tokens = global_targets(worker, batch);
-  const double loss_sum =
-      forward_backward(worker, batch, scales_of(worker, position, out.target_tokens));
+  const double loss_sum = forward_backward(worker, batch, scales_of(worker, position, out.target_tokens));
   out.grad_norm = sync_gradients(worker);
   out.loss = sum_over_ranks<1>(worker.mesh().world(), {loss_sum})[0] /
              static_cast<double>(std::max<std::int64_t>(1, out.target_tokens));
   // Both figures are equal on all ranks, so all take the same way.
   out.skipped = !std::isfinite(out.grad_norm) || !std::isfinite(out.loss);
   if (!out.skipped) update(worker, position, out.grad_norm);
+  out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
   worker.store().zero_grads(worker.ctx());
   return out;
 }
@@ -125,7 +126,7 @@ double evaluate(Worker& worker, std::int64_t rounds,
                 const std::function<void(std::int64_t, HostBatch&)>& fill) {
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
   const RunConfig& c = worker.config();
-  HostBatch batch(c.train.micro_batch_size, c.model.seq_len, c.data.document_mask);
+  HostBatch batch(c.train.micro_batch_size, c.model.seq_len);
   std::array<double, 2> sums{};
   for (std::int64_t round = 0; round < rounds; ++round) {
     fill(round, batch);

@@ -1,5 +1,6 @@
-// One optimizer step of one worker, without input or output: forward and backward over the micro-batches, gradient sync,
-// guard, clip, update. Used by the trainer on real memory and by the dry run on the meta device.
+// One optimizer step of one worker, without input or output: forward and backward over the micro-batches,
+// gradient sync, guard, clip, update. Used by the trainer on real memory and by the dry run on the meta
+// device.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +15,9 @@ namespace jevons {
 // This worker's sequences of a step, on the host.
 struct HostBatch {
   std::int64_t sequences = 0;
-  std::vector<std::int32_t> tokens, targets, doc_start;  // (sequences, seq_len); doc_start empty: no document mask
+  std::vector<std::int32_t> tokens, targets, doc_start;  // (sequences, seq_len)
 
-  HostBatch(std::int64_t sequences, std::int64_t seq_len, bool document_mask);
+  HostBatch(std::int64_t sequences, std::int64_t seq_len);
   BatchView view() { return {tokens, targets, doc_start}; }
 };
 
@@ -28,17 +29,18 @@ struct StepPosition {
 };
 
 struct StepOutcome {
-  double loss = 0;               // nats per target token, over the global batch
-  double grad_norm = 0;          // before clipping
-  std::int64_t target_tokens = 0;  // of the global batch
-  bool skipped = false;          // loss or gradient was not finite: no weight was changed
+  double loss = 0;                  // nats per target token, over the global batch
+  double grad_norm = 0;             // before clipping
+  std::int64_t target_tokens = 0;   // of the global batch
+  bool skipped = false;             // loss or gradient was not finite: no weight was changed
+  std::vector<LayerHealth> layers;  // of each MoE layer, in order
 };
 
 // Collective. `batch` holds global_sequences / dp sequences, a multiple of micro_batch_size.
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
 
-// Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another; nothing changes. Every
-// worker passes as many rounds. Collective.
+// Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another;
+// nothing changes. Every worker passes as many rounds. Collective.
 double evaluate(Worker& worker, std::int64_t rounds,
                 const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
 

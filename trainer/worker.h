@@ -1,5 +1,6 @@
-// All that one worker computes with: mesh, weights, model, gradient sync, optimizer, arenas. The same object runs on CPU
-// memory or on the meta device, where it is the dry run: memory, FLOPs and wire bytes of any world from one process.
+// All that one worker computes with: mesh, weights, model, gradient sync, optimizer, arenas. The same object
+// runs on CPU memory or on the meta device, where it is the dry run: memory, FLOPs and wire bytes of any
+// world from one process.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +57,7 @@ class Worker {
   Mesh mesh_;
   ParamStore store_;
   Model model_;
-  std::unique_ptr<GradSync> sync_;       // after allocate()
+  std::unique_ptr<GradSync> sync_;  // after allocate()
   std::unique_ptr<Optimizer> optimizer_;
 };
 

@@ -1,0 +1,137 @@
+// Stop and resume: bit for bit on the same layout, to a bound on another.
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "tests/data/temp_files.h"
+#include "tests/support/catch.h"
+#include "tests/trainer/training_run.h"
+
+namespace jevons {
+namespace {
+
+namespace fs = std::filesystem;
+using test::tiny_yaml;
+using test::train;
+using test::write_corpus;
+
+// Training loss by step from the run's metrics.
+std::map<std::int64_t, double> losses_of(const std::string& run_dir) {
+  std::map<std::int64_t, double> losses;
+  std::ifstream file(run_dir + "/metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["kind"] == "step") losses[record["step"].get<std::int64_t>()] = record["loss"].get<double>();
+  }
+  return losses;
+}
+
+// Contents of every file of a checkpoint, by name.
+std::map<std::string, std::string> files_of(const std::string& checkpoint) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(checkpoint)) {
+    files[entry.path().filename().string()] = read_bytes(entry.path().string());
+  }
+  return files;
+}
+
+struct Case {
+  const char* name;
+  int world;
+  std::vector<std::string> layout;
+};
+
+}  // namespace
+
+TEST_CASE("a resumed run repeats the straight one bit for bit", "[resume]") {
+  const std::vector<Case> cases{
+      {"one worker", 1, {}},
+      {"dp2 ep2", 2, {"parallel.ep=2"}},
+      {"tp2", 2, {"parallel.tp=2"}},
+      {"bf16, dp2 ep2, zero 0", 2, {"parallel.ep=2", "train.precision=bf16", "parallel.zero_stage=0"}},
+      {"dp2 tp2 ep4, two micro-batches at once",
+       4,
+       {"parallel.tp=2", "parallel.ep=4", "train.micro_batch_size=2"}},
+  };
+  for (const Case& c : cases) {
+    INFO(c.name);
+    const TempDir dir;
+    write_corpus(dir / "corpus");
+    const std::string straight = dir / "straight", stopped = dir / "stopped";
+    CHECK(train(c.world, tiny_yaml(dir / "corpus", straight), c.layout) == ExitCode::kOk);
+
+    // The same run, cut in two: the first part ends after 3 of 8 steps because it is told of 8 but saved
+    // at 3.
+    std::vector<std::string> first = c.layout;
+    first.push_back("checkpoint.interval=3");
+    CHECK(train(c.world, tiny_yaml(dir / "corpus", stopped), first) == ExitCode::kOk);
+    const auto whole = losses_of(stopped);
+    for (const char* later : {"/checkpoints/step-00000006", "/checkpoints/step-00000008"}) {
+      REQUIRE(fs::remove_all(stopped + later) > 0);
+    }
+    CHECK(train(c.world, tiny_yaml(dir / "corpus", stopped), c.layout) == ExitCode::kOk);
+
+    CHECK(losses_of(straight).size() == 8);
+    CHECK(losses_of(straight) == whole);
+    CHECK(losses_of(straight) == losses_of(stopped));
+    auto a = files_of(straight + "/checkpoints/step-00000008");
+    auto b = files_of(stopped + "/checkpoints/step-00000008");
+    a.erase("manifest.pb"), b.erase("manifest.pb");  // its passport names the run directory's settings
+    CHECK(a.size() == static_cast<std::size_t>(c.world));
+    CHECK(a == b);
+  }
+}
+
+TEST_CASE("a checkpoint of dp2 ep2 goes on with other layouts within the bound", "[resume]") {
+  const TempDir dir;
+  write_corpus(dir / "corpus");
+  const std::string source = dir / "source";
+  CHECK(train(2, tiny_yaml(dir / "corpus", source), {"parallel.ep=2", "checkpoint.interval=4"}) ==
+        ExitCode::kOk);
+  const auto expected = losses_of(source);
+  fs::remove_all(source + "/checkpoints/step-00000008");
+
+  // Losses are about 4; sums in another order move them by rounding, which four steps of AdamW amplify.
+  constexpr double kBound = 2e-4;
+  for (const Case& c :
+       {Case{"tp2", 2, {"parallel.tp=2"}}, Case{"dp4 ep4", 4, {"parallel.ep=4"}}, Case{"one worker", 1, {}},
+        Case{"dp2 tp2 ep2", 4, {"parallel.tp=2", "parallel.ep=2"}}}) {
+    INFO(c.name);
+    const std::string copy = dir / c.name;
+    fs::copy(source, copy, fs::copy_options::recursive);
+    CHECK(train(c.world, tiny_yaml(dir / "corpus", copy), c.layout) == ExitCode::kOk);
+    const auto losses = losses_of(copy);
+    REQUIRE(losses.size() == 8);
+    for (const auto& [step, loss] : losses) {
+      INFO("step " << step);
+      CHECK(std::abs(loss - expected.at(step)) < kBound);
+    }
+  }
+}
+
+TEST_CASE("a finished run started again does nothing, and another model is refused", "[resume]") {
+  const TempDir dir;
+  write_corpus(dir / "corpus");
+  const std::string run = dir / "run", yaml = tiny_yaml(dir / "corpus", run);
+  CHECK(train(1, yaml, {}) == ExitCode::kOk);
+  CHECK(train(1, yaml, {}) == ExitCode::kOk);
+  CHECK(losses_of(run).size() == 8);
+  const std::string message = message_of(ExitCode::kUsage, [&] {
+    train(1, yaml, {"model.moe.expert_hidden_size=32", "train.steps=9"});
+  });
+  CHECK(contains(message, "not the configured one"));
+}
+
+TEST_CASE("steps that are not finite are skipped, then end the run", "[resume]") {
+  const TempDir dir;
+  write_corpus(dir / "corpus");
+  const std::string message = message_of(ExitCode::kFailure, [&] {
+    train(2, tiny_yaml(dir / "corpus", dir / "run"),
+          {"optimizer.lr=1e30", "optimizer.clip_norm=0", "schedule.warmup_steps=0", "train.max_bad_steps=2"});
+  });
+  CHECK(contains(message, "2 steps in a row"));
+}
+
+}  // namespace jevons

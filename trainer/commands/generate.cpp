@@ -1,0 +1,58 @@
+// jevons generate: loads a checkpoint of any layout on one worker and prints a continuation of the prompt.
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "data/tokenizer.h"
+#include "kernels/core/error.h"
+#include "parallel/meta/meta_communicator.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/commands/commands.h"
+#include "trainer/generate.h"
+#include "trainer/host.h"
+#include "trainer/run_state.h"
+
+namespace jevons {
+namespace {
+
+// The configuration that the checkpoint was trained with, for one worker.
+RunConfig config_of(const CheckpointReader& reader, const std::string& path) {
+  const auto& passport = reader.state().passport;
+  const auto found = passport.find("config");
+  if (found == passport.end()) fail(ExitCode::kData, "{}: the checkpoint's passport has no config", path);
+  RunConfig config = parse_run_config(found->second, path + " (passport)", {});
+  config.parallel.layout = {};
+  config.threads = usable_cores();
+  return config;
+}
+
+}  // namespace
+
+int run_generate(const GenerateOptions& options) {
+  const std::string path = find_checkpoint(options.checkpoint);
+  const CheckpointReader reader(path);
+  const RunConfig config = config_of(reader, path);
+
+  MetaCommunicator world(0, 1);
+  Worker worker(config, world, Device::kCpu, nullptr);
+  restore_weights(worker, reader);
+
+  const ByteTokenizer tokenizer;
+  std::vector<std::int32_t> tokens;
+  tokenizer.encode(options.prompt, tokens);
+  if (tokens.empty()) tokens.push_back(tokenizer.separator());
+  fmt::print("{}", options.prompt);
+  const Sampling sampling{.max_tokens = options.max_tokens,
+                          .temperature = options.temperature,
+                          .top_k = options.top_k,
+                          .seed = options.seed};
+  generate(worker, tokens, sampling, tokenizer.separator(), [&](std::int32_t token) {
+    fmt::print("{}", tokenizer.decode({&token, 1}));
+    std::fflush(stdout);
+  });
+  fmt::print("\n");
+  return static_cast<int>(ExitCode::kOk);
+}
+
+}  // namespace jevons

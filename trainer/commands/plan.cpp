@@ -1,0 +1,52 @@
+// jevons plan: what a run would need, from a dry run of the real program on the meta device.
+#include <fmt/core.h>
+
+#include "kernels/core/error.h"
+#include "trainer/commands/commands.h"
+#include "trainer/dry_run.h"
+#include "trainer/io/format.h"
+#include "trainer/step_plan.h"
+
+namespace jevons {
+namespace {
+
+void print_memory(const MemoryReport& m) {
+  fmt::print("memory of a worker at its peak, balanced routing\n");
+  fmt::print("  weights and gradients  {:>12}\n", format_bytes(m.weights_and_grads));
+  fmt::print("  optimizer state        {:>12}\n", format_bytes(m.optimizer));
+  fmt::print("  saved activations      {:>12}\n", format_bytes(m.stash));
+  fmt::print("  temporaries            {:>12}\n", format_bytes(m.work));
+  fmt::print("  total                  {:>12}\n", format_bytes(m.total()));
+}
+
+void print_work(const WorkMeter& work) {
+  fmt::print("work of a worker in one step\n  {:<14} {:>12} {:>14} {:>9}\n", "kind", "TFLOP", "bytes",
+             "calls");
+  for (std::size_t k = 0; k < kNumWorkKinds; ++k) {
+    const auto kind = static_cast<WorkKind>(k);
+    fmt::print("  {:<14} {:>12.4f} {:>14} {:>9}\n", name_of(kind), work[kind].flops * 1e-12,
+               format_bytes(work[kind].bytes), work[kind].calls);
+  }
+}
+
+}  // namespace
+
+int run_plan(const PlanOptions& options) {
+  RunConfig config = load_run_config(options.config.file, options.config.overrides);
+  validate_for_world(config, options.world_size);
+  const ParamCount params = count_params(config.model);
+  const DryRun run = dry_run(config, options.world_size);
+  const double tokens = static_cast<double>(run.global_sequences * config.model.seq_len);
+  fmt::print("{} workers: {}\n", options.world_size, config.parallel.layout.to_string());
+  fmt::print("parameters: {} in all, {} active for a token\n", params.total, params.active);
+  fmt::print("model FLOPs: {:.4g} per token, {:.4g} per step of {:.0f} tokens\n",
+             model_flops_per_token(config.model), model_flops_per_token(config.model) * tokens, tokens);
+  print_memory(run.memory);
+  print_work(run.work);
+  if (config.train.steps > 0 || config.train.tokens > 0) {
+    fmt::print("steps: {}\n", total_steps(config.train, config.model.seq_len));
+  }
+  return static_cast<int>(ExitCode::kOk);
+}
+
+}  // namespace jevons

@@ -1,0 +1,258 @@
+#include "trainer/run_recorder.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "kernels/core/log.h"
+#include "trainer/cost/account.h"
+#include "trainer/cost/ledger.h"
+#include "trainer/dry_run.h"
+#include "trainer/host.h"
+#include "trainer/io/format.h"
+#include "trainer/optim/schedule.h"
+#include "trainer/report/console_line.h"
+#include "trainer/report/event_file.h"
+#include "trainer/report/metrics_writer.h"
+
+namespace jevons {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point a, Clock::time_point b) {
+  return std::chrono::duration<double>(b - a).count();
+}
+
+// Host name of every rank, by rank.
+std::vector<std::string> gather_hosts(Communicator& world) {
+  constexpr std::int64_t kLength = 64;
+  std::string mine(kLength, '\0'), all(static_cast<std::size_t>(kLength * world.size()), '\0');
+  gethostname(mine.data(), kLength - 1);
+  world
+      .all_gather({mine.data(), {kLength}, DType::kU8, Device::kCpu},
+                  {all.data(), {kLength * world.size()}, DType::kU8, Device::kCpu})
+      .wait();
+  std::vector<std::string> hosts;
+  for (int r = 0; r < world.size(); ++r) hosts.emplace_back(all.data() + r * kLength);
+  return hosts;
+}
+
+std::string device_type(const RunConfig& config) {
+  return config.cost.device_type.empty() ? "cpu" : config.cost.device_type;
+}
+
+std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcome) {
+  const std::vector<std::int64_t> index = model.moe_layers();
+  std::vector<LayerLoad> loads;
+  for (std::size_t i = 0; i < outcome.layers.size(); ++i) {
+    const LayerHealth& h = outcome.layers[i];
+    loads.push_back({.layer = index[i],
+                     .max_over_mean = h.max_over_mean,
+                     .dead_experts = h.dead_experts,
+                     .router_entropy = h.router_entropy,
+                     .dropped_tokens = h.dropped_slots});
+  }
+  return loads;
+}
+
+void make_directory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) fail(ExitCode::kUsage, "{}: cannot make the run directory: {}", path, error.message());
+}
+
+void write_text(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::trunc);
+  file << text;
+  if (!file.flush()) fail(ExitCode::kFailure, "{}: cannot write", path);
+}
+
+}  // namespace
+
+struct RunRecorder::Impl {
+  RunConfig config;
+  std::string yaml;
+  Communicator& world;
+  PhaseClock& clock;
+  std::int64_t total_steps;
+  Clock::time_point process_start;
+  MemoryReport predicted;
+
+  // Rank 0 only.
+  std::optional<Ledger> ledger;
+  std::optional<MetricsWriter> metrics;
+  std::optional<EventFile> events;
+  double earlier_device_seconds = 0;  // of launches before this one
+  Clock::time_point last_heartbeat;
+
+  // Since the last report.
+  Clock::time_point report_time;
+  std::int64_t report_step = 0, report_tokens = 0;
+  Totals totals;
+
+  bool writes() const { return world.rank() == 0; }
+
+  // Every rank's seconds by phase, summed. Collective.
+  void gather_phases() {
+    totals.device_seconds = clock.seconds();
+    world.all_reduce({totals.device_seconds.data(), {kNumPhases}, DType::kF64, Device::kCpu}).wait();
+  }
+
+  double device_seconds() const {
+    double sum = earlier_device_seconds;
+    for (double s : totals.device_seconds) sum += s;
+    return sum;
+  }
+
+  std::optional<double> money() const {
+    const auto price = known_price(config.cost.price_per_device_hour);
+    if (!price) return std::nullopt;
+    return *price * device_seconds() / 3600;
+  }
+
+  StepMetrics step_metrics(const TrainState& state, const StepOutcome& outcome) {
+    StepMetrics m;
+    const Clock::time_point now = Clock::now();
+    const auto steps = static_cast<double>(std::max<std::int64_t>(1, state.step - report_step));
+    const double elapsed = seconds_between(report_time, now);
+    m.step = state.step, m.total_steps = total_steps, m.tokens = state.consumed_tokens;
+    m.loss = outcome.loss, m.grad_norm = outcome.grad_norm, m.skipped = outcome.skipped;
+    m.lr = learning_rate(config.optim, state.step - 1, total_steps);
+    m.step_seconds = elapsed / steps;
+    m.tokens_per_second = static_cast<double>(state.consumed_tokens - report_tokens) / elapsed;
+    m.devices = world.size();
+    if (config.cost.peak_tflops > 0) {
+      m.mfu = model_flops_per_token(config.model) * m.tokens_per_second /
+              (config.cost.peak_tflops * 1e12 * static_cast<double>(m.devices));
+    }
+    m.device_seconds = device_seconds(), m.cost = money(), m.currency = config.cost.currency;
+    m.eta_seconds = m.step_seconds * static_cast<double>(total_steps - state.step);
+    report_time = now, report_step = state.step, report_tokens = state.consumed_tokens;
+    return m;
+  }
+};
+
+RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world,
+                         PhaseClock& clock, std::int64_t total_steps)
+    : impl_(new Impl{.config = config,
+                     .yaml = yaml,
+                     .world = world,
+                     .clock = clock,
+                     .total_steps = total_steps,
+                     .process_start = process_start_time(),
+                     .predicted = {},
+                     .ledger = {},
+                     .metrics = {},
+                     .events = {},
+                     .last_heartbeat = Clock::now(),
+                     .report_time = Clock::now(),
+                     .totals = {}}) {
+  if (!impl_->writes()) return;
+  impl_->predicted = dry_run(config, world.size()).memory;
+  log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
+           config.parallel.layout.to_string(), config.threads,
+           format_bytes(static_cast<double>(impl_->predicted.total())));
+}
+
+RunRecorder::~RunRecorder() = default;
+
+void RunRecorder::launch(const TrainState& state, const std::string& data_fingerprint) {
+  const RunConfig& c = impl_->config;
+  const std::vector<std::string> hosts = gather_hosts(impl_->world);
+  impl_->report_time = Clock::now();
+  impl_->report_step = state.step, impl_->report_tokens = state.consumed_tokens;
+  if (!impl_->writes()) return;
+  make_directory(c.run_dir);
+  write_text(c.run_dir + "/config.yaml", impl_->yaml);
+  write_text(c.run_dir + "/passport.json", nlohmann::json(passport(data_fingerprint)).dump(2) + "\n");
+  const std::string path = c.run_dir + "/ledger.jsonl";
+  if (std::filesystem::exists(path))
+    impl_->earlier_device_seconds = account_of(read_ledger(path)).total.device_seconds;
+  impl_->ledger.emplace(path,
+                        LaunchInfo{.run = c.name,
+                                   .hosts = hosts,
+                                   .device_type = device_type(c),
+                                   .devices = impl_->world.size(),
+                                   .price_per_device_hour = known_price(c.cost.price_per_device_hour),
+                                   .currency = c.cost.currency,
+                                   .project = c.cost.project,
+                                   .purpose = c.cost.purpose,
+                                   .git_id = git_id(),
+                                   .layout = c.parallel.layout.to_string(),
+                                   .start_step = state.step,
+                                   .start_tokens = state.consumed_tokens},
+                        impl_->process_start);
+  impl_->metrics.emplace(c.run_dir + "/metrics.jsonl", state.step);
+  impl_->events.emplace(c.run_dir, state.step);
+}
+
+void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Worker& worker) {
+  const PhaseScope phase(&impl_->clock, Phase::kLog);
+  impl_->gather_phases();
+  impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
+  const bool last = state.step == impl_->total_steps;
+  const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
+  if (!impl_->writes()) return;
+  if (due) {
+    StepMetrics m = impl_->step_metrics(state, outcome);
+    m.layers = layer_loads(worker.model(), outcome);
+    impl_->metrics->write(m);
+    impl_->events->write(m);
+    fmt::print("{}\n", console_line(m));
+    std::fflush(stdout);
+  }
+  if (seconds_between(impl_->last_heartbeat, Clock::now()) >= impl_->config.cost.heartbeat_seconds) {
+    impl_->ledger->heartbeat(impl_->totals);
+    impl_->last_heartbeat = Clock::now();
+  }
+}
+
+void RunRecorder::validation(const TrainState& state, double loss_nats, double bytes_per_token) {
+  if (!impl_->writes()) return;
+  const PhaseScope phase(&impl_->clock, Phase::kLog);
+  const double bits = bytes_per_token > 0 ? loss_nats / std::log(2.0) / bytes_per_token : 0;
+  const ValidationMetrics m{.step = state.step, .loss = loss_nats, .bits_per_byte = bits};
+  impl_->metrics->write(m);
+  impl_->events->write(m);
+  fmt::print("{}\n", console_line(m));
+  std::fflush(stdout);
+}
+
+void RunRecorder::checkpoint(const TrainState& state, const std::string& path) {
+  if (impl_->writes()) log_info("step {}: saved {}", state.step, path);
+}
+
+void RunRecorder::finish(const std::string& reason, ExitCode code, Worker& worker) {
+  impl_->clock.enter(Phase::kShutdown);
+  impl_->gather_phases();
+  MemoryReport measured = worker.memory();
+  double peaks[] = {static_cast<double>(measured.stash), static_cast<double>(measured.work)};
+  impl_->world.all_reduce({peaks, {2}, DType::kF64, Device::kCpu}, ReduceOp::kMax).wait();
+  if (!impl_->writes()) return;
+  impl_->ledger->exit(reason, code, impl_->totals);
+  const MemoryReport& p = impl_->predicted;
+  fmt::print(
+      "memory per worker: weights, gradients and optimizer {}; activations and temporaries at most {}, "
+      "predicted {} at balanced routing\n",
+      format_bytes(static_cast<double>(measured.weights_and_grads + measured.optimizer)),
+      format_bytes(peaks[0] + peaks[1]), format_bytes(static_cast<double>(p.stash + p.work)));
+  const auto money = impl_->money();
+  fmt::print("{}: {} device-hours{}; everything is in {}\n", reason,
+             format_device_hours(impl_->device_seconds()),
+             money ? ", " + format_money(*money, impl_->config.cost.currency) : "", impl_->config.run_dir);
+}
+
+std::map<std::string, std::string> RunRecorder::passport(const std::string& data_fingerprint) const {
+  return {{"config", impl_->yaml},     {"data", data_fingerprint},
+          {"git", git_id()},           {"layout", impl_->config.parallel.layout.to_string()},
+          {"version", JEVONS_VERSION}, {"workers", std::to_string(impl_->world.size())}};
+}
+
+}  // namespace jevons

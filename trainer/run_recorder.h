@@ -1,0 +1,43 @@
+// What a run tells the outside: console, metrics, TensorBoard, ledger, passport, logs. Rank 0 writes; the
+// figures of all ranks come together in one small sum per step. Trainer decides when, this decides how.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "kernels/core/error.h"
+#include "kernels/core/phase_clock.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/config/run_config.h"
+#include "trainer/train_step.h"
+
+namespace jevons {
+
+class RunRecorder {
+ public:
+  // Makes the run directory with config.yaml and logs. Collective.
+  RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
+              std::int64_t total_steps);
+  ~RunRecorder();
+
+  // Opens ledger and metrics; `state` is where the run starts.
+  void launch(const TrainState& state, const std::string& data_fingerprint);
+  // After every step. Collective.
+  void step(const TrainState& state, const StepOutcome& outcome, Worker& worker);
+  void validation(const TrainState& state, double loss_nats, double bytes_per_token);
+  void checkpoint(const TrainState& state, const std::string& path);
+  // Last words: totals, memory against the dry run, the ledger's exit record. Collective.
+  void finish(const std::string& reason, ExitCode code, Worker& worker);
+
+  // Identity of the run for checkpoints: config, layout, data, versions.
+  std::map<std::string, std::string> passport(const std::string& data_fingerprint) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace jevons
