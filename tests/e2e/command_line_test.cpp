@@ -1,0 +1,78 @@
+// What the program answers to commands that train nothing, and to mistakes on the command line.
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/e2e/program.h"
+
+namespace jevons {
+namespace {
+
+using test::Ran;
+
+const std::string kTiny = JEVONS_SOURCE_DIR "/configs/tiny.yaml";
+
+void check_answer(const Ran& ran, int code, const std::string& part) {
+  INFO(ran.output);
+  CHECK(ran.code == code);
+  CHECK_THAT(ran.output, Catch::Matchers::ContainsSubstring(part));
+}
+
+}  // namespace
+
+TEST_CASE("command line: mistakes are named and end with code 2", "[e2e]") {
+  check_answer(test::jevons(""), 2, "A command is missing.");
+  check_answer(test::jevons("data"), 2, "inspect");
+  check_answer(test::jevons("trian"), 2, "not expected: trian");
+  check_answer(test::jevons("data prepar"), 2, "not expected: prepar");
+  check_answer(test::jevons("train"), 2, "file is required");
+  check_answer(test::jevons("generate x --max-tokens -1"), 2, "-1 is not a number of at least 1");
+  check_answer(test::jevons("--log-level loud doctor"), 2, "loud");
+}
+
+TEST_CASE("command line: help gives defaults, version gives the commit", "[e2e]") {
+  check_answer(test::jevons("generate --help"), 0, "--temperature");
+  check_answer(test::jevons("generate --help"), 0, "=0.8");
+  check_answer(test::jevons("--help"), 0, "75 stopped early");
+  check_answer(test::jevons("--version"), 0, "jevons 0.");
+}
+
+TEST_CASE("command line: config show prints what it was given, config schema every option", "[e2e]") {
+  check_answer(test::jevons("config show " + kTiny + " train.steps=123"), 0, "  steps: 123\n");
+  check_answer(test::jevons("config show " + kTiny + " --help-text"), 0, "# transformer blocks");
+  check_answer(test::jevons("config schema"), 0, "model.moe.top_k: whole number");
+  const Ran wrong = test::jevons("config show " + kTiny + " train.stepz=123 threads=x");
+  CHECK(wrong.code == 2);
+  CHECK(wrong.output ==
+        "command line: unknown key \"train.stepz\"; did you mean \"train.steps\"?\n"
+        "command line: threads: expected a whole number, found \"x\"\n");
+}
+
+TEST_CASE("command line: a mistake in a job of two workers is told once", "[e2e]") {
+  const std::string message =
+      "command line: unknown key \"model.num_layer\"; did you mean \"model.num_layers\"?\n";
+  const Ran ran = test::mpirun(2, "train " + kTiny + " model.num_layer=2");
+  check_answer(ran, 2, message);
+  CHECK(ran.output.find(message) == ran.output.rfind(message));
+  check_answer(test::mpirun(2, "trian"), 2, "trian");
+}
+
+TEST_CASE("command line: doctor reports as JSON, for several workers too", "[e2e]") {
+  for (const Ran& ran :
+       {test::jevons("doctor --json --dir /tmp"), test::mpirun(2, "doctor --json --dir /tmp")}) {
+    INFO(ran.output);
+    CHECK(ran.code == 0);
+    const auto report = nlohmann::json::parse(ran.output, nullptr, false);
+    REQUIRE(report.is_object());
+    CHECK(report["checks"].size() >= 10);
+    for (const auto& check : report["checks"]) {
+      CHECK(!check["finding"].get<std::string>().empty());
+      CHECK((check["health"] == "ok") == check["advice"].get<std::string>().empty());
+    }
+  }
+  const Ran squeezed =
+      test::shell("mpirun --bind-to none -n 2 taskset -c 0 " JEVONS_PROGRAM " doctor --dir /tmp");
+  check_answer(squeezed, 70, "all of them share 1 core");
+  check_answer(test::jevons("doctor --dir /proc/nowhere"), 70, "cannot write in /proc");
+}
+
+}  // namespace jevons
