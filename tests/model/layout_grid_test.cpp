@@ -55,7 +55,10 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point) {
     reset_and_poison(bed.stash);
     reset_and_poison(bed.work);
     const MicroBatch batch = part_of(all, config, first + s, point.micro_batch);
-    sum.ptr<double>()[0] += model.forward(bed.ctx, batch, saved).loss_sum;
+    const double evaluated = model.evaluate(bed.ctx, batch).loss_sum;
+    const double loss = model.forward(bed.ctx, batch, saved).loss_sum;
+    ENSURE(evaluated == loss, "evaluation gives a loss of {}, training {}", evaluated, loss);
+    sum.ptr<double>()[0] += loss;
     model.backward(bed.ctx, saved, scales);
   }
   bed.mesh.tokens().all_reduce(sum).wait();

@@ -12,12 +12,12 @@ constexpr double kScale = 0.3;
 }  // namespace
 
 TEST_CASE("lm head: gradients, logits kept or made again by chunk", "[model]") {
-  const ModelConfig config = tiny_dense();
+  ModelConfig config = tiny_dense();
   // 5 rows of 20 f64 logits: chunks of 5, 5, 5 and 1.
-  const std::int64_t max_logit_bytes = GENERATE(as<std::int64_t>{}, 1 << 20, 5 * 20 * 8, 1);
+  config.max_logit_bytes = GENERATE(as<std::int64_t>{}, 1 << 20, 5 * 20 * 8, 1);
   MetaCommunicator world(0, 1);
   TestBed bed(world);
-  const LmHead head(bed.store, config, std::nullopt, max_logit_bytes);
+  const LmHead head(bed.store, config, std::nullopt);
   bed.place_weights();
   const Tensor x = bed.random({16, config.hidden_size}, "x");
   const MicroBatch batch = random_batch(bed, config, 2, "tokens", 3);
@@ -31,7 +31,7 @@ TEST_CASE("lm head: gradients, logits kept or made again by chunk", "[model]") {
     return std::vector<Tensor>{head.backward(ctx, kScale, saved)};
   };
   check_gradients(bed, problem);
-  CHECK(saved.logits.defined() == (max_logit_bytes == 1 << 20));
+  CHECK(saved.logits.defined() == (config.max_logit_bytes == 1 << 20));
 }
 
 TEST_CASE("lm head: loss is ln V for equal logits, and masked rows do not count", "[model]") {
@@ -49,10 +49,10 @@ TEST_CASE("lm head: loss is ln V for equal logits, and masked rows do not count"
 }
 
 TEST_CASE("lm head: tensor parallel equals one worker", "[model]") {
-  const ModelConfig config = tiny_dense();
-  const std::int64_t max_logit_bytes = GENERATE(as<std::int64_t>{}, 1 << 20, 5 * 5 * 8);
+  ModelConfig config = tiny_dense();
+  config.max_logit_bytes = GENERATE(as<std::int64_t>{}, 1 << 20, 5 * 5 * 8);
   check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor) {
-    const LmHead head(bed.store, config, std::nullopt, max_logit_bytes);
+    const LmHead head(bed.store, config, std::nullopt);
     bed.place_weights();
     LmHead::Saved saved;
     const MicroBatch batch = random_batch(bed, config, 2, "tokens", 3);

@@ -8,6 +8,7 @@
 #include "parallel/meta/meta_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/support/test_bed.h"
+#include "tests/support/tiny_model.h"
 #include "trainer/model/model.h"
 
 namespace jevons::test {
@@ -60,6 +61,33 @@ TEST_CASE("presets: the real model declares exactly these weights", "[model]") {
     CHECK(total == model.total);
     CHECK(bed.store.local_numel() == total);
     CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(2));
+  }
+}
+
+// What the kernels are asked for in one micro-batch against the closed form, on one rank and spread over
+// many.
+TEST_CASE("presets: a dry run's products are 6 FLOPs per matmul weight and token", "[model]") {
+  for (const Published& model : published()) {
+    INFO(model.name);
+    const bool moe = model.config.moe.router.num_experts > 0;
+    for (const Layout& layout : {Layout{}, Layout{.dp = 64, .tp = moe ? 1 : 8, .ep = moe ? 8 : 1}}) {
+      INFO(layout.to_string());
+      MetaCommunicator world(0, layout.world());
+      TestBed bed(world, DType::kBF16, layout, Device::kMeta);
+      ModelConfig config = model.config;
+      config.seq_len = 1024;
+      config.max_logit_bytes = std::int64_t{1} << 40;  // never in chunks
+      Model built(bed.store, config);
+      bed.store.allocate();
+      const MicroBatch batch = random_batch(bed, config, 1, "batch");
+      Model::Saved saved;
+      built.forward(bed.ctx, batch, saved);
+      built.backward(bed.ctx, saved, {});
+      const double per_rank = static_cast<double>(config.seq_len) / layout.tp;
+      const double products = bed.meter[WorkKind::kGemm].flops + bed.meter[WorkKind::kGroupedGemm].flops;
+      CHECK(products ==
+            Approx(6 * static_cast<double>(count_params(config).matmul) * per_rank).epsilon(1e-12));
+    }
   }
 }
 

@@ -26,8 +26,7 @@ TokenLoss sum_rows_on_host(Tensor loss, Tensor targets, std::int64_t begin, std:
 
 }  // namespace
 
-LmHead::LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied,
-               std::int64_t max_logit_bytes)
+LmHead::LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied)
     : store_(&store),
       norm_(store, "final_norm", config.hidden_size, config.norm_eps),
       gather_(store.mesh().tp()),
@@ -36,7 +35,7 @@ LmHead::LmHead(ParamStore& store, const ModelConfig& config, std::optional<Param
                             .shape = {config.vocab_size, config.hidden_size},
                             .tp_dim = 0,
                             .init_std = config.init_std})),
-      max_logit_bytes_(max_logit_bytes) {}
+      max_logit_bytes_(config.max_logit_bytes) {}
 
 std::int64_t LmHead::chunk_rows(Tensor x) const {
   const std::int64_t row_bytes = store_->weight(id_).shape[0] * static_cast<std::int64_t>(size_of(x.dtype));

@@ -29,12 +29,9 @@ class LmHead {
     Tensor lse;      // (T)
     Tensor logits;   // (T, Vl) of a single chunk, else undefined
   };
-  static constexpr std::int64_t kMaxLogitBytes = std::int64_t{256} << 20;
-
   // Declares final_norm (D) and lm_head (V, D); with `tied` the weight is the embedding's and its gradients
   // add up there.
-  LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied,
-         std::int64_t max_logit_bytes = kMaxLogitBytes);
+  LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied);
 
   // x (S, D), targets (T).
   TokenLoss forward(const Context& ctx, Tensor x, Tensor targets, Saved& saved) const;

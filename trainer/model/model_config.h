@@ -52,6 +52,9 @@ struct ModelConfig {
   bool tie_embeddings = false;
   double init_std = 0.02;  // output projections: divided by sqrt(2 * num_layers)
   Recompute recompute = Recompute::kNone;
+  // Of one micro-batch's logits on one rank. A larger head works in chunks and makes their logits twice
+  // (lm_head.h).
+  std::int64_t max_logit_bytes = std::int64_t{1} << 30;
   MoeConfig moe;
 
   double output_init_std() const { return init_std / std::sqrt(2.0 * static_cast<double>(num_layers)); }
