@@ -7,6 +7,15 @@
 
 namespace jevons {
 
+namespace {
+
+// This rank's shard of a group's flat weights or gradients.
+Tensor shard_of(const ParamGroup& group, const Tensor& flat) {
+  return flat.slice(group.shard_begin(), group.shard_begin() + group.shard_numel());
+}
+
+}  // namespace
+
 GradSync::GradSync(ParamStore& store, int zero_stage) : store_(store), zero_stage_(zero_stage) {
   if (zero_stage != 0 && zero_stage != 1) {
     fail(ExitCode::kUsage, "parallel.zero_stage: must be 0 or 1, is {}", zero_stage);
@@ -17,9 +26,9 @@ void GradSync::start(const Context& ctx) {
   ENSURE(under_way_.empty(), "gradients are already being summed");
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   for (const ParamGroup& group : store_.groups()) {
-    const Tensor shard = group.grads.slice(group.shard_begin(), group.shard_begin() + group.shard_numel());
-    under_way_.push_back(zero_stage_ == 0 ? group.comm->all_reduce(group.grads)
-                                          : group.comm->reduce_scatter(group.grads, shard));
+    under_way_.push_back(zero_stage_ == 0
+                             ? group.comm->all_reduce(group.grads)
+                             : group.comm->reduce_scatter(group.grads, shard_of(group, group.grads)));
   }
 }
 
@@ -35,8 +44,7 @@ double GradSync::global_norm(const Context& ctx) const {
   // holds all sums everywhere.
   double squares = 0;
   for (const ParamGroup& group : store_.groups()) {
-    squares += sum_of_squares(
-        ctx, group.grads.slice(group.shard_begin(), group.shard_begin() + group.shard_numel()));
+    squares += sum_of_squares(ctx, shard_of(group, group.grads));
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   store_.mesh().world().all_reduce({&squares, {1}, DType::kF64, Device::kCpu}).wait();
@@ -48,8 +56,7 @@ void GradSync::gather_weights(const Context& ctx) {
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   std::vector<Work> gathers;
   for (const ParamGroup& group : store_.groups()) {
-    const Tensor shard = group.weights.slice(group.shard_begin(), group.shard_begin() + group.shard_numel());
-    gathers.push_back(group.comm->all_gather(shard, group.weights));
+    gathers.push_back(group.comm->all_gather(shard_of(group, group.weights), group.weights));
   }
   for (Work& gather : gathers) gather.wait();
 }

@@ -131,15 +131,17 @@ void MpiCommunicator::check(int code, const char* collective) const {
 }
 
 int MpiCommunicator::count_of(std::int64_t elements, const char* collective, const Tensor& what) const {
-  if (what.device != Device::kCpu) {
-    fail(ExitCode::kFailure, "{} over {}, rank {}: {} is not in host memory", collective, name(), rank(),
-         what.to_string());
-  }
   if (elements > INT_MAX) {
     fail(ExitCode::kFailure, "{} over {}, rank {}: {} is more than the {} elements that one MPI call takes",
          collective, name(), rank(), what.to_string(), INT_MAX);
   }
   return static_cast<int>(elements);
+}
+
+void MpiCommunicator::expect_host(const char* collective, const Tensor& tensor) const {
+  if (tensor.device == Device::kCpu) return;
+  fail(ExitCode::kFailure, "{} over {}, rank {}: {} is not in host memory", collective, name(), rank(),
+       tensor.to_string());
 }
 
 bool MpiCommunicator::use_stage(std::size_t bytes) const {
@@ -152,6 +154,7 @@ SharedStage& MpiCommunicator::stage() {
 }
 
 Work MpiCommunicator::do_all_reduce(Tensor inout, ReduceOp op) {
+  expect_host("all_reduce", inout);
   if (use_stage(inout.bytes())) {
     staged_all_reduce(inout, op);
     return {};
@@ -226,6 +229,7 @@ void MpiCommunicator::staged_all_reduce(Tensor inout, ReduceOp op) {
 }
 
 Work MpiCommunicator::do_all_gather(Tensor in, Tensor out) {
+  expect_host("all_gather", in);
   if (use_stage(in.bytes())) {
     staged_all_gather(in, out);
     return {};
@@ -257,6 +261,7 @@ void MpiCommunicator::staged_all_gather(Tensor in, Tensor out) {
 }
 
 Work MpiCommunicator::do_reduce_scatter(Tensor in, Tensor out) {
+  expect_host("reduce_scatter", in);
   if (use_stage(in.bytes())) {
     staged_reduce_scatter(in, out);
     return {};
@@ -299,6 +304,7 @@ void MpiCommunicator::staged_reduce_scatter(Tensor in, Tensor out) {
 
 Work MpiCommunicator::do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
                                       std::span<const std::int64_t> recv_rows) {
+  expect_host("all_to_all_v", in);
   count_of(in.numel(), "all_to_all_v", in);
   count_of(out.numel(), "all_to_all_v", out);
   auto pending = std::make_unique<MpiPending>(*this, "all_to_all_v");
@@ -314,6 +320,7 @@ Work MpiCommunicator::do_all_to_all_v(Tensor in, std::span<const std::int64_t> s
 }
 
 Work MpiCommunicator::do_broadcast(Tensor inout, int root) {
+  expect_host("broadcast", inout);
   auto pending = std::make_unique<MpiPending>(*this, "broadcast");
   const int n = count_of(inout.numel(), "broadcast", inout);
   check(MPI_Ibcast(inout.data, n, wire_type(inout.dtype), root, comm_, &pending->request), "broadcast");
@@ -321,6 +328,7 @@ Work MpiCommunicator::do_broadcast(Tensor inout, int root) {
 }
 
 Work MpiCommunicator::do_send(Tensor in, int peer) {
+  expect_host("send", in);
   auto pending = std::make_unique<MpiPending>(*this, "send");
   const int n = count_of(in.numel(), "send", in);
   check(MPI_Isend(in.data, n, wire_type(in.dtype), peer, kTag, comm_, &pending->request), "send");
@@ -328,6 +336,7 @@ Work MpiCommunicator::do_send(Tensor in, int peer) {
 }
 
 Work MpiCommunicator::do_recv(Tensor out, int peer) {
+  expect_host("recv", out);
   auto pending = std::make_unique<MpiPending>(*this, "recv");
   const int n = count_of(out.numel(), "recv", out);
   check(MPI_Irecv(out.data, n, wire_type(out.dtype), peer, kTag, comm_, &pending->request), "recv");

@@ -48,6 +48,7 @@ class MpiCommunicator final : public Communicator {
   // Whether a collective of `bytes` per rank goes through shared memory; the same answer on all ranks.
   bool use_stage(std::size_t bytes) const;
   SharedStage& stage();
+  void expect_host(const char* collective, const Tensor& tensor) const;
   // `elements` as a count for MPI; throws when it does not fit one. `what` is the tensor concerned.
   int count_of(std::int64_t elements, const char* collective, const Tensor& what) const;
 
