@@ -2,6 +2,7 @@
 // probabilities are rounded to bf16 as factors of the product with V; every sum, and the softmax itself, is
 // fp32.
 #include "kernels/cpu/attention_panel_avx512.h"
+#include "kernels/cpu/scratch_avx512.h"
 
 namespace jevons::cpu {
 namespace {

@@ -4,6 +4,7 @@
 // In bf16 P and dS are rounded to bf16 as factors of the products; every sum is fp32. The sums over queries
 // run by query head, then by panel, in order.
 #include "kernels/cpu/attention_panel_avx512.h"
+#include "kernels/cpu/scratch_avx512.h"
 
 namespace jevons::cpu {
 namespace {

@@ -5,6 +5,7 @@
 // sums are added to C in order: C + block 0 + block 1 + ... So the bits of an element depend on its row of A,
 // its column of B and k.
 #include "kernels/cpu/gemm_engine.h"
+#include "kernels/cpu/scratch_avx512.h"
 #include "kernels/cpu/tile_avx512.h"
 
 namespace jevons::cpu {
@@ -31,7 +32,7 @@ std::size_t packed_bytes(std::int64_t n, std::int64_t k) {
 // Rows of memory that run along k are read in whole stretches, kStretch of them at a time.
 template <class T>
 void pack_panels_outer(const Product& p, std::int64_t panel_begin, std::int64_t panel_end, float* packed) {
-  constexpr std::int64_t kStretch = 16;
+  constexpr std::int64_t kStretch = kRowsAhead;
   const T* b = static_cast<const T*>(p.b.data);
   for (std::int64_t k = 0; k < p.k; k += kStretch) {
     for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
@@ -70,9 +71,14 @@ void pack_strips(const Operand& a, const Strips& strips, std::int64_t row, std::
     }
     return;
   }
+  const std::int64_t row_bytes = strips.rows * static_cast<std::int64_t>(sizeof(T));
   // k outside, strips inside: reads whole stretches of a row, not 14 values per row of memory.
   for (std::int64_t k = 0, lane = 0; k < values; k += kPerLane<T>, ++lane) {
     const T* from = src + (k0 + k) * a.ld + row;
+    for (int next = 0; next < kPerLane<T>; ++next) {
+      const char* later = reinterpret_cast<const char*>(from + (kRowsAhead + next) * a.ld);
+      for (std::int64_t byte = 0; byte < row_bytes; byte += 64) _mm_prefetch(later + byte, _MM_HINT_T1);
+    }
     for (std::int64_t s = 0; s < strips.count; ++s) {
       const int size = strips.size(s);
       const __mmask16 valid = mask16(size);

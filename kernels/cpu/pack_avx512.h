@@ -9,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <type_traits>
 
 #include "kernels/core/dtype.h"
@@ -41,30 +40,6 @@ inline __mmask32 mask32(std::int64_t n) {
   return n <= 0 ? __mmask32(0) : n >= 32 ? __mmask32(0xffffffff) : static_cast<__mmask32>((1u << n) - 1);
 }
 
-// Grow-only memory of one thread.
-class Scratch {
- public:
-  Scratch() = default;
-  ~Scratch() { std::free(data_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  float* floats(std::int64_t count) {
-    const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 4095) / 4096 * 4096;
-    if (bytes > bytes_) {
-      std::free(data_);
-      data_ = std::aligned_alloc(4096, bytes);
-      bytes_ = data_ != nullptr ? bytes : 0;
-      if (data_ == nullptr) std::abort();
-    }
-    return static_cast<float*>(data_);
-  }
-
- private:
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
-
 // Transposes a 16 x 16 block of 32-bit lanes held in r.
 inline void transpose16(__m512i r[16]) {
   __m512i t[16];
@@ -91,20 +66,22 @@ inline void transpose16(__m512i r[16]) {
 }
 
 // dst[lane][width] <- src (w rows of stride ld, k contiguous); rows w..width are zero. `values` of T along k,
-// an odd tail of bf16 is paired with zero.
+// an odd tail of bf16 is paired with zero. Asks for the rows that follow, which the next call will want.
 template <class T>
 void pack_inner(float* dst, int width, const T* src, std::int64_t ld, int w, std::int64_t values) {
   constexpr int kHalves = sizeof(T) / 2;  // 16-bit units per value
-  const std::int64_t lanes = ceil_div(values, kPerLane<T>);
+  const std::int64_t lanes = ceil_div(values, kPerLane<T>), ahead = smaller(16, width) * ld;
   for (int w0 = 0; w0 < width; w0 += 16) {
     const int rows = static_cast<int>(smaller(16, w - w0));
     const __mmask16 columns = mask16(width - w0);
     for (std::int64_t lane = 0; lane < lanes; lane += 16) {
       const std::int64_t k = lane * kPerLane<T>;
       const __mmask32 valid = mask32((values - k) * kHalves);
+      const T* from = src + w0 * ld + k;
       __m512i r[16];
-      for (int i = 0; i < 16; ++i) {
-        r[i] = i < rows ? _mm512_maskz_loadu_epi16(valid, src + (w0 + i) * ld + k) : _mm512_setzero_si512();
+      for (int i = 0; i < 16; ++i, from += ld) {
+        r[i] = i < rows ? _mm512_maskz_loadu_epi16(valid, from) : _mm512_setzero_si512();
+        _mm_prefetch(reinterpret_cast<const char*>(from + ahead), _MM_HINT_T1);
       }
       transpose16(r);
       const int count = static_cast<int>(smaller(16, lanes - lane));
@@ -126,24 +103,27 @@ inline __m512i load_lane(const bf16* src, std::int64_t ld, bool pair, __mmask16 
   return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
+// How many rows of memory ahead of the one being packed are asked for: they lie on other pages, where the
+// hardware does not look by itself.
+constexpr std::int64_t kRowsAhead = 16;
+
 // dst[lane][width] <- src whose rows of stride ld run along k (w contiguous columns); columns w..width are
-// zero.
+// zero. At most 32 wide.
 template <class T>
 void pack_outer(float* dst, int width, const T* src, std::int64_t ld, int w, std::int64_t values) {
-  for (std::int64_t k = 0; k < values; k += kPerLane<T>, dst += width) {
-    for (int w0 = 0; w0 < width; w0 += 16) {
-      const __m512i v = load_lane(src + k * ld + w0, ld, k + 1 < values, mask16(w - w0));
-      _mm512_mask_storeu_epi32(dst + w0, mask16(width - w0), v);
+  const __mmask16 valid[2] = {mask16(w), mask16(w - 16)}, columns[2] = {mask16(width), mask16(width - 16)};
+  const std::int64_t step = kPerLane<T> * ld;
+  for (std::int64_t k = 0; k < values; k += kPerLane<T>, dst += width, src += step) {
+    const bool pair = k + 1 < values;
+    for (int row = 0; row < kPerLane<T>; ++row) {
+      const char* later = reinterpret_cast<const char*>(src + (kRowsAhead + row) * ld);
+      _mm_prefetch(later, _MM_HINT_T1);
+      if (width * sizeof(T) > 64) _mm_prefetch(later + 64, _MM_HINT_T1);
+    }
+    for (int h = 0; 16 * h < width; ++h) {
+      _mm512_mask_storeu_epi32(dst + 16 * h, columns[h], load_lane(src + 16 * h, ld, pair, valid[h]));
     }
   }
-}
-
-// 16 values to memory, rounded to nearest even for bf16 (denormals become 0).
-inline void store_lanes(float* to, __mmask16 valid, __m512 x) {
-  _mm512_mask_storeu_ps(to, valid, x);
-}
-inline void store_lanes(bf16* to, __mmask16 valid, __m512 x) {
-  _mm256_mask_storeu_epi16(to, valid, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
 }
 
 }  // namespace

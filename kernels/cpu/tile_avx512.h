@@ -9,6 +9,14 @@
 namespace jevons::cpu {
 namespace {
 
+// 16 values to memory, rounded to nearest even for bf16 (denormals become 0).
+inline void store_lanes(float* to, __mmask16 valid, __m512 x) {
+  _mm512_mask_storeu_ps(to, valid, x);
+}
+inline void store_lanes(bf16* to, __mmask16 valid, __m512 x) {
+  _mm256_mask_storeu_epi16(to, valid, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+
 template <class T>
 inline __m512 multiply_add(__m512 sum, __m512 a, __m512 b) {
   if constexpr (std::is_same_v<T, float>) {
