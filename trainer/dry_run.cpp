@@ -11,7 +11,11 @@ DryRun dry_run(const RunConfig& config, int world_size) {
   const std::int64_t sequences = config.train.global_batch_size;
   const HostBatch batch(sequences / worker.dp_size(), config.model.seq_len);
   train_step(worker, batch, {.global_sequences = sequences, .optimizer_step = 1, .lr = config.optim.lr});
-  return {.memory = worker.memory(), .work = worker.meter(), .global_sequences = sequences};
+  const WorkMeter step_work = worker.meter();
+  if (config.data.validation_fraction > 0 || !config.data.validation.empty()) {
+    evaluate(worker, 1, [](std::int64_t, HostBatch&) {});
+  }
+  return {.memory = worker.memory(), .work = step_work, .global_sequences = sequences};
 }
 
 }  // namespace jevons

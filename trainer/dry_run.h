@@ -8,7 +8,7 @@
 namespace jevons {
 
 struct DryRun {
-  MemoryReport memory;                // of rank 0, at balanced routing
+  MemoryReport memory;                // of rank 0, at balanced routing, validation included
   WorkMeter work;                     // of rank 0, one step
   std::int64_t global_sequences = 0;  // of that step
 };
