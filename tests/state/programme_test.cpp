@@ -50,13 +50,13 @@ TEST_CASE("a programme is summed by project and purpose, with its final runs bes
   CHECK_FALSE(programme.ratio_to_final("q"));
   CHECK(programme.total.device_seconds == Approx(25200 + 120));
   CHECK_FALSE(programme.total.single_amount());  // two currencies
-  CHECK(describe_money(programme.total) == "0.2400 EUR + 25.20 USD");
+  CHECK(describe_money(programme.total) == "0.240 EUR + 25.20 USD");
 
   const std::string text = describe_programme(programme);
   CHECK(has_part(text,
                  "project p: final runs 2.00 device-h, 7.20 USD; whole programme 7.00 device-h, 25.20 USD: "
                  "3.50 times the final runs"));
-  CHECK(has_part(text, "project q: 0.0333 device-h, 0.2400 EUR; no run has the purpose 'final' yet"));
+  CHECK(has_part(text, "project q: 0.033 device-h, 0.240 EUR; no run has the purpose 'final' yet"));
 
   const Programme one = account_programme(ledgers, "q");
   CHECK(one.runs.size() == 1);

@@ -156,7 +156,7 @@ TEST_CASE("the console line shows what is known and leaves out the rest") {
   CHECK(console_line(some_metrics(120)) ==
         "step  120/2000  loss 1.8421  lr 3.00e-04  norm 0.412  18.2k tok/s (9.10k/device)  MFU 41.2 %  load "
         "1.31  "
-        "dead 1  dropped 12  0.42 device-h  0.8400 USD  ETA 3m 12s");
+        "dead 1  dropped 12  0.42 device-h  0.840 USD  ETA 3m 12s");
   StepMetrics m = some_metrics(7);
   m.devices = 1;
   m.mfu.reset();
@@ -192,8 +192,10 @@ TEST_CASE("numbers for people") {
   CHECK(format_device_hours(15) == "0.0042");
   CHECK(format_device_hours(1512) == "0.42");
   CHECK(format_device_hours(3600 * 1234.5) == "1234.5");
+  CHECK(format_device_hours(0.036) == "1e-05");
+  CHECK(format_money(0.84, "USD") == "0.840 USD");
   CHECK(format_money(12.344, "USD") == "12.34 USD");
-  CHECK(format_money(0.0123, "EUR") == "0.0123 EUR");
+  CHECK(format_money(0.0123, "EUR") == "0.012 EUR");
   CHECK(format_utc(0) == "1970-01-01 00:00:00 UTC");
   CHECK(format_utc(1735689599.9) == "2024-12-31 23:59:59 UTC");
   CHECK(format_table({{"a", "bb"}, {"ccc", "d"}}) == "a    bb\nccc   d\n");

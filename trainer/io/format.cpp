@@ -11,6 +11,9 @@
 namespace jevons {
 namespace {
 
+// Below this an amount is shown by its first two digits, so that what little there is never reads as 0.
+constexpr double kSmall = 0.1;
+
 // "1.23k": three significant digits with the largest unit that keeps the number at least 1.
 std::string with_unit(double value, double step, std::span<const char* const> units) {
   std::size_t unit = 0;
@@ -55,11 +58,13 @@ std::string format_bytes(double bytes) {
 std::string format_device_hours(double seconds) {
   const double hours = seconds / 3600;
   const double size = std::abs(hours);
-  return fmt::format("{:.{}f}", hours, size < 0.1 ? 4 : size < 100 ? 2 : 1);
+  return size < kSmall ? fmt::format("{:.2g}", hours) : fmt::format("{:.{}f}", hours, size < 100 ? 2 : 1);
 }
 
 std::string format_money(double amount, const std::string& currency) {
-  return fmt::format("{:.{}f} {}", amount, std::abs(amount) < 1 ? 4 : 2, currency);
+  const double size = std::abs(amount);
+  return size < kSmall ? fmt::format("{:.2g} {}", amount, currency)
+                       : fmt::format("{:.{}f} {}", amount, size < 1 ? 3 : 2, currency);
 }
 
 std::string format_utc(double unix_seconds) {

@@ -13,7 +13,8 @@ std::string format_count(double count);           // "950", "12.3k", "4.56M", "1
 std::string format_integer(std::int64_t value);   // "1,234,567"
 std::string format_bytes(double bytes);           // "512 B", "1.5 KiB", "34.2 MiB"
 std::string format_device_hours(double seconds);  // hours: "0.0042", "0.42", "1234.5"
-std::string format_money(double amount, const std::string& currency);  // "12.34 USD"; four decimals below 1
+std::string format_money(double amount,
+                         const std::string& currency);  // "0.0042 USD", "0.840 USD", "12.34 USD"
 // "2026-05-01 12:00:00 UTC".
 std::string format_utc(double unix_seconds);
 
