@@ -1,9 +1,12 @@
 // Expert dispatch over ranks that are threads, against brute force over all tokens.
 #include "parallel/token_dispatcher.h"
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <thread>
 
 #include "kernels/core/error.h"
 #include "kernels/core/rng.h"
@@ -422,6 +425,27 @@ TEST_CASE("a note that does not fit the counts names layer, rank and expert", "[
   const std::string message = failure_with(3, 0);  // after counts and echo
   INFO(message);
   CHECK(message.find("layers.3.moe: slot 0 of rank 0 is for expert") != std::string::npos);
+}
+
+TEST_CASE("waiting for a slower rank's counts is booked as imbalance", "[dispatch]") {
+  const Batch batch = make_batch({4, 4}, 8, 2, at_random(2, first_experts(8)));
+  std::atomic<bool> first_is_ready = false;
+  double imbalance = 0;
+  test::run_ranks(2, [&](Communicator& ep) {
+    Rank rank(ep, batch);
+    PhaseClock clock;
+    rank.ctx.clock = &clock;
+    if (ep.rank() == 0) {
+      first_is_ready = true;
+    } else {
+      while (!first_is_ready) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    rank.plan();
+    if (ep.rank() == 0) imbalance = clock.seconds()[static_cast<std::size_t>(Phase::kImbalance)];
+    ENSURE(clock.current() == Phase::kInit, "the phase before was not taken up again");
+  });
+  CHECK(imbalance > 0.005);
 }
 
 TEST_CASE("experts that do not spread evenly, and indices out of range, are refused", "[dispatch]") {
