@@ -13,9 +13,9 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "parallel/agree.h"
 #include "parallel/meta/meta_communicator.h"
 #include "parallel/mpi/mpi_session.h"
-#include "trainer/commands/agree.h"
 #include "trainer/commands/commands.h"
 #include "trainer/host.h"
 

@@ -89,7 +89,7 @@ struct RunRecorder::Impl {
   std::optional<Ledger> ledger;
   std::optional<MetricsWriter> metrics;
   std::optional<EventFile> events;
-  double earlier_device_seconds = 0;  // of launches before this one
+  CostSum earlier;  // launches before this one
   Clock::time_point last_heartbeat;
 
   // Since the last report.
@@ -105,16 +105,21 @@ struct RunRecorder::Impl {
     world.all_reduce({totals.device_seconds.data(), {kNumPhases}, DType::kF64, Device::kCpu}).wait();
   }
 
-  double device_seconds() const {
-    double sum = earlier_device_seconds;
+  double device_seconds() const { return earlier.device_seconds + own_device_seconds(); }
+
+  double own_device_seconds() const {
+    double sum = 0;
     for (double s : totals.device_seconds) sum += s;
     return sum;
   }
 
+  // Nothing if any launch had no price, or the currency changed.
   std::optional<double> money() const {
     const auto price = known_price(config.cost.price_per_device_hour);
-    if (!price) return std::nullopt;
-    return *price * device_seconds() / 3600;
+    const auto before = earlier.launches > 0 ? earlier.single_amount() : std::optional(0.0);
+    const bool same_currency = earlier.launches == 0 || earlier.money.count(config.cost.currency) > 0;
+    if (!price || !before || !same_currency) return std::nullopt;
+    return *before + *price * own_device_seconds() / 3600;
   }
 
   StepMetrics step_metrics(const TrainState& state, const StepOutcome& outcome) {
@@ -151,6 +156,7 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
                      .ledger = {},
                      .metrics = {},
                      .events = {},
+                     .earlier = {},
                      .last_heartbeat = Clock::now(),
                      .report_time = Clock::now(),
                      .totals = {}}) {
@@ -173,8 +179,7 @@ void RunRecorder::launch(const TrainState& state, const std::string& data_finger
   write_text(c.run_dir + "/config.yaml", impl_->yaml);
   write_text(c.run_dir + "/passport.json", nlohmann::json(passport(data_fingerprint)).dump(2) + "\n");
   const std::string path = c.run_dir + "/ledger.jsonl";
-  if (std::filesystem::exists(path))
-    impl_->earlier_device_seconds = account_of(read_ledger(path)).total.device_seconds;
+  if (std::filesystem::exists(path)) impl_->earlier = account_of(read_ledger(path)).total;
   impl_->ledger.emplace(path,
                         LaunchInfo{.run = c.name,
                                    .hosts = hosts,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/core/error.h"
+#include "parallel/agree.h"
 
 namespace jevons {
 namespace {
@@ -64,7 +65,7 @@ void restore_part(Worker& worker, const CheckpointReader& reader, Part part) {
   for (std::size_t g = 0; g < states.size(); ++g) collector.add_group(g, states[g].range);
   std::vector<TensorBox> boxes = collector.take();
   add_model_state(worker, boxes);
-  reader.read(boxes);
+  agree(worker.mesh().world(), [&] { reader.read(boxes); });
   worker.optimizer().publish_weights(worker.ctx());
   worker.sync().gather_weights(worker.ctx());
 }

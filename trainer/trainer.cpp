@@ -5,6 +5,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "parallel/agree.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/run_state.h"
 #include "trainer/signals.h"
@@ -26,6 +27,13 @@ std::string agree_on(Communicator& world, std::string text) {
   return text;
 }
 
+// A missing or damaged file is one message, not one per worker.
+std::unique_ptr<DataLoader> open_data(Communicator& world, const RunConfig& config) {
+  std::unique_ptr<DataLoader> loader;
+  agree(world, [&] { loader = std::make_unique<DataLoader>(config.data, config.model.vocab_size); });
+  return loader;
+}
+
 bool any_rank(Communicator& world, bool mine) {
   std::int32_t flag = mine ? 1 : 0;
   world.all_reduce({&flag, {1}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
@@ -43,12 +51,12 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, Communicator&
     : config_(config),
       world_(world),
       clock_(clock),
-      loader_(config.data, config.model.vocab_size),
+      loader_(open_data(world, config)),
       worker_(config, world, Device::kCpu, &clock),
       total_steps_(total_steps(config.train, config.model.seq_len)),
       recorder_(config, yaml, world, clock, total_steps_) {
   resume_from(resume);
-  recorder_.launch(state_, loader_.fingerprint());
+  recorder_.launch(state_, loader_->fingerprint());
 }
 
 ExitCode Trainer::run() {
@@ -77,8 +85,8 @@ StepOutcome Trainer::step() {
   {
     const PhaseScope phase(&clock_, Phase::kData);
     const std::uint64_t offset = static_cast<std::uint64_t>(mine * worker_.dp_rank());
-    loader_.read(Split::kTrain, state_.consumed_samples + offset, batch.view());
-    loader_.prefetch(state_.consumed_samples + static_cast<std::uint64_t>(sequences) + offset, mine);
+    loader_->read(Split::kTrain, state_.consumed_samples + offset, batch.view());
+    loader_->prefetch(state_.consumed_samples + static_cast<std::uint64_t>(sequences) + offset, mine);
   }
   const StepOutcome outcome = train_step(worker_, batch,
                                          {.global_sequences = sequences,
@@ -111,7 +119,7 @@ void Trainer::guard(const StepOutcome& outcome) {
 }
 
 void Trainer::validate() {
-  const std::int64_t available = loader_.validation_samples();
+  const std::int64_t available = loader_->validation_samples();
   const std::int64_t wanted = config_.train.eval_samples;
   const std::int64_t samples = wanted > 0 ? std::min(wanted, available) : available;
   if (samples == 0 || validated_step_ == state_.step) return;
@@ -125,17 +133,17 @@ void Trainer::validate() {
     BatchView view = batch.view();
     std::fill(view.targets.begin(), view.targets.end(), -1);
     if (valid == 0) return;
-    loader_.read(Split::kValidation, static_cast<std::uint64_t>(first),
-                 {view.tokens.first(filled), view.targets.first(filled), view.doc_start.first(filled)});
+    loader_->read(Split::kValidation, static_cast<std::uint64_t>(first),
+                  {view.tokens.first(filled), view.targets.first(filled), view.doc_start.first(filled)});
   };
   const double loss = evaluate(worker_, (samples + stride - 1) / stride, fill);
-  recorder_.validation(state_, loss, loader_.validation_bytes_per_token());
+  recorder_.validation(state_, loss, loader_->validation_bytes_per_token());
 }
 
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
   const PhaseScope phase(&clock_, Phase::kCheckpoint);
-  state_.passport = recorder_.passport(loader_.fingerprint());
+  state_.passport = recorder_.passport(loader_->fingerprint());
   const std::string path = save_checkpoint(world_, checkpoint_dir(config_), state_, boxes_to_save(worker_));
   saved_step_ = state_.step;
   recorder_.checkpoint(state_, path);
@@ -149,10 +157,13 @@ void Trainer::resume_from(const std::string& choice) {
     path = agree_on(world_, path);
   }
   if (path.empty()) return;
-  const CheckpointReader reader(find_checkpoint(path));
-  check_resumable(reader, path);
-  restore(worker_, reader);
-  state_ = reader.state();
+  std::unique_ptr<CheckpointReader> reader;
+  agree(world_, [&] {
+    reader = std::make_unique<CheckpointReader>(find_checkpoint(path));
+    check_resumable(*reader, path);
+  });
+  restore(worker_, *reader);
+  state_ = reader->state();
   saved_step_ = state_.step;
   if (world_.rank() == 0) log_info("resumed from {} at step {}", path, state_.step);
 }
@@ -169,7 +180,7 @@ void Trainer::check_resumable(const CheckpointReader& reader, const std::string&
          path);
   }
   const auto data = passport.find("data");
-  if (data != passport.end() && data->second != loader_.fingerprint() && world_.rank() == 0) {
+  if (data != passport.end() && data->second != loader_->fingerprint() && world_.rank() == 0) {
     log_warning("the training data differ from those of the checkpoint {}", path);
   }
 }

@@ -36,7 +36,7 @@ class Trainer {
   RunConfig config_;
   Communicator& world_;
   PhaseClock& clock_;
-  DataLoader loader_;
+  std::unique_ptr<DataLoader> loader_;
   Worker worker_;
   std::int64_t total_steps_;
   TrainState state_;

@@ -1,4 +1,4 @@
-// Saving in five steps, each of which all ranks finish before one begins the next (succeed_together):
+// Saving in five steps, each of which all ranks finish before one begins the next (agree):
 // prepare the directory; write temporary files; take back an older checkpoint of the same step; rename the
 // files; commit the manifest.
 #include <xxhash.h>
@@ -8,7 +8,7 @@
 #include <filesystem>
 
 #include "kernels/core/error.h"
-#include "trainer/checkpoint/agree.h"
+#include "parallel/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/safetensors.h"
@@ -191,29 +191,29 @@ std::string save_checkpoint(Communicator& world, const std::string& dir, const T
                             const std::vector<TensorBox>& boxes) {
   const fs::path directory = fs::path(dir.empty() ? "." : dir) / fmt::format("step-{:08}", state.step);
   const bool first = world.rank() == 0;
-  succeed_together(world, [&] {
+  agree(world, [&] {
     if (!first) return;
     make_directories(directory.string());
     remove_leftovers(directory, kTemporarySuffix);
   });
   Manifest part;
   const TemporaryFile leftover(directory / (rank_file_name(world.rank()) + kTemporarySuffix));
-  succeed_together(world, [&] { part = write_rank_file(directory, world.rank(), state, boxes); });
+  agree(world, [&] { part = write_rank_file(directory, world.rank(), state, boxes); });
   const std::vector<std::string> parts = gather_bytes(world, serialize_manifest(part));
   Manifest manifest;
-  succeed_together(world, [&] {
+  agree(world, [&] {
     if (!first) return;
     manifest = merge_parts(parts);
     manifest.state = state;
     withdraw(directory);
   });
-  succeed_together(world, [&] {
+  agree(world, [&] {
     for (const StoredFile& file : part.files) {
       const std::string path = (directory / file.name).string();
       rename_durably(path + kTemporarySuffix, path);
     }
   });
-  succeed_together(world, [&] {
+  agree(world, [&] {
     if (first) commit(directory, manifest);
   });
   return directory.string();

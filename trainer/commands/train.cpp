@@ -5,7 +5,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
-#include "trainer/commands/agree.h"
+#include "parallel/agree.h"
 #include "trainer/commands/commands.h"
 #include "trainer/host.h"
 #include "trainer/signals.h"

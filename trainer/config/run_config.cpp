@@ -179,19 +179,10 @@ RunConfig parse_run_config(std::string_view text, const std::string& source,
   return to_struct(read_run_text(text, source, overrides));
 }
 
-LayoutLimits limits_of(const ModelConfig& model) {
-  return {.num_heads = model.num_heads,
-          .num_kv_heads = model.num_kv_heads,
-          .num_experts = model.moe.router.num_experts,
-          .seq_len = model.seq_len,
-          .vocab_size = model.vocab_size,
-          .ffn_hidden_size = model.ffn_hidden_size};
-}
-
 void validate_for_world(RunConfig& config, int world_size) {
   Layout& layout = config.parallel.layout;
   if (layout.dp == 0) layout.dp = left_for_dp(layout, world_size);
-  validate_layout(layout, world_size, limits_of(config.model));
+  validate_layout(layout, world_size, layout_limits(config.model));
   if (config.model.qk_norm == QkNorm::kHidden && layout.tp > 1) {
     fail(ExitCode::kUsage, "parallel.tp: {} cannot be used with model.qk_norm = hidden; tp 1 would fit",
          layout.tp);

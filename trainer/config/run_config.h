@@ -79,8 +79,6 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 RunConfig parse_run_config(std::string_view text, const std::string& source,
                            const std::vector<std::string>& overrides);
 
-// What of the model limits a layout.
-LayoutLimits limits_of(const ModelConfig& model);
 // Once the number of workers is known: resolves parallel.dp, validates the layout and that the global batch
 // splits evenly over it. Throws Error(kUsage).
 void validate_for_world(RunConfig& config, int world_size);

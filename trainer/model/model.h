@@ -27,9 +27,6 @@ struct StateTensor {
   Tensor value;
 };
 
-// What of the model limits a layout.
-LayoutLimits layout_limits(const ModelConfig& config);
-
 class Model {
  public:
   struct Saved {

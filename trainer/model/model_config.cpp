@@ -11,6 +11,15 @@ std::int64_t qk_norm_weights(const ModelConfig& c) {
 
 }  // namespace
 
+LayoutLimits layout_limits(const ModelConfig& config) {
+  return {.num_heads = config.num_heads,
+          .num_kv_heads = config.num_kv_heads,
+          .num_experts = config.moe.router.num_experts,
+          .seq_len = config.seq_len,
+          .vocab_size = config.vocab_size,
+          .ffn_hidden_size = config.ffn_hidden_size};
+}
+
 ParamCount count_params(const ModelConfig& c) {
   const MoeConfig& moe = c.moe;
   const std::int64_t d = c.hidden_size, experts = moe.router.num_experts;

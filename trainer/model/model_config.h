@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/routing.h"
+#include "parallel/mesh.h"
 
 namespace jevons {
 
@@ -63,6 +64,9 @@ struct ModelConfig {
   }
   bool operator==(const ModelConfig&) const = default;
 };
+
+// What of the model limits a layout.
+LayoutLimits layout_limits(const ModelConfig& config);
 
 struct ParamCount {
   std::int64_t total = 0;   // every weight, router bias included

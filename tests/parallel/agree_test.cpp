@@ -1,5 +1,5 @@
 // A failure on some workers becomes one failure on all of them, in the words of the lowest rank that failed.
-#include "trainer/commands/agree.h"
+#include "parallel/agree.h"
 
 #include <set>
 #include <string>
@@ -51,8 +51,9 @@ TEST_CASE("agree: all workers fail with the code of the lowest rank that failed,
       CHECK(outcome.agreed);
       CHECK(outcome.code == static_cast<ExitCode>(65 + lowest));
       CHECK(outcome.speaks == (rank == lowest));
+      const std::string named = failing.size() < 4 ? "rank " + std::to_string(lowest) + ": " : "";
+      CHECK(outcome.message == named + "rank " + std::to_string(lowest) + " failed");
     }
-    CHECK(seen[static_cast<std::size_t>(lowest)].message == "rank " + std::to_string(lowest) + " failed");
   }
 }
 

@@ -1,4 +1,5 @@
-// One outcome on every worker of a step that may fail on some: bad configuration, missing file.
+// Failing together: a step that may fail on some workers (bad configuration, missing file, full disk) fails
+// on all or none.
 #pragma once
 
 #include <functional>
@@ -19,8 +20,9 @@ class AgreedError : public Error {
   Voice voice_;
 };
 
-// Collective. Runs `step`, which must not communicate. If it throws on any worker, throws AgreedError on all
-// of them, with the code and message of the lowest rank that failed; that rank speaks.
+// Collective; also a barrier. Runs `step`, which may differ by rank and must not communicate. If it throws on
+// any worker, throws AgreedError on all of them, with the code and message of the lowest rank that failed;
+// that rank speaks. "rank 2: " stands before the message unless every worker failed.
 void agree(Communicator& world, const std::function<void()>& step);
 
 }  // namespace jevons
