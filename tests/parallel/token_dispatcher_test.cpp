@@ -1,171 +1,22 @@
 // Expert dispatch over ranks that are threads, against brute force over all tokens.
 #include "parallel/token_dispatcher.h"
 
-#include <atomic>
-#include <chrono>
 #include <cmath>
-#include <functional>
 #include <numeric>
-#include <thread>
 
-#include "kernels/core/error.h"
-#include "kernels/core/rng.h"
 #include "parallel/meta/meta_communicator.h"
+#include "tests/parallel/dispatch_fixture.h"
 #include "tests/support/catch.h"
 #include "tests/support/thread_ranks.h"
 
-namespace jevons {
-namespace {
-
-using Values = std::vector<double>;
-using Indices = std::vector<std::int32_t>;
-
-// All tokens of all ranks: rank r holds tokens [begin[r], begin[r+1]).
-struct Batch {
-  std::vector<std::int64_t> begin;
-  std::int64_t experts, top_k;
-  Indices indices;  // (all tokens, K)
-
-  int ranks() const { return static_cast<int>(begin.size()) - 1; }
-  std::int64_t tokens() const { return begin.back(); }
-  std::int64_t first(int rank) const { return begin[static_cast<std::size_t>(rank)]; }
-  std::int64_t held(int rank) const { return begin[static_cast<std::size_t>(rank) + 1] - first(rank); }
-  std::int32_t expert(std::int64_t token, std::int64_t slot) const {
-    return indices[static_cast<std::size_t>(token * top_k + slot)];
-  }
-};
-
-using Choose = std::function<Indices(std::int64_t token)>;
-
-Batch make_batch(const std::vector<std::int64_t>& tokens_of_rank, std::int64_t experts, std::int64_t top_k,
-                 const Choose& choose) {
-  Batch batch{{0}, experts, top_k, {}};
-  for (std::int64_t n : tokens_of_rank) batch.begin.push_back(batch.begin.back() + n);
-  for (std::int64_t t = 0; t < batch.tokens(); ++t) {
-    const Indices chosen = choose(t);
-    batch.indices.insert(batch.indices.end(), chosen.begin(), chosen.end());
-  }
-  return batch;
-}
-
-// K different experts out of `among`, at random.
-Choose at_random(std::int64_t top_k, std::vector<std::int32_t> among) {
-  return [=](std::int64_t token) {
-    const RandomStream stream(5, "experts");
-    Indices pool(among.begin(), among.end());
-    for (std::int64_t k = 0; k < top_k; ++k) {
-      const auto left = pool.size() - static_cast<std::size_t>(k);
-      const auto pick = stream.below(static_cast<std::uint64_t>(token * 64 + k), left);
-      std::swap(pool[static_cast<std::size_t>(k)], pool[static_cast<std::size_t>(k) + pick]);
-    }
-    pool.resize(static_cast<std::size_t>(top_k));
-    return pool;
-  };
-}
-
-Indices first_experts(std::int64_t n) {
-  Indices all(static_cast<std::size_t>(n));
-  std::iota(all.begin(), all.end(), 0);
-  return all;
-}
-
-struct Named {
-  const char* name;
-  Batch batch;
-};
-std::vector<Named> batches(int ranks) {
-  const auto n = static_cast<std::size_t>(ranks);
-  std::vector<std::int64_t> uneven(n, 5), empty(n, 6);
-  for (std::size_t r = 0; r < n; ++r) uneven[r] += static_cast<std::int64_t>(7 * r % 4);
-  empty[n - 1] = 0;
-  const auto all = first_experts(8);
-  return {
-      {"random, uneven ranks", make_batch(uneven, 8, 3, at_random(3, all))},
-      {"a rank without tokens", make_batch(empty, 8, 2, at_random(2, all))},
-      {"no tokens at all", make_batch(std::vector<std::int64_t>(n, 0), 8, 2, at_random(2, all))},
-      {"one token per rank", make_batch(std::vector<std::int64_t>(n, 1), 8, 2, at_random(2, all))},
-      {"everyone to expert 6", make_batch(uneven, 8, 1, [](std::int64_t) { return Indices{6}; })},
-      {"experts 0 and 4 chosen by nobody", make_batch(uneven, 8, 2, at_random(2, {1, 2, 3, 5, 6, 7}))},
-      {"all experts for every token", make_batch(uneven, 4, 4, at_random(4, first_experts(4)))},
-  };
-}
-
-// One rank's context, arenas and dispatcher.
-struct Rank {
-  Rank(Communicator& ep, const Batch& batch, DispatchOptions options = {}, Device device = Device::kCpu)
-      : comm(ep),
-        batch(batch),
-        stash(device, "stash"),
-        work(device, "work"),
-        dispatcher(ep, filled(options, batch)) {
-    ctx = {.device = device, .stash = &stash, .work = &work, .meter = &meter};
-    ep.set_meter(&meter);
-  }
-  static DispatchOptions filled(DispatchOptions options, const Batch& batch) {
-    options.num_experts = batch.experts, options.top_k = batch.top_k, options.layer = "layers.3.moe";
-    return options;
-  }
-  std::int64_t tokens() const { return batch.held(comm.rank()); }
-  DispatchPlan plan() {
-    const Tensor indices = stash.alloc({tokens(), batch.top_k}, DType::kI32);
-    if (indices.data != nullptr && indices.numel() > 0) {
-      std::copy_n(batch.indices.begin() + batch.first(comm.rank()) * batch.top_k, indices.numel(),
-                  indices.ptr<std::int32_t>());
-    }
-    return dispatcher.plan(ctx, indices, stash);
-  }
-  // value(global row, column) on this rank's tokens.
-  template <class F>
-  Tensor rows(std::int64_t cols, DType dtype, F value) {
-    const Tensor t = stash.alloc({tokens(), cols}, dtype);
-    for (std::int64_t i = 0; i < t.numel() && t.data != nullptr; ++i) {
-      const double v = value(batch.first(comm.rank()) + i / cols, i % cols);
-      if (dtype == DType::kF32) t.ptr<float>()[i] = static_cast<float>(v);
-      if (dtype == DType::kBF16) t.ptr<bf16>()[i] = bf16(static_cast<float>(v));
-      if (dtype == DType::kF64) t.ptr<double>()[i] = v;
-    }
-    return t;
-  }
-  Tensor out(const DispatchPlan& plan, Tensor x) {
-    const Tensor y = stash.alloc({plan.rows, x.cols()}, x.dtype);
-    dispatcher.out_end(ctx, plan, dispatcher.out_begin(ctx, plan, x), y);
-    return y;
-  }
-  Tensor home(const DispatchPlan& plan, Tensor x) {
-    const Tensor y = stash.alloc({plan.tokens, x.cols()}, x.dtype);
-    dispatcher.home_end(ctx, plan, dispatcher.home_begin(ctx, plan, x), y);
-    return y;
-  }
-
-  Communicator& comm;
-  const Batch& batch;
-  Arena stash, work;
-  WorkMeter meter;
-  TokenDispatcher dispatcher;
-  Context ctx;
-};
-
-double normal(std::string_view name, std::int64_t row, std::int64_t col) {
-  return RandomStream(3, name).normal(static_cast<std::uint64_t>(row * 1000 + col));
-}
-
-std::string failure_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-}  // namespace
+namespace jevons::test {
 
 TEST_CASE("rows reach their experts in the order source rank, token, slot, each with its scalar",
           "[dispatch]") {
   const int ranks = GENERATE(1, 2, 4);
   for (const auto& [name, batch] : batches(ranks)) {
     INFO(name << " on " << ranks << " ranks");
-    test::run_ranks(ranks, [&batch = batch](Communicator& ep) {
+    run_ranks(ranks, [&batch = batch](Communicator& ep) {
       Rank rank(ep, batch);
       const DispatchPlan plan = rank.plan();
       const auto id = [](std::int64_t token, std::int64_t) { return static_cast<double>(token); };
@@ -210,7 +61,7 @@ TEST_CASE("experts that do nothing, weighted by parts of 1, give the input back"
   const bool reduce = GENERATE(false, true);
   for (const auto& [name, batch] : batches(ranks)) {
     INFO(name << " on " << ranks << " ranks, reduce_at_expert " << reduce);
-    test::run_ranks(ranks, [&, &batch = batch](Communicator& ep) {
+    run_ranks(ranks, [&, &batch = batch](Communicator& ep) {
       Rank rank(ep, batch, {.reduce_at_expert = reduce});
       const DispatchPlan plan = rank.plan();
       // Integers times 2^-1, 2^-2, ...: exact sums.
@@ -239,7 +90,7 @@ TEST_CASE("home is the adjoint of out", "[dispatch]") {
   for (const auto& [name, batch] : batches(ranks)) {
     INFO(name << " on " << ranks << " ranks, reduce_at_expert " << reduce << ", capacity " << capacity);
     Values left(static_cast<std::size_t>(ranks)), right(left);
-    test::run_ranks(ranks, [&, &batch = batch](Communicator& ep) {
+    run_ranks(ranks, [&, &batch = batch](Communicator& ep) {
       Rank rank(ep, batch, {.capacity_factor = capacity, .reduce_at_expert = reduce});
       const DispatchPlan plan = rank.plan();
       const Tensor x = rank.rows(6, DType::kF64, [](auto t, auto c) { return normal("x", t, c); });
@@ -269,7 +120,7 @@ TEST_CASE("the bits of what comes home do not depend on ep; summed at the expert
     const Batch batch = make_batch(std::vector<std::int64_t>(static_cast<std::size_t>(ranks), tokens / ranks),
                                    8, top_k, at_random(top_k, first_experts(8)));
     Values& result = results.emplace_back(static_cast<std::size_t>(tokens * 4));
-    test::run_ranks(ranks, [&](Communicator& ep) {
+    run_ranks(ranks, [&](Communicator& ep) {
       Rank rank(ep, batch, {.reduce_at_expert = reduce});
       const DispatchPlan plan = rank.plan();
       const Tensor x = rank.rows(4, dtype, [](auto t, auto c) { return normal("x", t, c); });
@@ -316,7 +167,7 @@ TEST_CASE("a token for several experts of one rank crosses the wire once", "[dis
     return Indices{4, 5, 6, 7};
   });
   double out_bytes = 0, home_bytes = 0;
-  test::run_ranks(2, [&](Communicator& ep) {
+  run_ranks(2, [&](Communicator& ep) {
     Rank rank(ep, batch, {.reduce_at_expert = reduce});
     const DispatchPlan plan = rank.plan();
     const Tensor x = rank.rows(cols, DType::kF32, [](auto t, auto c) { return normal("x", t, c); });
@@ -339,7 +190,7 @@ TEST_CASE("slots over capacity are dropped in token order and contribute nothing
       make_batch(std::vector<std::int64_t>(static_cast<std::size_t>(ranks), 6), 4, 2, [](std::int64_t) {
         return Indices{0, 1};
       });
-  test::run_ranks(ranks, [&](Communicator& ep) {
+  run_ranks(ranks, [&](Communicator& ep) {
     Rank rank(ep, batch, {.capacity_factor = 1});
     const DispatchPlan plan = rank.plan();
     ENSURE(plan.dropped == 6, "{} dropped", plan.dropped);
@@ -356,106 +207,6 @@ TEST_CASE("slots over capacity are dropped in token order and contribute nothing
     for (std::int64_t i = 0; i < 12; ++i)
       ENSURE(back.ptr<float>()[i] == (i < 6 ? 1 : 0), "gradient of slot {}", i);
   });
-}
-
-namespace {
-
-// Passes everything on, but adds 1 to one element of what its n-th all_to_all_v receives.
-class Corrupting final : public Communicator {
- public:
-  Corrupting(Communicator& inner, int nth_exchange, std::int64_t element)
-      : Communicator(inner.rank(), inner.size(), "ep"),
-        inner_(inner),
-        nth_(nth_exchange),
-        element_(element) {}
-  [[noreturn]] void abort(int exit_code) override {
-    fail(ExitCode::kFailure, "aborted with code {}", exit_code);
-  }
-
- private:
-  Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
-                       std::span<const std::int64_t> recv_rows) override {
-    inner_.all_to_all_v(in, send_rows, out, recv_rows).wait();
-    if (--nth_ == 0 && out.dtype == DType::kI64) ++out.ptr<std::int64_t>()[element_];
-    if (nth_ == 0 && out.dtype == DType::kI32) ++out.ptr<std::int32_t>()[element_];
-    return {};
-  }
-  Work do_all_reduce(Tensor t, ReduceOp op) override { return inner_.all_reduce(t, op); }
-  Work do_all_gather(Tensor in, Tensor out) override { return inner_.all_gather(in, out); }
-  Work do_reduce_scatter(Tensor in, Tensor out) override { return inner_.reduce_scatter(in, out); }
-  Work do_broadcast(Tensor t, int root) override { return inner_.broadcast(t, root); }
-  Work do_send(Tensor in, int peer) override { return inner_.send(in, peer); }
-  Work do_recv(Tensor out, int peer) override { return inner_.recv(out, peer); }
-  void do_barrier() override { inner_.barrier(); }
-  std::unique_ptr<Communicator> do_split(std::span<const int> members, int, std::string name) override {
-    return inner_.split(members, std::move(name));
-  }
-
-  Communicator& inner_;
-  int nth_;
-  std::int64_t element_;
-};
-
-// What plan() says when rank 1 of 2 misreads one element of its n-th exchange.
-std::string failure_with(int nth_exchange, std::int64_t element) {
-  const Batch batch = make_batch({4, 4}, 8, 2, at_random(2, first_experts(8)));
-  return failure_of([&] {
-    test::run_ranks(2, [&](Communicator& world) {
-      Corrupting corrupting(world, world.rank() == 1 ? nth_exchange : -1, element);
-      Rank rank(corrupting, batch);
-      rank.plan();
-    });
-  });
-}
-
-}  // namespace
-
-TEST_CASE("a count that arrives wrong is found before any payload, by layer, rank and expert", "[dispatch]") {
-  // Rank 1 holds experts 4 .. 7 and receives 4 counts and a number of tokens from each rank.
-  const std::string expert = failure_with(1, 2);
-  INFO(expert);
-  CHECK(expert.find("layers.3.moe: rank 0 of ep sends") != std::string::npos);
-  CHECK(expert.find("slots for expert 6 to rank 1") != std::string::npos);
-  const std::string tokens = failure_with(1, 4);
-  INFO(tokens);
-  CHECK(tokens.find("distinct tokens to rank 1") != std::string::npos);
-}
-
-TEST_CASE("a note that does not fit the counts names layer, rank and expert", "[dispatch]") {
-  const std::string message = failure_with(3, 0);  // after counts and echo
-  INFO(message);
-  CHECK(message.find("layers.3.moe: slot 0 of rank 0 is for expert") != std::string::npos);
-}
-
-TEST_CASE("waiting for a slower rank's counts is booked as imbalance", "[dispatch]") {
-  const Batch batch = make_batch({4, 4}, 8, 2, at_random(2, first_experts(8)));
-  std::atomic<bool> first_is_ready = false;
-  double imbalance = 0;
-  test::run_ranks(2, [&](Communicator& ep) {
-    Rank rank(ep, batch);
-    PhaseClock clock;
-    rank.ctx.clock = &clock;
-    if (ep.rank() == 0) {
-      first_is_ready = true;
-    } else {
-      while (!first_is_ready) std::this_thread::yield();
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-    rank.plan();
-    if (ep.rank() == 0) imbalance = clock.seconds()[static_cast<std::size_t>(Phase::kImbalance)];
-    ENSURE(clock.current() == Phase::kInit, "the phase before was not taken up again");
-  });
-  CHECK(imbalance > 0.005);
-}
-
-TEST_CASE("experts that do not spread evenly, and indices out of range, are refused", "[dispatch]") {
-  MetaCommunicator three(0, 3), one(0, 1);
-  const Batch batch = make_batch({2}, 4, 1, [](std::int64_t) { return Indices{4}; });
-  CHECK(failure_of([&] {
-          TokenDispatcher(three, {.num_experts = 8, .top_k = 2, .layer = "layers.0.moe"});
-        }) == "layers.0.moe: 8 experts cannot be spread evenly over ep = 3 workers");
-  CHECK(failure_of([&] { Rank(one, batch).plan(); }).find("layers.3.moe: token 0 chose expert 4 of 4") !=
-        std::string::npos);
 }
 
 TEST_CASE("the dry run counts the bytes and the memory of a balanced exchange", "[dispatch]") {
@@ -481,7 +232,7 @@ TEST_CASE("the dry run counts the bytes and the memory of a balanced exchange", 
                  rank.work.peak_bytes()};
   };
   Usage real[2] = {};
-  test::run_ranks(2, [&](Communicator& ep) { real[ep.rank()] = use(ep, Device::kCpu); });
+  run_ranks(2, [&](Communicator& ep) { real[ep.rank()] = use(ep, Device::kCpu); });
   for (int r = 0; r < 2; ++r) {
     MetaCommunicator meta(r, 2);
     const Usage dry = use(meta, Device::kMeta);
@@ -489,4 +240,4 @@ TEST_CASE("the dry run counts the bytes and the memory of a balanced exchange", 
   }
 }
 
-}  // namespace jevons
+}  // namespace jevons::test
