@@ -5,7 +5,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/core/error.h"
 #include "kernels/cpu/attention_engine.h"
 
 namespace jevons::cpu {
@@ -99,21 +98,8 @@ constexpr AttentionEngine kEngine = {forward<T>, backward<T>};
 }  // namespace
 
 const AttentionEngine& attention_engine_portable(DType dtype) {
-  ENSURE(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF64, "no attention for {}",
-         name_of(dtype));
   if (dtype == DType::kF64) return kEngine<double>;
   return dtype == DType::kF32 ? kEngine<float> : kEngine<bf16>;
-}
-
-const AttentionEngine& attention_engine(DType dtype) {
-#ifdef JEVONS_AVX512
-  const bool has_base = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_base && dtype == DType::kF32) return attention_engine_avx512(dtype);
-  if (has_base && dtype == DType::kBF16 && __builtin_cpu_supports("avx512bf16"))
-    return attention_engine_avx512(dtype);
-#endif
-  return attention_engine_portable(dtype);
 }
 
 }  // namespace jevons::cpu

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/core/error.h"
 #include "kernels/core/memory.h"
 #include "kernels/cpu/launch.h"
 
@@ -121,19 +120,6 @@ void run_products(int threads, DType dtype, const GemmEngine& engine, std::span<
                  for (std::int64_t i = begin; i < end; ++i)
                    run_on_one_thread(dtype, engine, tasks[static_cast<std::size_t>(i)]);
                });
-}
-
-const GemmEngine& gemm_engine(DType dtype) {
-  ENSURE(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF64, "no matrix product for {}",
-         name_of(dtype));
-  if (dtype == DType::kF64) return gemm_engine_plain_f64();
-#ifdef JEVONS_AVX512
-  const bool has_base = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_base && dtype == DType::kF32) return gemm_engine_avx512_f32();
-  if (has_base && __builtin_cpu_supports("avx512bf16")) return gemm_engine_avx512_bf16();
-#endif
-  return dtype == DType::kF32 ? gemm_engine_blas_f32() : gemm_engine_blas_bf16();
 }
 
 }  // namespace jevons::cpu

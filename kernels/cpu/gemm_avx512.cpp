@@ -26,7 +26,7 @@ std::int64_t panel_floats(std::int64_t k) {
 
 template <class T>
 std::size_t packed_bytes(std::int64_t n, std::int64_t k) {
-  return static_cast<std::size_t>(panels_of(n) * panel_floats<T>(k)) * sizeof(float);
+  return static_cast<std::size_t>(ceil_div(n, kTileCols) * panel_floats<T>(k)) * sizeof(float);
 }
 
 // Rows of memory that run along k are read in whole stretches, kStretch of them at a time.

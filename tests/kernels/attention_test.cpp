@@ -117,7 +117,7 @@ Reference reference(const Problem& problem) {
 }
 
 double bound(DType dtype) {
-  return dtype == DType::kF64 ? 1e-12 : dtype == DType::kF32 ? 2e-5 : 0.04;
+  return dtype == DType::kF64 ? 1e-12 : dtype == DType::kF32 ? 1e-5 : 0.025;
 }
 
 const std::vector<Case> kCases = {
