@@ -27,7 +27,7 @@ void grouped_linear_backward_weight(const Context&, std::span<const std::int64_t
 
 // True when the CPU has AVX-512 (and AVX512_BF16 for bf16), so that the own kernel runs; else a library does.
 bool row_invariant_gemm(DType dtype);
-// "avx512 (own)", "openblas": what doctor and the run's passport report.
+// "avx512 (own)", "openblas", "openblas (bf16 widened)", "plain" (f64): what doctor and the passport report.
 const char* gemm_backend(DType dtype);
 
 }  // namespace jevons
