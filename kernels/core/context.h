@@ -7,8 +7,8 @@
 
 namespace jevons {
 
-// Two arenas, one rule. `stash` keeps one micro-batch's saved activations from its forward to its backward; `work`
-// is released at block boundaries by the block alone. meter and clock may be null (tests).
+// Two arenas, one rule. `stash` keeps one micro-batch's saved activations from its forward to its backward;
+// `work` is released at block boundaries by the block alone. meter and clock may be null (tests).
 struct Context {
   Device device = Device::kCpu;
   DType compute = DType::kF32;  // dtype of activations and of the weights that GEMMs read

@@ -1,7 +1,7 @@
 // Errors and process exit codes.
-// ENSURE(cond, fmt, ...) guards invariants and throws Error(kFailure) with the source place; user mistakes are
-// thrown with fail(ExitCode, fmt, ...), whose message must stand alone. Only main() catches.
-// (The name CHECK belongs to the test framework.)
+// ENSURE(cond, fmt, ...) guards invariants and throws Error(kFailure) with the source place; user mistakes
+// are thrown with fail(ExitCode, fmt, ...), whose message must stand alone. Only main() catches. (The name
+// CHECK belongs to the test framework.)
 #pragma once
 
 #include <fmt/core.h>
@@ -39,14 +39,15 @@ template <class... Args>
 }
 
 namespace detail {
-[[noreturn]] void ensure_failed(const char* condition, const std::string& message, std::source_location place);
+[[noreturn]] void ensure_failed(const char* condition, const std::string& message,
+                                std::source_location place);
 }  // namespace detail
 
-#define ENSURE(condition, ...)                                                                  \
-  do {                                                                                          \
-    if (!(condition)) [[unlikely]]                                                              \
-      ::jevons::detail::ensure_failed(#condition, ::fmt::format(__VA_ARGS__),                   \
-                                      ::std::source_location::current());                       \
+#define ENSURE(condition, ...)                                                \
+  do {                                                                        \
+    if (!(condition)) [[unlikely]]                                            \
+      ::jevons::detail::ensure_failed(#condition, ::fmt::format(__VA_ARGS__), \
+                                      ::std::source_location::current());     \
   } while (false)
 
 }  // namespace jevons

@@ -14,10 +14,14 @@ namespace {
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarning: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -54,6 +58,8 @@ void log_write(LogLevel level, const std::string& message) {
   spdlog::log(to_spdlog(level), "{}", message);
 }
 
-void log_flush() { spdlog::default_logger()->flush(); }
+void log_flush() {
+  spdlog::default_logger()->flush();
+}
 
 }  // namespace jevons

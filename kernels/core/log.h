@@ -1,6 +1,7 @@
 // Logging facade over spdlog, which stays out of this header.
-// Every line carries the time and, in a multi-worker run, the rank. Rank 0 also prints to standard error; every
-// rank writes its own file once log_to_file has been called. Not for progress lines or results: those go to stdout.
+// Every line carries the time and, in a multi-worker run, the rank. Rank 0 also prints to standard error;
+// every rank writes its own file once log_to_file has been called. Not for progress lines or results: those
+// go to stdout.
 #pragma once
 
 #include <fmt/core.h>

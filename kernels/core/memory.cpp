@@ -14,7 +14,9 @@ namespace {
 constexpr std::size_t kSmallestChunk = std::size_t{1} << 20, kLargestChunk = std::size_t{32} << 20;
 constexpr std::size_t kPage = 4096;
 
-std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+std::size_t round_up(std::size_t n, std::size_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 }  // namespace
 
@@ -26,7 +28,9 @@ Buffer::Buffer(Device device, std::size_t bytes) : bytes_(bytes), device_(device
   std::memset(data_, 0, bytes);
 }
 
-Buffer::~Buffer() { std::free(data_); }
+Buffer::~Buffer() {
+  std::free(data_);
+}
 
 Buffer::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
@@ -42,8 +46,8 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 
 Tensor Buffer::view(std::size_t offset, Shape shape, DType dtype) const {
   const std::size_t need = static_cast<std::size_t>(shape.numel()) * size_of(dtype);
-  ENSURE(offset <= bytes_ && need <= bytes_ - offset, "view of {} bytes at {} in a buffer of {}", need, offset,
-         bytes_);
+  ENSURE(offset <= bytes_ && need <= bytes_ - offset, "view of {} bytes at {} in a buffer of {}", need,
+         offset, bytes_);
   return {data_ == nullptr ? nullptr : static_cast<std::byte*>(data_) + offset, shape, dtype, device_};
 }
 
@@ -65,7 +69,9 @@ Tensor Arena::alloc(Shape shape, DType dtype) {
   return t;
 }
 
-Arena::Mark Arena::mark() const { return {chunk_, used_, total_}; }
+Arena::Mark Arena::mark() const {
+  return {chunk_, used_, total_};
+}
 
 void Arena::release(Mark mark) {
   chunk_ = mark.chunk;

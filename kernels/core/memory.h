@@ -1,5 +1,6 @@
 // Owners of memory: Buffer (one block) and Arena (a growing bump allocator with marks).
-// On kMeta both hand out tensors without memory and only count bytes, so a dry run reports the peak of a real run.
+// On kMeta both hand out tensors without memory and only count bytes, so a dry run reports the peak of a real
+// run.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +33,8 @@ class Buffer {
   Device device_ = Device::kCpu;
 };
 
-// Bump allocator over chunks. Tensors stay valid until the mark taken before them is released: chunks are never moved.
-// Contents of a new tensor are undefined (debug builds fill it with NaN bytes).
+// Bump allocator over chunks. Tensors stay valid until the mark taken before them is released: chunks are
+// never moved. Contents of a new tensor are undefined (debug builds fill it with NaN bytes).
 class Arena {
  public:
   struct Mark {

@@ -1,5 +1,6 @@
 // Puts every second of a worker's life into exactly one phase (docs/cost.md).
-// A clock is a stack: entering a phase stops the one below; the sum over phases is the time since construction.
+// A clock is a stack: entering a phase stops the one below; the sum over phases is the time since
+// construction.
 #pragma once
 
 #include <array>
@@ -10,7 +11,18 @@
 namespace jevons {
 
 enum class Phase : std::uint8_t {
-  kInit, kData, kCompute, kDispatch, kGradSync, kImbalance, kOptimizer, kCheckpoint, kEval, kLog, kShutdown, kIdle
+  kInit,
+  kData,
+  kCompute,
+  kDispatch,
+  kGradSync,
+  kImbalance,
+  kOptimizer,
+  kCheckpoint,
+  kEval,
+  kLog,
+  kShutdown,
+  kIdle
 };
 inline constexpr std::size_t kNumPhases = 12;
 const char* name_of(Phase phase);

@@ -6,8 +6,12 @@
 namespace jevons {
 namespace {
 
-std::uint32_t lo(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
-std::uint32_t hi(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
+std::uint32_t lo(std::uint64_t x) {
+  return static_cast<std::uint32_t>(x);
+}
+std::uint32_t hi(std::uint64_t x) {
+  return static_cast<std::uint32_t>(x >> 32);
+}
 
 // 53 random bits as a double in [0, 1).
 double unit(std::uint32_t a, std::uint32_t b) {

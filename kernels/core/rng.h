@@ -1,5 +1,6 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-// A value is a pure function of (seed, name, index), so it does not depend on layout, order or number of workers.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+// SC 2011). A value is a pure function of (seed, name, index), so it does not depend on layout, order or
+// number of workers.
 #pragma once
 
 #include <array>
@@ -8,7 +9,8 @@
 
 namespace jevons {
 
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key);
 
 // 64-bit FNV-1a; stable over platforms and releases, since checkpoints and data order depend on it.
 std::uint64_t hash_name(std::string_view name);

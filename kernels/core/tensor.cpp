@@ -8,9 +8,12 @@ namespace jevons {
 
 std::string_view name_of(Device device) {
   switch (device) {
-    case Device::kCpu: return "cpu";
-    case Device::kCuda: return "cuda";
-    case Device::kMeta: return "meta";
+    case Device::kCpu:
+      return "cpu";
+    case Device::kCuda:
+      return "cuda";
+    case Device::kMeta:
+      return "meta";
   }
   return "?";
 }

@@ -1,5 +1,6 @@
-// Tensor: a trivially copyable, contiguous, row-major, typed view with a device. It owns nothing; Buffer, Arena and
-// ParamStore own memory. A kMeta tensor has a shape and a dtype but no memory: ops on it only check and count.
+// Tensor: a trivially copyable, contiguous, row-major, typed view with a device. It owns nothing; Buffer,
+// Arena and ParamStore own memory. A kMeta tensor has a shape and a dtype but no memory: ops on it only check
+// and count.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// Counts what the kernels and communicators were asked to do: FLOPs, bytes of memory traffic, calls, per kind.
-// Facades record; nothing here measures time. One meter per worker.
+// Counts what the kernels and communicators were asked to do: FLOPs, bytes of memory traffic, calls, per
+// kind. Facades record; nothing here measures time. One meter per worker.
 #pragma once
 
 #include <array>

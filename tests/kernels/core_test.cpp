@@ -33,8 +33,8 @@ TEST_CASE("normal numbers have mean 0 and variance 1", "[core]") {
 
 TEST_CASE("bf16 rounds to nearest even", "[core]") {
   CHECK(static_cast<float>(bf16(1.0f)) == 1.0f);
-  CHECK(static_cast<float>(bf16(1.00390625f)) == 1.0f);         // half way: to even
-  CHECK(static_cast<float>(bf16(1.01171875f)) == 1.015625f);    // half way: to even, upwards
+  CHECK(static_cast<float>(bf16(1.00390625f)) == 1.0f);       // half way: to even
+  CHECK(static_cast<float>(bf16(1.01171875f)) == 1.015625f);  // half way: to even, upwards
   CHECK(std::isnan(static_cast<float>(bf16(std::nanf("")))));
   CHECK(std::isinf(static_cast<float>(bf16(3.4e38f))));
 }
