@@ -3,6 +3,7 @@
 
 #include "kernels/core/memory.h"
 #include "kernels/core/phase_clock.h"
+#include "kernels/core/stream.h"
 #include "kernels/core/work_meter.h"
 
 namespace jevons {
@@ -16,7 +17,8 @@ struct Context {
   Arena* work = nullptr;
   WorkMeter* meter = nullptr;
   PhaseClock* clock = nullptr;
-  int threads = 1;  // CPU threads of this worker
+  Stream* stream = nullptr;  // of the ops' work; needed on kCuda alone
+  int threads = 1;           // CPU threads of this worker
 
   // Called by facades; rows are counted as memory traffic only.
   void record(WorkKind kind, double flops, double bytes) const {

@@ -5,7 +5,9 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
+#include "kernels/core/stream.h"
 
 namespace jevons {
 namespace {
@@ -20,27 +22,55 @@ std::size_t round_up(std::size_t n, std::size_t multiple) {
 
 }  // namespace
 
-Buffer::Buffer(Device device, std::size_t bytes) : bytes_(bytes), device_(device) {
-  ENSURE(device != Device::kCuda, "this build has no CUDA memory");
+Buffer::Buffer(Device device, std::size_t bytes, Contents contents) : bytes_(bytes), device_(device) {
   if (device == Device::kMeta || bytes == 0) return;
+  if (device == Device::kCuda) {
+    data_ = cuda::allocate(bytes);
+    if (contents == Contents::kZero) {
+      const Stream stream(device);
+      zero_async(&stream, view(0, {static_cast<std::int64_t>(bytes)}, DType::kU8));
+      stream.synchronise();
+    }
+    return;
+  }
   data_ = std::aligned_alloc(kPage, round_up(bytes, kPage));
   if (data_ == nullptr) fail(ExitCode::kFailure, "out of memory: cannot allocate {} bytes", bytes);
-  std::memset(data_, 0, bytes);
+  if (contents == Contents::kZero) std::memset(data_, 0, bytes);
+}
+
+Buffer Buffer::pinned_for(Device device, std::size_t bytes) {
+  if (device != Device::kCuda || bytes == 0)
+    return Buffer(device == Device::kMeta ? device : Device::kCpu, bytes);
+  Buffer buffer;
+  buffer.data_ = cuda::allocate_pinned(bytes);
+  buffer.bytes_ = bytes;
+  buffer.pinned_ = true;
+  std::memset(buffer.data_, 0, bytes);
+  return buffer;
 }
 
 Buffer::~Buffer() {
-  std::free(data_);
+  if (data_ == nullptr) return;
+  if (pinned_) {
+    cuda::deallocate_pinned(data_);
+  } else if (device_ == Device::kCuda) {
+    cuda::deallocate(data_);
+  } else {
+    std::free(data_);
+  }
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       bytes_(std::exchange(other.bytes_, 0)),
-      device_(other.device_) {}
+      device_(other.device_),
+      pinned_(other.pinned_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   std::swap(device_, other.device_);
+  std::swap(pinned_, other.pinned_);
   return *this;
 }
 
@@ -59,12 +89,13 @@ Tensor Arena::alloc(Shape shape, DType dtype) {
   while (chunk_ < chunks_.size() && bytes > chunks_[chunk_].bytes() - used_) ++chunk_, used_ = 0;
   if (chunk_ == chunks_.size()) {
     const std::size_t usual = chunks_.empty() ? kSmallestChunk : 2 * chunks_.back().bytes();
-    chunks_.emplace_back(device_, std::max(bytes, std::min(usual, kLargestChunk))), used_ = 0;
+    chunks_.emplace_back(device_, std::max(bytes, std::min(usual, kLargestChunk)), Contents::kUndefined);
+    used_ = 0;
   }
   Tensor t = chunks_[chunk_].view(used_, shape, dtype);
   used_ += bytes;
 #ifndef NDEBUG
-  std::memset(t.data, 0xff, t.bytes());  // NaN in every float type
+  if (device_ == Device::kCpu) std::memset(t.data, 0xff, t.bytes());  // NaN in every float type
 #endif
   return t;
 }

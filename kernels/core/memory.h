@@ -1,9 +1,10 @@
 // Owners of memory: Buffer (one block) and Arena (a growing bump allocator with marks).
-// On kMeta both hand out tensors without memory and only count bytes, so a dry run reports the peak of a real
-// run.
+// Memory on kCuda is touched by device work alone, never by the host. On kMeta both hand out tensors without
+// memory and only count bytes, so a dry run reports the peak of a real run.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/core/tensor.h"
@@ -13,11 +14,15 @@ namespace jevons {
 // Every block starts on a boundary of this many bytes (a cache line, and one AVX-512 vector).
 inline constexpr std::size_t kAlignment = 64;
 
-// Owns one block; move-only. Memory is zero-filled.
+enum class Contents : std::uint8_t { kZero, kUndefined };
+
+// Owns one block; move-only.
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Device device, std::size_t bytes);
+  Buffer(Device device, std::size_t bytes, Contents contents = Contents::kZero);
+  // Zero-filled memory of the host for copies to and from `device`: page-locked for kCuda, none for kMeta.
+  static Buffer pinned_for(Device device, std::size_t bytes);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -31,6 +36,7 @@ class Buffer {
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
   Device device_ = Device::kCpu;
+  bool pinned_ = false;
 };
 
 // Bump allocator over chunks. Tensors stay valid until the mark taken before them is released: chunks are

@@ -1,0 +1,45 @@
+// What kernels/core asks of a GPU back end: memory, streams and events, as plain functions over opaque
+// handles. kernels/cuda defines them with the CUDA runtime, kernels/no_cuda by failing; the executable links
+// one of the two. Use Buffer, Stream and Event instead; only they call this. Failures throw Error(kFailure)
+// and name the CUDA error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace jevons::cuda {
+
+// GPUs that this process can use; if there is none, `reason` says why in a few words ("no CUDA driver").
+struct Availability {
+  int devices = 0;
+  std::string reason;
+};
+Availability availability() noexcept;
+
+// Makes GPU `index` of [0, devices) the one that the calling thread works on. Once, before anything else.
+void select_device(int index);
+
+// Device memory with undefined contents; never null.
+void* allocate(std::size_t bytes);
+void deallocate(void* memory) noexcept;
+// Page-locked host memory, which copies to and from the device need to run beside other work.
+void* allocate_pinned(std::size_t bytes);
+void deallocate_pinned(void* memory) noexcept;
+
+// Streams run beside each other; none waits for the default stream. Events do not measure time.
+void* create_stream();
+void destroy_stream(void* stream) noexcept;
+void synchronise_stream(void* stream);
+void* create_event();
+void destroy_event(void* event) noexcept;
+void record_event(void* event, void* stream);
+void wait_event(void* stream, void* event);
+void synchronise_event(void* event);
+
+enum class CopyKind : std::uint8_t { kHostToDevice, kDeviceToHost, kDeviceToDevice };
+// Both in stream order. The host side of a copy must be page-locked.
+void copy_async(void* stream, void* to, const void* from, std::size_t bytes, CopyKind kind);
+void fill_async(void* stream, void* memory, std::uint8_t value, std::size_t bytes);
+
+}  // namespace jevons::cuda

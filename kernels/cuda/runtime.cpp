@@ -1,0 +1,135 @@
+#include "kernels/cuda/runtime.h"
+
+#include "kernels/core/device_runtime.h"
+#include "kernels/core/error.h"
+
+namespace jevons::cuda {
+namespace {
+
+cudaMemcpyKind native(CopyKind kind) {
+  switch (kind) {
+    case CopyKind::kHostToDevice:
+      return cudaMemcpyHostToDevice;
+    case CopyKind::kDeviceToHost:
+      return cudaMemcpyDeviceToHost;
+    case CopyKind::kDeviceToDevice:
+      return cudaMemcpyDeviceToDevice;
+  }
+  return cudaMemcpyDefault;
+}
+
+cudaStream_t as_stream(void* handle) {
+  return static_cast<cudaStream_t>(handle);
+}
+cudaEvent_t as_event(void* handle) {
+  return static_cast<cudaEvent_t>(handle);
+}
+
+}  // namespace
+
+void check(cudaError_t error, const char* call) {
+  if (error == cudaSuccess) return;
+  fail(ExitCode::kFailure, "{}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+cudaStream_t native(const Stream& stream) {
+  return as_stream(stream.handle());
+}
+
+cudaStream_t stream_of(const Context& ctx) {
+  ENSURE(ctx.stream != nullptr && ctx.stream->handle() != nullptr,
+         "work on CUDA needs a stream in its context");
+  return native(*ctx.stream);
+}
+
+Availability availability() noexcept {
+  int driver = 0, runtime = 0, devices = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return {0, "no CUDA driver"};
+  cudaRuntimeGetVersion(&runtime);
+  if (driver / 1000 < runtime / 1000) {
+    return {0, fmt::format("the driver is for CUDA {}.{}, this program needs {}.{}", driver / 1000,
+                           driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10)};
+  }
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error != cudaSuccess) return {0, cudaGetErrorString(error)};
+  if (devices == 0) return {0, "no GPU"};
+  return {devices, ""};
+}
+
+void select_device(int index) {
+  check(cudaSetDevice(index), "cudaSetDevice");
+}
+
+void* allocate(std::size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMalloc(&memory, bytes);
+  if (error == cudaErrorMemoryAllocation) {
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    fail(ExitCode::kFailure, "out of GPU memory: cannot allocate {} bytes, {} of {} are free", bytes, free,
+         total);
+  }
+  check(error, "cudaMalloc");
+  return memory;
+}
+
+void deallocate(void* memory) noexcept {
+  cudaFree(memory);
+}
+
+void* allocate_pinned(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes), "cudaMallocHost");
+  return memory;
+}
+
+void deallocate_pinned(void* memory) noexcept {
+  cudaFreeHost(memory);
+}
+
+void* create_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  return stream;
+}
+
+void destroy_stream(void* stream) noexcept {
+  cudaStreamSynchronize(as_stream(stream));
+  cudaStreamDestroy(as_stream(stream));
+}
+
+void synchronise_stream(void* stream) {
+  check(cudaStreamSynchronize(as_stream(stream)), "cudaStreamSynchronize");
+}
+
+void* create_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  return event;
+}
+
+void destroy_event(void* event) noexcept {
+  cudaEventDestroy(as_event(event));
+}
+
+void record_event(void* event, void* stream) {
+  check(cudaEventRecord(as_event(event), as_stream(stream)), "cudaEventRecord");
+}
+
+void wait_event(void* stream, void* event) {
+  check(cudaStreamWaitEvent(as_stream(stream), as_event(event), 0), "cudaStreamWaitEvent");
+}
+
+void synchronise_event(void* event) {
+  check(cudaEventSynchronize(as_event(event)), "cudaEventSynchronize");
+}
+
+void copy_async(void* stream, void* to, const void* from, std::size_t bytes, CopyKind kind) {
+  check(cudaMemcpyAsync(to, from, bytes, native(kind), as_stream(stream)), "cudaMemcpyAsync");
+}
+
+void fill_async(void* stream, void* memory, std::uint8_t value, std::size_t bytes) {
+  check(cudaMemsetAsync(memory, value, bytes, as_stream(stream)), "cudaMemsetAsync");
+}
+
+}  // namespace jevons::cuda

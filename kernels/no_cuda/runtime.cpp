@@ -1,0 +1,60 @@
+// The GPU back end of a program that has none.
+#include "kernels/core/device_runtime.h"
+#include "kernels/core/error.h"
+
+namespace jevons::cuda {
+namespace {
+
+constexpr const char* kAbsent = "this build has no CUDA back end";
+
+[[noreturn]] void absent() {
+  fail(ExitCode::kFailure, "{}", kAbsent);
+}
+
+}  // namespace
+
+Availability availability() noexcept {
+  return {0, kAbsent};
+}
+void select_device(int) {
+  absent();
+}
+
+void* allocate(std::size_t) {
+  absent();
+}
+void deallocate(void*) noexcept {}
+void* allocate_pinned(std::size_t) {
+  absent();
+}
+void deallocate_pinned(void*) noexcept {}
+
+void* create_stream() {
+  absent();
+}
+void destroy_stream(void*) noexcept {}
+void synchronise_stream(void*) {
+  absent();
+}
+void* create_event() {
+  absent();
+}
+void destroy_event(void*) noexcept {}
+void record_event(void*, void*) {
+  absent();
+}
+void wait_event(void*, void*) {
+  absent();
+}
+void synchronise_event(void*) {
+  absent();
+}
+
+void copy_async(void*, void*, const void*, std::size_t, CopyKind) {
+  absent();
+}
+void fill_async(void*, void*, std::uint8_t, std::size_t) {
+  absent();
+}
+
+}  // namespace jevons::cuda
