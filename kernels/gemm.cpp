@@ -4,14 +4,10 @@
 
 #include "kernels/core/error.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cuda/gemm.h"
 
 namespace jevons {
 namespace {
-
-using cpu::Contiguous;
-using cpu::Operand;
-using cpu::Output;
-using cpu::Product;
 
 enum class Form { kForward, kBackwardInput, kBackwardWeight };
 
@@ -22,10 +18,6 @@ struct Linear {
   Tensor rows_in, weight, rows_out;
   std::int64_t rows, in, out;
 };
-
-void check_device(Device device) {
-  if (device == Device::kCuda) fail(ExitCode::kFailure, "matrix products on CUDA are not part of this build");
-}
 
 Linear checked(Form form, Tensor rows_in, Tensor weight, Tensor rows_out, std::int64_t groups) {
   ENSURE(rows_in.shape.ndim() == 2 && rows_out.shape.ndim() == 2, "rows must be matrices: {}, {}",
@@ -41,7 +33,6 @@ Linear checked(Form form, Tensor rows_in, Tensor weight, Tensor rows_out, std::i
          rows_out.to_string());
   ENSURE(rows_in.device == weight.device && rows_out.device == weight.device,
          "linear: tensors on several devices");
-  check_device(weight.device);
   return l;
 }
 
@@ -86,7 +77,12 @@ void run_dense(const Context& ctx, const Linear& l) {
   record(ctx, l, WorkKind::kGemm);
   if (l.weight.device == Device::kMeta) return;
   const DType dtype = l.rows_in.dtype;
-  cpu::run_product(ctx.threads, dtype, cpu::gemm_engine(dtype), product_of(l, 0, 0, l.rows));
+  const Product product = product_of(l, 0, 0, l.rows);
+  if (l.weight.device == Device::kCuda) {
+    cuda::run_product(ctx, dtype, product);
+  } else {
+    cpu::run_product(ctx.threads, dtype, cpu::gemm_engine(dtype), product);
+  }
 }
 
 void run_grouped(const Context& ctx, std::span<const std::int64_t> offsets, const Linear& l) {
@@ -98,7 +94,11 @@ void run_grouped(const Context& ctx, std::span<const std::int64_t> offsets, cons
     products.push_back(product_of(l, static_cast<std::int64_t>(g), offsets[g], offsets[g + 1]));
   }
   const DType dtype = l.rows_in.dtype;
-  cpu::run_products(ctx.threads, dtype, cpu::gemm_engine(dtype), products);
+  if (l.weight.device == Device::kCuda) {
+    cuda::run_products(ctx, dtype, products);
+  } else {
+    cpu::run_products(ctx.threads, dtype, cpu::gemm_engine(dtype), products);
+  }
 }
 
 std::int64_t checked_groups(std::span<const std::int64_t> offsets, std::int64_t rows) {

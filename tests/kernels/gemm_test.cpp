@@ -226,14 +226,14 @@ TEST_CASE("library engines agree with the chosen ones", "[gemm]") {
     const Matrix a_inner(dtype, {m, k}, "a"), a_outer(dtype, {k, m}, "a"), b_inner(dtype, {n, k}, "b"),
         b_outer(dtype, {k, n}, "b");
     for (const bool inner : {true, false}) {
-      for (const cpu::Output output : {cpu::Output::kAssign, cpu::Output::kAccumulate}) {
-        const DType c_type = output == cpu::Output::kAssign ? dtype : DType::kF32;
+      for (const Output output : {Output::kAssign, Output::kAccumulate}) {
+        const DType c_type = output == Output::kAssign ? dtype : DType::kF32;
         Matrix c(c_type, {m, n}, "c"), c2(c_type, {m, n}, "c");
-        cpu::Product p{m, n, k, {}, {}, c.t.data, n, output};
-        p.a = inner ? cpu::Operand{a_inner.t.data, k, cpu::Contiguous::kInner}
-                    : cpu::Operand{a_outer.t.data, m, cpu::Contiguous::kOuter};
-        p.b = inner ? cpu::Operand{b_inner.t.data, k, cpu::Contiguous::kInner}
-                    : cpu::Operand{b_outer.t.data, n, cpu::Contiguous::kOuter};
+        Product p{m, n, k, {}, {}, c.t.data, n, output};
+        p.a = inner ? Operand{a_inner.t.data, k, Contiguous::kInner}
+                    : Operand{a_outer.t.data, m, Contiguous::kOuter};
+        p.b = inner ? Operand{b_inner.t.data, k, Contiguous::kInner}
+                    : Operand{b_outer.t.data, n, Contiguous::kOuter};
         cpu::run_product(2, dtype, cpu::gemm_engine(dtype), p);
         p.c = c2.t.data;
         cpu::run_product(2, dtype, *engines[i], p);

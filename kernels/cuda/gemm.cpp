@@ -1,0 +1,224 @@
+#include "kernels/cuda/gemm.h"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <bit>
+#include <compare>
+#include <map>
+
+#include "kernels/core/device_runtime.h"
+#include "kernels/core/error.h"
+#include "kernels/cuda/runtime.h"
+
+namespace jevons::cuda {
+namespace {
+
+// What an algorithm may use of ctx.work at most: the size that cuBLAS itself takes on Hopper.
+constexpr std::size_t kMaxWorkspace = std::size_t{32} << 20;
+constexpr std::uint32_t kAlignedBytes = 16;  // of one load of the widest kind
+
+void check(cublasStatus_t status, const char* what, const Product& p) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  fail(ExitCode::kFailure, "cuBLASLt, {} of a product of ({}, {}) by ({}, {}): {}", what, p.m, p.k, p.k, p.n,
+       cublasLtGetStatusName(status));
+}
+
+cudaDataType_t native(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return CUDA_R_32F;
+    case DType::kBF16:
+      return CUDA_R_16BF;
+    case DType::kF64:
+      return CUDA_R_64F;
+    default:
+      fail(ExitCode::kFailure, "no matrix product for {}", name_of(dtype));
+  }
+}
+
+DType result_type(DType dtype, Output output) {
+  return output == Output::kAssign ? dtype : accumulator_of(dtype);
+}
+
+// The largest power of two up to kAlignedBytes that divides every address and row length of the product.
+std::uint32_t alignment_of(const Product& p, DType dtype) {
+  const auto c_size = size_of(result_type(dtype, p.output));
+  const std::size_t bits = reinterpret_cast<std::size_t>(p.a.data) | reinterpret_cast<std::size_t>(p.b.data) |
+                           reinterpret_cast<std::size_t>(p.c) |
+                           static_cast<std::size_t>(p.a.ld) * size_of(dtype) |
+                           static_cast<std::size_t>(p.b.ld) * size_of(dtype) |
+                           static_cast<std::size_t>(p.ldc) * c_size | kAlignedBytes;
+  return std::uint32_t{1} << std::countr_zero(bits);
+}
+
+// What the choice of an algorithm depends on.
+struct Key {
+  DType dtype;
+  Output output;
+  Contiguous a, b;
+  std::int64_t m, n, k, lda, ldb, ldc;
+  std::uint32_t alignment;
+  auto operator<=>(const Key&) const = default;
+};
+
+Key key_of(const Product& p, DType dtype) {
+  return {dtype,  p.output, p.a.contiguous, p.b.contiguous,        p.m, p.n, p.k,
+          p.a.ld, p.b.ld,   p.ldc,          alignment_of(p, dtype)};
+}
+
+// Owns a cuBLASLt object made and destroyed by the given functions.
+template <class T, auto kDestroy>
+class Owned {
+ public:
+  Owned() = default;
+  ~Owned() {
+    if (handle_ != nullptr) kDestroy(handle_);
+  }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+  T* out() { return &handle_; }
+  T get() const { return handle_; }
+
+ private:
+  T handle_ = nullptr;
+};
+
+// The product as cuBLASLt wants it. The library reads matrices by columns, so our row-major C (m, n) is its
+// (n, m) matrix C^T = B^T A^T: its first operand is our B and its second our A. An operand whose k is
+// contiguous is, read by columns, a (k, outer) matrix: as first operand it is to be transposed, as second it
+// is right as it lies.
+class Call {
+ public:
+  Call(const Product& p, DType dtype) {
+    const bool f64 = dtype == DType::kF64;
+    const cudaDataType_t scale = f64 ? CUDA_R_64F : CUDA_R_32F;
+    check(cublasLtMatmulDescCreate(operation.out(), f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, scale),
+          "description", p);
+    set(CUBLASLT_MATMUL_DESC_TRANSA, p.b.contiguous == Contiguous::kInner ? CUBLAS_OP_T : CUBLAS_OP_N, p);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, p.a.contiguous == Contiguous::kInner ? CUBLAS_OP_N : CUBLAS_OP_T, p);
+    lay_out(first, p.b, p.n, p, dtype);
+    lay_out(second, p.a, p.m, p, dtype);
+    check(cublasLtMatrixLayoutCreate(result.out(), native(result_type(dtype, p.output)),
+                                     static_cast<std::uint64_t>(p.n), static_cast<std::uint64_t>(p.m), p.ldc),
+          "layout of C", p);
+  }
+
+  using Layout = Owned<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
+  Owned<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy> operation;
+  Layout first, second, result;
+
+ private:
+  void set(cublasLtMatmulDescAttributes_t attribute, cublasOperation_t value, const Product& p) {
+    check(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof value), "description", p);
+  }
+  static void lay_out(Layout& layout, const Operand& x, std::int64_t outer, const Product& p, DType dtype) {
+    const bool inner = x.contiguous == Contiguous::kInner;
+    const auto rows = static_cast<std::uint64_t>(inner ? p.k : outer);
+    const auto cols = static_cast<std::uint64_t>(inner ? outer : p.k);
+    check(cublasLtMatrixLayoutCreate(layout.out(), native(dtype), rows, cols, x.ld), "layout", p);
+  }
+};
+
+// The library's handle and the algorithms chosen so far. One per thread, since a thread is what works on one
+// GPU.
+class GemmLibrary {
+ public:
+  GemmLibrary() {
+    check(cublasLtCreate(handle_.out()), "creation", {});
+    check(cublasLtMatmulPreferenceCreate(preference_.out()), "preferences", {});
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kMaxWorkspace});
+  }
+
+  void run(const Context& ctx, DType dtype, const Product& p, const Product& chosen_for) {
+    const Call call(p, dtype);
+    cublasLtMatmulHeuristicResult_t algorithm = algorithm_for(chosen_for, dtype);
+    check(cublasLtMatmulAlgoCheck(handle_.get(), call.operation.get(), call.first.get(), call.second.get(),
+                                  call.result.get(), call.result.get(), &algorithm.algo, &algorithm),
+          "algorithm", p);
+    ENSURE(ctx.work != nullptr, "matrix products on CUDA need the work arena");
+    // The stream orders later users of this memory behind the product.
+    const ArenaScope scope(*ctx.work);
+    const Tensor workspace =
+        ctx.work->alloc({static_cast<std::int64_t>(algorithm.workspaceSize)}, DType::kU8);
+    const double one_f64 = 1, beta_f64 = p.output == Output::kAccumulate ? 1 : 0;
+    const float one_f32 = 1, beta_f32 = static_cast<float>(beta_f64);
+    const bool f64 = dtype == DType::kF64;
+    const void* const one = f64 ? static_cast<const void*>(&one_f64) : &one_f32;
+    const void* const beta = f64 ? static_cast<const void*>(&beta_f64) : &beta_f32;
+    check(cublasLtMatmul(handle_.get(), call.operation.get(), one, p.b.data, call.first.get(), p.a.data,
+                         call.second.get(), beta, p.c, call.result.get(), p.c, call.result.get(),
+                         &algorithm.algo, workspace.data, algorithm.workspaceSize, stream_of(ctx)),
+          "start", p);
+  }
+
+ private:
+  template <class T>
+  void prefer(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+    check(cublasLtMatmulPreferenceSetAttribute(preference_.get(), attribute, &value, sizeof value),
+          "preferences", {});
+  }
+
+  cublasLtMatmulHeuristicResult_t algorithm_for(const Product& p, DType dtype) {
+    const Key key = key_of(p, dtype);
+    if (const auto known = algorithms_.find(key); known != algorithms_.end()) return known->second;
+    for (const auto attribute :
+         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+      prefer(attribute, key.alignment);
+    }
+    const Call call(p, dtype);
+    cublasLtMatmulHeuristicResult_t best{};
+    int found = 0;
+    check(cublasLtMatmulAlgoGetHeuristic(handle_.get(), call.operation.get(), call.first.get(),
+                                         call.second.get(), call.result.get(), call.result.get(),
+                                         preference_.get(), 1, &best, &found),
+          "choice of an algorithm", p);
+    ENSURE(found == 1, "cuBLASLt has no algorithm for {} ({}, {}) by ({}, {})", name_of(dtype), p.m, p.k, p.k,
+           p.n);
+    return algorithms_[key] = best;
+  }
+
+  Owned<cublasLtHandle_t, &cublasLtDestroy> handle_;
+  Owned<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy> preference_;
+  std::map<Key, cublasLtMatmulHeuristicResult_t> algorithms_;
+};
+
+GemmLibrary& library() {
+  thread_local GemmLibrary library;
+  return library;
+}
+
+// A product over nothing: the library refuses matrices without elements.
+bool is_empty(const Context& ctx, DType dtype, const Product& p) {
+  if (p.m == 0 || p.n == 0) return true;
+  if (p.k != 0) return false;
+  if (p.output == Output::kAssign) {
+    ENSURE(p.ldc == p.n, "a product over nothing with rows apart");
+    fill_async(stream_of(ctx), p.c, 0, static_cast<std::size_t>(p.m * p.n) * size_of(dtype));
+  }
+  return true;
+}
+
+// The same product with as many rows as algorithms are chosen for: the number of rows of a group differs from
+// step to step, and choosing costs more than a small product. Rows are m of an assigned C and k of an
+// accumulated one.
+Product with_usual_rows(Product p) {
+  std::int64_t& rows = p.output == Output::kAssign ? p.m : p.k;
+  rows = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(rows)));
+  return p;
+}
+
+}  // namespace
+
+void run_product(const Context& ctx, DType dtype, const Product& product) {
+  if (!is_empty(ctx, dtype, product)) library().run(ctx, dtype, product, product);
+}
+
+void run_products(const Context& ctx, DType dtype, std::span<const Product> products) {
+  for (const Product& product : products) {
+    if (!is_empty(ctx, dtype, product)) library().run(ctx, dtype, product, with_usual_rows(product));
+  }
+}
+
+}  // namespace jevons::cuda
