@@ -1,0 +1,107 @@
+// Memory, streams, events and copies of a GPU behind kernels/core, and the messages when there is none.
+#include "kernels/core/device_runtime.h"
+#include "kernels/core/error.h"
+#include "tests/cuda/gpu_bench.h"
+
+namespace jevons::test {
+namespace {
+
+using emulation::Settings;
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST_CASE("without a driver there is no GPU, and the reason is said") {
+  const EmulationScope scope(Settings{.devices = 0});
+  const cuda::Availability availability = cuda::availability();
+  CHECK(availability.devices == 0);
+  CHECK(availability.reason == "no CUDA driver");
+}
+
+TEST_CASE("GPUs are counted and selected") {
+  const EmulationScope scope(Settings{.devices = 2});
+  CHECK(cuda::availability().devices == 2);
+  cuda::select_device(1);
+  CHECK(message_of([] { cuda::select_device(2); }) ==
+        "cudaSetDevice: cudaErrorInvalidDevice (cudaErrorInvalidDevice)");
+}
+
+TEST_CASE("copies keep every byte, of any memory and any size") {
+  GpuBench gpu;
+  KernelBench cpu;
+  for (std::int64_t n : {0, 1, 63, 5 << 20}) {  // the last takes two staging blocks
+    const Tensor host = cpu.integers({n}, 0, 256, DType::kU8);
+    CHECK(same_bits(gpu.download(gpu.upload(host)), host));
+  }
+  const Tensor a = gpu.upload(cpu.integers({7}, 0, 100)), b = gpu.undefined({7}, DType::kI32);
+  copy_async(&gpu.stream, b, a);
+  CHECK(same_bits(gpu.download(b), gpu.download(a)));
+  CHECK(message_of([&] { copy_async(&gpu.stream, b, a.slice(0, 3)); }) != "no error");
+}
+
+TEST_CASE("asynchronous copies refuse host memory that is not pinned") {
+  GpuBench gpu;
+  std::vector<float> host(8);
+  const Tensor pageable{host.data(), {8}, DType::kF32, Device::kCpu};
+  CHECK(message_of([&] {
+          copy_async(&gpu.stream, gpu.zeros({8}, DType::kF32), pageable);
+        }).find("cudaMemcpyAsync") == 0);
+  CHECK(emulation::take_findings().at(0) == "cudaMemcpyAsync from what is not pinned memory, or too short");
+}
+
+TEST_CASE("buffers are zero unless asked otherwise, and arenas hand out device memory") {
+  GpuBench gpu;
+  for (double value : to_doubles(gpu.download(gpu.zeros({1000}, DType::kF32)))) REQUIRE(value == 0);
+  Arena arena(Device::kCuda, "arena");
+  const ArenaScope scope(arena);
+  const Tensor a = arena.alloc({3, 5}, DType::kBF16), b = arena.alloc({4}, DType::kF64);
+  CHECK(a.device == Device::kCuda);
+  CHECK(static_cast<char*>(b.data) - static_cast<char*>(a.data) == kAlignment);
+  zero_async(&gpu.stream, a);
+  for (double value : to_doubles(gpu.download(a))) REQUIRE(value == 0);
+}
+
+TEST_CASE("memory beyond the GPU's is refused with the sizes") {
+  const std::string message = message_of([] { Buffer(Device::kCuda, std::size_t{17} << 30); });
+  CHECK(message.find("out of GPU memory: cannot allocate 18253611008 bytes, ") == 0);
+}
+
+TEST_CASE("events order streams, and an event without a record orders nothing") {
+  GpuBench gpu;
+  const Stream other(Device::kCuda);
+  Event event(Device::kCuda);
+  other.wait(event);
+  event.synchronise();
+  const Tensor a = gpu.zeros({4}, DType::kI32);
+  const Tensor b = gpu.undefined({4}, DType::kI32);
+  gpu.stream.record(event);
+  other.wait(event);
+  copy_async(&other, b, a);
+  other.synchronise();
+  for (double value : to_doubles(gpu.download(b))) CHECK(value == 0);
+  CHECK(emulation::take_findings().empty());
+}
+
+TEST_CASE("the CPU needs no stream") {
+  KernelBench cpu;
+  const Tensor a = cpu.random({5}, DType::kF32), b = cpu.poisoned({5}, DType::kF32);
+  copy_async(nullptr, b, a);
+  CHECK(same_bits(a, b));
+  const Stream stream(Device::kCpu);
+  Event event(Device::kCpu);
+  stream.record(event);
+  stream.wait(event);
+  stream.synchronise();
+  zero_async(&stream, b);
+  for (double value : to_doubles(b)) CHECK(value == 0);
+}
+
+}  // namespace jevons::test

@@ -1,0 +1,45 @@
+// Finds accesses of device code that are out of bounds, of freed or uninitialised memory, of host memory, or
+// not ordered against another access: between threads of a block, between blocks, between streams. It does
+// not depend on the order that ran. The compiler puts a call before every access (-fsanitize=thread);
+// checker_callbacks.cpp answers these.
+//
+// Order within a kernel: same thread; or same block with a __syncthreads between; or same warp with a
+// __syncwarp of all its lanes between. Atomics do not race with each other. Between operations of streams:
+// streams.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace emulation {
+
+// Where device code stands; kept by the engine and the streams.
+struct Position {
+  std::uint32_t operation = 0;       // number in the list of streams.h
+  std::uint32_t block = 0;           // linear index in the grid
+  std::uint32_t barrier = 0;         // __syncthreads that the block has passed
+  std::uint32_t warp_sync[32] = {};  // full __syncwarps that each warp has passed
+  char* shared_memory = nullptr;     // the engine's shared memory, kMostSharedMemory bytes
+};
+inline constexpr std::size_t kMostSharedMemory = std::size_t{228} << 10;
+extern constinit Position position;
+
+bool checker_on();
+// Called once, by the constructor that the compiler adds to a file with -fsanitize=thread.
+void turn_checker_on();
+
+// State of memory. `live` device memory has undefined contents.
+void note_device_memory(const void* memory, std::size_t bytes, bool live);
+void forget_shared_memory(std::size_t bytes_used);
+void note_shared_memory(const void* memory, std::size_t bytes);
+
+enum class Access : std::uint8_t { kRead, kWrite, kAtomic };
+// An access of the running device thread; nothing in host code. `code`: the return address.
+void check_access(const void* memory, std::size_t bytes, Access access, const void* code);
+// An access of the running stream operation as a whole: copies, fills, library calls.
+void check_operation_access(const void* memory, std::size_t bytes, Access access);
+
+// A pair of places is reported once; after this again.
+void forget_reported_pairs();
+
+}  // namespace emulation

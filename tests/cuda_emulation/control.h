@@ -1,0 +1,36 @@
+// How tests steer the emulated device and learn what it found.
+// The environment variable JEVONS_EMULATION sets the start, e.g. "streams=lazy order=random seed=3 guard=1
+// devices=2".
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace emulation {
+
+// In which order the threads of a block that could go on do so, and the blocks of a grid.
+enum class Order : std::uint8_t { kNatural, kReverse, kRandom };
+// When the work of streams is done: at the call; only when something waits for it; or in any legal order.
+enum class Streams : std::uint8_t { kEager, kLazy, kRandom };
+
+struct Settings {
+  Order order = Order::kNatural;
+  Streams streams = Streams::kLazy;
+  std::uint64_t seed = 1;  // of both random orders
+  bool guard = true;       // the host faults when it touches device memory
+  int devices = 8;         // that cudaGetDeviceCount reports; 0: there is no driver
+};
+const Settings& settings();
+// Finishes the work under way, then goes on under other settings.
+void configure(const Settings& settings);
+
+// Whether the kernels of this program were compiled for the checker.
+bool checking();
+
+// What was found since the last call: accesses the checker objects to, misuse of the runtime, launches that
+// failed. Also clears the error that CUDA calls return after a failed launch. A program that ends with
+// findings not taken exits with code 66.
+std::vector<std::string> take_findings();
+
+}  // namespace emulation

@@ -1,0 +1,37 @@
+// Memory of the emulated GPU: one range of addresses, every allocation on pages of its own, with a page that
+// nobody may touch behind it; an address is never used twice. New memory is filled with 0xff: NaN in floats,
+// -1 in integers.
+#pragma once
+
+#include <cstddef>
+
+namespace emulation {
+
+inline constexpr std::size_t kDeviceAddresses = std::size_t{16}
+                                                << 30;  // bytes of the range, and of the "GPU"
+
+const char* device_base();
+bool in_device_addresses(const void* p);
+
+void* allocate_device(std::size_t bytes);  // null if it does not fit
+// False if `memory` is not the start of an allocation.
+bool free_device(void* memory);
+void* allocate_pinned(std::size_t bytes);
+bool free_pinned(void* memory);
+
+// Whether [p, p + bytes) lies in one allocation.
+bool on_device(const void* p, std::size_t bytes);
+bool in_pinned(const void* p, std::size_t bytes);
+std::size_t device_bytes_in_use();
+
+// While one lives, "the GPU runs": device memory can be touched. Without one, and with Settings::guard, the
+// host faults when it touches device memory.
+class DeviceRuns {
+ public:
+  DeviceRuns();
+  ~DeviceRuns();
+  DeviceRuns(const DeviceRuns&) = delete;
+  DeviceRuns& operator=(const DeviceRuns&) = delete;
+};
+
+}  // namespace emulation
