@@ -1,7 +1,6 @@
-// Which checkpoints there are.
+#include "trainer/checkpoint/catalog.h"
+
 #include <charconv>
-#include <filesystem>
-#include <map>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
@@ -12,11 +11,6 @@ namespace jevons {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool is_committed(const fs::path& directory) {
-  std::error_code ignored;
-  return fs::is_regular_file(directory / kManifestName, ignored);
-}
 
 // 100 for "step-00000100", nothing for other names.
 std::optional<std::int64_t> step_of(const std::string& name) {
@@ -31,16 +25,27 @@ std::optional<std::int64_t> step_of(const std::string& name) {
 
 }  // namespace
 
-std::optional<std::string> latest_checkpoint(const std::string& dir) {
+bool is_committed(const fs::path& directory) {
   std::error_code ignored;
-  std::map<std::int64_t, fs::path, std::greater<>> by_step;
+  return fs::is_regular_file(directory / kManifestName, ignored);
+}
+
+std::map<std::int64_t, fs::path> steps_in(const std::string& dir) {
+  std::error_code ignored;
+  std::map<std::int64_t, fs::path> by_step;
   for (const auto& entry : fs::directory_iterator(dir, ignored)) {
     const std::optional<std::int64_t> step = step_of(entry.path().filename().string());
     if (step) by_step[*step] = entry.path();
   }
-  for (const auto& [step, path] : by_step) {
-    if (is_committed(path)) return path.string();
-    log_warning("{}: not a checkpoint, it was never finished (no {}); skipped", path.string(), kManifestName);
+  return by_step;
+}
+
+std::optional<std::string> latest_checkpoint(const std::string& dir) {
+  const std::map<std::int64_t, fs::path> by_step = steps_in(dir);
+  for (auto it = by_step.rbegin(); it != by_step.rend(); ++it) {
+    if (is_committed(it->second)) return it->second.string();
+    log_warning("{}: not a checkpoint, it was never finished (no {}); skipped", it->second.string(),
+                kManifestName);
   }
   return std::nullopt;
 }

@@ -150,12 +150,6 @@ Manifest merge_parts(const std::vector<std::string>& serialized) {
   return merge_manifests(parts);
 }
 
-void remove_file(const fs::path& path) {
-  std::error_code error;
-  fs::remove(path, error);
-  if (error) fail(ExitCode::kFailure, "{}: cannot remove: {}", path.string(), error.message());
-}
-
 // Removes the regular files whose name ends in `suffix`.
 void remove_leftovers(const fs::path& directory, const std::string& suffix) {
   std::vector<fs::path> found;

@@ -97,6 +97,12 @@ void make_directories(const std::string& path) {
   if (error) fail(ExitCode::kFailure, "{}: cannot create the directory: {}", path, error.message());
 }
 
+void remove_file(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove(path, error);
+  if (error) fail(ExitCode::kFailure, "{}: cannot remove: {}", path, error.message());
+}
+
 void rename_durably(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) {
     fail(ExitCode::kFailure, "{}: cannot rename to {}: {}", from, to, std::strerror(errno));

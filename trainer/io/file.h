@@ -38,6 +38,7 @@ class File {
 
 std::string read_text_file(const std::string& path);
 void make_directories(const std::string& path);
+void remove_file(const std::string& path);  // no error if there is none
 // Renames and makes the new name durable.
 void rename_durably(const std::string& from, const std::string& to);
 void sync_directory(const std::string& path);
