@@ -55,7 +55,59 @@ __global__ void reverse_in_warps_kernel(const float* x, float* y, Defect defect)
   y[i] = part[thread - lane + warpSize - 1 - lane];
 }
 
+__global__ void copy_cell_kernel(Cells cells) {
+  *cells.to = *cells.from;
+}
+
+__global__ void warp_operations_kernel(std::int32_t* results) {
+  const int lane = static_cast<int>(threadIdx.x), value = lane + 1;
+  const auto put = [&](WarpRow row, int result) { results[row * warpSize + lane] = result; };
+  put(kShfl, __shfl_sync(~0u, value, 3));
+  put(kShflXor, __shfl_xor_sync(~0u, value, 5));
+  put(kShflUp, __shfl_up_sync(~0u, value, 2, 16));
+  put(kShflDown, __shfl_down_sync(~0u, value, 2, 16));
+  put(kBallot, static_cast<int>(__ballot_sync(~0u, lane % 2)));
+  put(kAnyAll, 10 * __any_sync(~0u, lane == 7) + __all_sync(~0u, lane < 31));
+  put(kReduceAdd, static_cast<int>(__reduce_add_sync(~0u, static_cast<unsigned>(value))));
+  put(kReduceMax, static_cast<int>(__reduce_max_sync(~0u, static_cast<unsigned>(value))));
+  put(kReduceMin, static_cast<int>(__reduce_min_sync(~0u, static_cast<unsigned>(value))));
+}
+
+__global__ void atomic_operations_kernel(std::int32_t* cells) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  atomicAdd(&cells[0], i);
+  atomicMax(&cells[1], i);
+  atomicMin(&cells[2], i);
+  atomicOr(&cells[3], i);
+  atomicExch(&cells[4], i);
+  atomicCAS(&cells[5], -1, i);
+}
+
+__global__ void deadlock_kernel() {
+  if (threadIdx.x < 16) {
+    __syncwarp();
+  } else {
+    __syncthreads();
+  }
+}
+
 }  // namespace
+
+void copy_cell(Cells cells, cudaStream_t stream) {
+  cuda::launch(copy_cell_kernel, 1, 1, 0, stream, cells);
+}
+
+void warp_operations(std::int32_t* results, cudaStream_t stream) {
+  cuda::launch(warp_operations_kernel, 1, 32, 0, stream, results);
+}
+
+void atomic_operations(std::int32_t* cells, int n, cudaStream_t stream) {
+  cuda::launch(atomic_operations_kernel, n / kThreads, kThreads, 0, stream, cells);
+}
+
+void deadlock(cudaStream_t stream) {
+  cuda::launch(deadlock_kernel, 1, 32, 0, stream);
+}
 
 void row_sums(const float* x, float* sums, int rows, int cols, Defect defect, cudaStream_t stream) {
   cuda::launch(row_sums_kernel, (rows + 1) / 2, kThreads, 0, stream, x, sums, rows, cols, defect);

@@ -1,4 +1,5 @@
-// Small kernels, right as they stand, each with defects that a test can ask for.
+// Small kernels, right as they stand, each with defects that a test can ask for; and kernels that use what
+// the emulated device language offers.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -29,5 +30,35 @@ void count_experts(const std::int32_t* expert, std::int32_t* counts, int n, Defe
                    cudaStream_t stream);
 // y[i] = x[32 * (i / 32) + 31 - i % 32]: every warp turns its part round. n is a multiple of 32.
 void reverse_in_warps(const float* x, float* y, int n, Defect defect, cudaStream_t stream);
+
+// Pointers inside a struct are not seen at the launch. *view.to = *view.from.
+struct Cells {
+  const float* from;
+  float* to;
+};
+void copy_cell(Cells cells, cudaStream_t stream);
+
+// What one warp's lane l gets from each warp operation for the value l + 1 (and the vote "l is odd"), in
+// column l.
+enum WarpRow {
+  kShfl,
+  kShflXor,
+  kShflUp,
+  kShflDown,
+  kBallot,
+  kAnyAll,
+  kReduceAdd,
+  kReduceMax,
+  kReduceMin,
+  kWarpRows
+};
+void warp_operations(std::int32_t* results, cudaStream_t stream);  // (kWarpRows, 32)
+
+// `n` threads in blocks of 64 update each of six cells with their number: add, max, min, or, exchange,
+// compare-and-swap.
+void atomic_operations(std::int32_t* cells, int n, cudaStream_t stream);
+
+// Half of a warp waits for the whole warp, and the other half for the whole block.
+void deadlock(cudaStream_t stream);
 
 }  // namespace jevons::test

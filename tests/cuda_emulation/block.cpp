@@ -34,7 +34,8 @@ Block& block() {
 }
 
 std::string to_string(Place place) {
-  return std::string(place.file) + ":" + std::to_string(place.line);
+  const std::string path = place.file;
+  return path.substr(path.rfind('/') + 1) + ":" + std::to_string(place.line);
 }
 
 Block::Block()

@@ -79,7 +79,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
   const Call call(kernel, arguments...);
   std::array<const void*, sizeof...(P) + 1> pointers{};
   std::size_t n = 0;
-  const auto note = [&](const auto& argument) {
+  [[maybe_unused]] const auto note = [&](const auto& argument) {
     if constexpr (std::is_pointer_v<std::remove_cvref_t<decltype(argument)>>) pointers[n++] = argument;
   };
   (note(arguments), ...);

@@ -3,10 +3,13 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "checker.h"
@@ -58,6 +61,11 @@ struct Device {
 };
 Device& device() {
   static Device instance;
+  static const std::thread::id owner = std::this_thread::get_id();
+  if (std::this_thread::get_id() != owner) {
+    std::fprintf(stderr, "emulation: one host thread drives the device of a process\n");
+    std::abort();
+  }
   return instance;
 }
 

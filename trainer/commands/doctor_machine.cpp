@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/core/device_runtime.h"
 #include "kernels/gemm.h"
 #include "trainer/commands/doctor_checks.h"
 #include "trainer/host.h"
@@ -144,23 +145,22 @@ Check check_huge_pages() {
 }
 
 Check check_gpu() {
+  const cuda::Availability gpus = cuda::availability();
   const int devices = count_numbered("/dev", "nvidia");
   std::error_code error;
   std::string model;
   for (const auto& entry : fs::directory_iterator("/proc/driver/nvidia/gpus", error)) {
-    model = field((entry.path() / "information").string(), "Model");
+    model = " (" + field((entry.path() / "information").string(), "Model") + ")";
   }
-  if (devices == 0) {
-    const bool has_driver = fs::exists("/proc/driver/nvidia/version", error);
-    return {"GPU", Health::kOk,
-            has_driver ? "NVIDIA driver without a device: training uses the CPU"
-                       : "no NVIDIA device or driver: training uses the CPU",
-            ""};
+  if (gpus.devices > 0) {
+    return {"GPU", Health::kWarn, fmt::format("{} usable{}", gpus.devices, model),
+            "training on GPUs is not complete in this version: it uses the CPU"};
   }
+  if (devices == 0)
+    return {"GPU", Health::kOk, fmt::format("none ({}): training uses the CPU", gpus.reason), ""};
   return {"GPU", Health::kWarn,
-          fmt::format("{} NVIDIA device{}{}, not used", devices, devices == 1 ? "" : "s",
-                      model.empty() ? "" : " (" + model + ")"),
-          "this build has no CUDA back end: training uses the CPU"};
+          fmt::format("{} NVIDIA device{}{}, not usable", devices, devices == 1 ? "" : "s", model),
+          gpus.reason};
 }
 
 }  // namespace jevons

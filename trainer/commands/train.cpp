@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
@@ -25,7 +26,9 @@ RunConfig read_config(const ConfigArguments& arguments, int world_size) {
   validate_for_world(config, world_size);
   validate_for_training(config);
   if (config.device == DeviceChoice::kCuda) {
-    fail(ExitCode::kUsage, "device: this build has no CUDA back end; use cpu or auto");
+    const cuda::Availability gpus = cuda::availability();
+    fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto",
+         gpus.devices == 0 ? gpus.reason : "training on GPUs is not complete in this version");
   }
   return config;
 }
