@@ -29,6 +29,13 @@ TEST_CASE("command line: mistakes are named and end with code 2", "[e2e]") {
   check_answer(test::jevons("--log-level loud doctor"), 2, "loud");
 }
 
+// On a machine with a GPU too, since training there is not complete.
+TEST_CASE("command line: a GPU that cannot be used is refused with the reason", "[e2e]") {
+  const Ran ran = test::jevons("train " + kTiny + " parallel.ep=1 device=cuda");
+  check_answer(ran, 2, "device: cuda: ");
+  check_answer(ran, 2, "; use cpu or auto");
+}
+
 TEST_CASE("command line: help gives defaults, version gives the commit", "[e2e]") {
   check_answer(test::jevons("generate --help"), 0, "--temperature");
   check_answer(test::jevons("generate --help"), 0, "=0.8");
