@@ -1,0 +1,231 @@
+// cuBLASLt on the emulated GPU: D = alpha op(A) op(B) + beta C, matrices by columns, sums in the type of the
+// scale, in the order of k. Stricter than it must be where a program could go wrong unseen: a product fails
+// if an address is less aligned than its algorithm was chosen for, and every product reads and writes its
+// workspace.
+#include <cublasLt.h>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "stand_in.h"
+#include "tests/cuda_emulation/elements.h"
+
+using namespace emulation;
+
+namespace {
+
+constexpr std::size_t kWorkspace = 4096;      // what every algorithm asks for, bytes
+constexpr std::uint64_t kAlgorithm = 0xa190;  // marks an algorithm made here
+
+struct Layout {
+  cudaDataType_t type;
+  std::uint64_t rows, cols;
+  std::int64_t ld;
+  std::size_t at(std::uint64_t row, std::uint64_t col) const {
+    return col * static_cast<std::size_t>(ld) + row;
+  }
+  std::size_t bytes() const { return (at(rows - 1, cols - 1) + 1) * element_size(type); }
+};
+struct Description {
+  cudaDataType_t scale;
+  std::int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
+};
+struct Preference {
+  std::uint64_t workspace = 0;
+  std::uint32_t alignment = 256;
+};
+
+template <class T, class Handle>
+T& of(Handle handle) {
+  return *reinterpret_cast<T*>(handle);
+}
+template <class T>
+bool take(T& to, const void* value, std::size_t bytes) {
+  if (bytes != sizeof to) return false;
+  std::memcpy(&to, value, bytes);
+  return true;
+}
+
+bool fits(const Description& d, const Layout& a, const Layout& b, const Layout& c) {
+  const std::uint64_t m = d.transpose_a ? a.cols : a.rows, k = d.transpose_a ? a.rows : a.cols;
+  const std::uint64_t n = d.transpose_b ? b.rows : b.cols, k_of_b = d.transpose_b ? b.cols : b.rows;
+  return k == k_of_b && c.rows == m && c.cols == n && m > 0 && n > 0 && k > 0 && a.type == b.type;
+}
+
+// The types that the documentation of cublasLtMatmul lists for these scales.
+bool supported(const Description& d, cudaDataType_t in, cudaDataType_t out) {
+  if (d.scale == CUDA_R_64F) return in == CUDA_R_64F && out == CUDA_R_64F;
+  return (in == CUDA_R_32F && out == CUDA_R_32F) ||
+         (in == CUDA_R_16BF && (out == CUDA_R_16BF || out == CUDA_R_32F));
+}
+
+struct Task {
+  Description description;
+  Layout a, b, d;
+  const void *pa, *pb, *pc;
+  void* pd;
+  double alpha, beta;
+};
+
+// T: what is summed.
+template <class T>
+void multiply(const Task& t) {
+  const std::uint64_t m = t.d.rows, n = t.d.cols, k = t.description.transpose_a ? t.a.rows : t.a.cols;
+  std::vector<T> a(m * k), sum(m);  // op(A) by columns
+  for (std::uint64_t row = 0; row < m; ++row) {
+    for (std::uint64_t i = 0; i < k; ++i)
+      a[i * m + row] = static_cast<T>(
+          load_element(t.pa, t.a.type, t.description.transpose_a ? t.a.at(i, row) : t.a.at(row, i)));
+  }
+  for (std::uint64_t col = 0; col < n; ++col) {
+    std::fill(sum.begin(), sum.end(), T{0});
+    for (std::uint64_t i = 0; i < k; ++i) {
+      const T b = static_cast<T>(
+          load_element(t.pb, t.b.type, t.description.transpose_b ? t.b.at(col, i) : t.b.at(i, col)));
+      for (std::uint64_t row = 0; row < m; ++row) sum[row] += a[i * m + row] * b;
+    }
+    for (std::uint64_t row = 0; row < m; ++row) {
+      T value = static_cast<T>(t.alpha) * sum[row];
+      if (t.beta != 0)
+        value += static_cast<T>(t.beta) * static_cast<T>(load_element(t.pc, t.d.type, t.d.at(row, col)));
+      store_element(t.pd, t.d.type, t.d.at(row, col), static_cast<double>(value));
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* cublasLtGetStatusName(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_SUCCESS         ? "CUBLAS_STATUS_SUCCESS"
+         : status == CUBLAS_STATUS_NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED"
+                                                 : "CUBLAS_STATUS_INVALID_VALUE";
+}
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  *handle = reinterpret_cast<cublasLtHandle_t>(new int);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+  delete reinterpret_cast<int*>(handle);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* d, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+  const bool known = (compute == CUBLAS_COMPUTE_32F && scale == CUDA_R_32F) ||
+                     (compute == CUBLAS_COMPUTE_64F && scale == CUDA_R_64F);
+  if (!known) return CUBLAS_STATUS_NOT_SUPPORTED;
+  *d = reinterpret_cast<cublasLtMatmulDesc_t>(new Description{scale});
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d) {
+  delete &of<Description>(d);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
+                                              cublasLtMatmulDescAttributes_t attribute, const void* value,
+                                              std::size_t bytes) {
+  Description& description = of<Description>(d);
+  const bool taken =
+      (attribute == CUBLASLT_MATMUL_DESC_TRANSA && take(description.transpose_a, value, bytes)) ||
+      (attribute == CUBLASLT_MATMUL_DESC_TRANSB && take(description.transpose_b, value, bytes));
+  return taken ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
+                                          std::uint64_t rows, std::uint64_t cols, std::int64_t ld) {
+  if (rows == 0 || cols == 0 || ld < static_cast<std::int64_t>(rows)) return CUBLAS_STATUS_INVALID_VALUE;
+  *layout = reinterpret_cast<cublasLtMatrixLayout_t>(new Layout{type, rows, cols, ld});
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  delete &of<Layout>(layout);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new Preference);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  delete &of<Preference>(preference);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void* value, std::size_t bytes) {
+  Preference& p = of<Preference>(preference);
+  const bool taken = attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? take(p.workspace, value, bytes)
+                                                                           : take(p.alignment, value, bytes);
+  return taken ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
+                                              cublasLtMatmulPreference_t preference, int wanted,
+                                              cublasLtMatmulHeuristicResult_t results[], int* found) {
+  const Preference& p = of<Preference>(preference);
+  if (wanted < 1 || !fits(of<Description>(d), of<Layout>(a), of<Layout>(b), of<Layout>(c)))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  *found = 0;
+  if (p.workspace < kWorkspace || !supported(of<Description>(d), of<Layout>(a).type, of<Layout>(c).type))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  results[0] = {};
+  results[0].algo.data[0] = kAlgorithm;
+  results[0].algo.data[1] = p.alignment;
+  results[0].workspaceSize = kWorkspace;
+  *found = 1;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                       cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t* algorithm,
+                                       cublasLtMatmulHeuristicResult_t* result) {
+  if (algorithm->data[0] != kAlgorithm ||
+      !fits(of<Description>(d), of<Layout>(a), of<Layout>(b), of<Layout>(c)))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  result->workspaceSize = kWorkspace;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void* alpha, const void* a,
+                              cublasLtMatrixLayout_t layout_a, const void* b, cublasLtMatrixLayout_t layout_b,
+                              const void* beta, const void* c, cublasLtMatrixLayout_t, void* out,
+                              cublasLtMatrixLayout_t layout_d, const cublasLtMatmulAlgo_t* algorithm,
+                              void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
+  const Description& description = of<Description>(d);
+  const cudaDataType_t scale = description.scale;
+  const Task task{
+      description, of<Layout>(layout_a),          of<Layout>(layout_b),        of<Layout>(layout_d), a, b, c,
+      out,         load_element(alpha, scale, 0), load_element(beta, scale, 0)};
+  if (!fits(description, task.a, task.b, task.d) || algorithm == nullptr || algorithm->data[0] != kAlgorithm)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  const std::uint64_t alignment = algorithm->data[1];
+  for (const void* p : {a, b, c, static_cast<const void*>(out)}) {
+    if (reinterpret_cast<std::uintptr_t>(p) % alignment != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  if (!on_device(a, task.a.bytes()) || !on_device(b, task.b.bytes()) || !on_device(out, task.d.bytes()) ||
+      c != out || workspace_bytes < kWorkspace || !on_device(workspace, kWorkspace)) {
+    misuse(cudaErrorInvalidValue,
+           "cublasLtMatmul: an operand or the workspace is not device memory, or too short");
+    return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  enqueue(stream, [=] {
+    check_operation_access(task.pa, task.a.bytes(), Access::kRead);
+    check_operation_access(task.pb, task.b.bytes(), Access::kRead);
+    if (task.beta != 0) check_operation_access(task.pc, task.d.bytes(), Access::kRead);
+    check_operation_access(workspace, kWorkspace, Access::kWrite);
+    std::memset(workspace, 0xff, kWorkspace);
+    check_operation_access(task.pd, task.d.bytes(), Access::kWrite);
+    scale == CUDA_R_64F ? multiply<double>(task) : multiply<float>(task);
+    return cudaSuccess;
+  });
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+}  // extern "C"
