@@ -16,10 +16,11 @@ const std::string kConfigs = JEVONS_SOURCE_DIR "/configs/";
 
 }  // namespace
 
-TEST_CASE("config: every file under configs/ loads and reads back", "[config]") {
+TEST_CASE("config: every run under configs/ loads and reads back", "[config]") {
   std::vector<std::string> paths;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(kConfigs)) {
-    if (entry.path().extension() == ".yaml") paths.push_back(entry.path().string());
+    const bool is_run = entry.path().extension() == ".yaml" && entry.path().filename() != "prices.yaml";
+    if (is_run) paths.push_back(entry.path().string());
   }
   CHECK(paths.size() >= 8);
   for (const std::string& path : paths) {

@@ -62,7 +62,7 @@ std::vector<std::string> values_to_try(const DocumentedOption& option) {
   if (option.type == "true or false") return {"true", "false"};
   if (option.type == "number") return {"0.5", "2", "0.001"};
   if (option.type == "whole number") return {"1", "2", "3", "4", "5", "16", "0"};
-  if (option.type == "text") return {"other"};
+  if (option.type == "text") return {"other", "0.7", "2027-01-01"};
   if (option.type == "list") return {"[{path: x}]"};
   std::vector<std::string> choices;
   std::istringstream names(option.type.substr(std::string("one of ").size()));
@@ -94,10 +94,11 @@ TEST_CASE("config: the defaults of the structs are those of the schema", "[confi
 }
 
 TEST_CASE("config: every option of the schema changes the run", "[config]") {
-  const std::vector<std::string> base = {
-      "model.ffn_hidden_size=48",    "model.moe.router.groups=2",  "data.train=[{path: a}]",
-      "data.validation=[{path: b}]", "schedule.decay_steps=6",     "train.micro_batch_size=2",
-      "train.batch_ramp_start=2",    "train.batch_ramp_samples=7", "model.moe.router.groups_kept=2"};
+  const std::vector<std::string> base = {"model.ffn_hidden_size=48",       "model.moe.router.groups=2",
+                                         "data.train=[{path: a}]",         "data.validation=[{path: b}]",
+                                         "schedule.decay_steps=6",         "train.micro_batch_size=2",
+                                         "train.batch_ramp_start=2",       "train.batch_ramp_samples=7",
+                                         "model.moe.router.groups_kept=2", "checkpoint.keep_last=7"};
   const RunConfig before = sample(base);
   int tried = 0;
   for (DocumentedOption option : documented_options()) {
@@ -133,6 +134,7 @@ TEST_CASE("config: choices arrive as the right enumerators", "[config]") {
   CHECK(sample({"schedule.kind=constant"}).optim.schedule == ScheduleKind::kConstant);
   CHECK(sample({"schedule={kind: warmup_stable_decay, decay_steps: 5}"}).optim.schedule ==
         ScheduleKind::kWarmupStableDecay);
+  CHECK(sample({"checkpoint.on_error=continue"}).checkpoint.on_error == SaveErrorPolicy::kContinue);
   CHECK(sample({"cost.purpose=final"}).cost.purpose == "final");
 }
 

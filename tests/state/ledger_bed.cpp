@@ -16,7 +16,8 @@ ordered_json beat_json(const char* kind, const HandMadeLedger::Beat& beat) {
           {"elapsed", beat.elapsed},
           {"step", beat.step},
           {"tokens", beat.step * kTokensPerStep},
-          {"device_seconds", {{"init", beat.init}, {"compute", beat.compute}}}};
+          {"device_seconds", {{"init", beat.init}, {"compute", beat.compute}}},
+          {"energy_joules", beat.joules ? ordered_json(*beat.joules) : ordered_json(nullptr)}};
 }
 
 }  // namespace
@@ -37,8 +38,11 @@ HandMadeLedger& HandMadeLedger::launch(const Start& start) {
                                {"currency", start.currency},
                                {"project", start.project},
                                {"purpose", start.purpose},
+                               {"model_flops_per_token", start.flops_per_token},
+                               {"peak_tflops", start.peak_tflops},
                                {"git_id", "0123abc"},
                                {"layout", "dp 2"},
+                               {"total_steps", start.total_steps},
                                {"start_step", start.step},
                                {"start_tokens", start.step * kTokensPerStep}};
   return raw(seal_ledger_line(record.dump()) + "\n");

@@ -22,6 +22,8 @@ struct HandMadeLedger {
     std::string currency = "USD";
     std::string project = "p";
     std::string type = "cpu";
+    double flops_per_token = 0, peak_tflops = 0;  // 0: unknown
+    std::int64_t total_steps = 0;
   };
   // Elapsed at the record: 0 seconds. 100 tokens a step.
   HandMadeLedger& launch(const Start& start);
@@ -31,6 +33,7 @@ struct HandMadeLedger {
     double time = 0, elapsed = 0;
     std::int64_t step = 0;
     double compute = 0, init = 0;
+    std::optional<double> joules = {};
   };
   HandMadeLedger& heartbeat(const Beat& beat);
   HandMadeLedger& exit(const Beat& beat, const std::string& reason, int code);

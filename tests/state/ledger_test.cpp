@@ -176,10 +176,49 @@ TEST_CASE("an unknown price is unknown, never zero") {
   CHECK(known_price(0) == 0.0);
 }
 
+TEST_CASE("energy adds up over launches, and is unknown when a part was not measured") {
+  HandMadeLedger ledger;
+  ledger.launch({.id = "A"});
+  ledger.heartbeat({.id = "A", .time = 1050, .elapsed = 50, .step = 20, .compute = 100, .joules = 4000});
+  ledger.exit({.id = "A", .time = 1100, .elapsed = 100, .step = 50, .compute = 200, .joules = 9000}, "done",
+              0);
+  ledger.launch({.id = "B", .time = 2000, .step = 50});
+  ledger.exit({.id = "B", .time = 2010, .elapsed = 10, .step = 60, .compute = 20, .joules = 1000}, "done", 0);
+  CHECK(account_of_text(ledger.text).total.energy() == Approx(10000));
+  ledger.launch({.id = "C", .time = 3000, .step = 60});
+  ledger.exit({.id = "C", .time = 3010, .elapsed = 10, .step = 70, .compute = 20}, "done", 0);
+  const RunAccount run = account_of_text(ledger.text);
+  CHECK_FALSE(run.total.energy());
+  CHECK(run.total.energy_joules == Approx(10000));
+  CHECK(run.total.unmetered_device_seconds == Approx(20));
+  CHECK_FALSE(run.launches[2].energy_joules);
+}
+
+TEST_CASE("MFU of a run is useful work over everything allocated") {
+  // 4000 kept tokens of 1e9 FLOPs; the first 100 device-seconds can do 1e12 a second, the next 50 twice that.
+  HandMadeLedger ledger;
+  ledger.launch({.id = "A", .flops_per_token = 1e9, .peak_tflops = 1});
+  ledger.heartbeat({.id = "A", .time = 1050, .elapsed = 50, .step = 35, .compute = 100});
+  ledger.launch(
+      {.id = "B", .time = 2000, .devices = 1, .step = 30, .flops_per_token = 1e9, .peak_tflops = 2});
+  ledger.exit({.id = "B", .time = 2050, .elapsed = 50, .step = 40, .compute = 50}, "done", 0);
+  RunAccount run = account_of_text(ledger.text);
+  CHECK(run.total.tokens == 4000);
+  CHECK(run.total.mfu() == Approx(4000e9 / (100 * 1e12 + 50 * 2e12)));
+  CHECK(run.total.tokens_per_device_hour() == Approx(4000 / (150.0 / 3600)));
+  ledger.launch(
+      {.id = "C", .time = 3000, .step = 40, .flops_per_token = 1e9});  // a device without a known peak
+  ledger.exit({.id = "C", .time = 3010, .elapsed = 10, .step = 41, .compute = 20}, "done", 0);
+  run = account_of_text(ledger.text);
+  CHECK_FALSE(run.total.mfu());
+  CHECK(run.total.unrated_device_seconds == Approx(20));
+}
+
 TEST_CASE("what the writer writes, the reader reads") {
   const Scratch scratch;
   const std::string path = scratch.path("ledger.jsonl");
-  LaunchInfo info{"run", {"host-1"}, "cpu", 2, 1.5, "EUR", "proj", "final", "abc+", "dp 2", 10, 1000};
+  LaunchInfo info{"run",  {"host-1"}, "cpu", 2,    1.5, "EUR",  "proj", "final",
+                  "abc+", "dp 2",     10,    1000, 500, "list", 3e9,    67.5};
   const auto process_start = std::chrono::steady_clock::now() - std::chrono::seconds(3);
   {
     Ledger ledger(path, info, process_start);
@@ -188,6 +227,7 @@ TEST_CASE("what the writer writes, the reader reads") {
     totals.step = 11;
     totals.tokens = 1100;
     ledger.heartbeat(totals);
+    totals.energy_joules = 12.5;
     totals.step = 12;
     ledger.exit("stopped by a file named \xff", ExitCode::kTryAgain, totals);
   }
@@ -203,6 +243,10 @@ TEST_CASE("what the writer writes, the reader reads") {
   CHECK(launch.info.git_id == "abc+");
   CHECK(launch.info.layout == "dp 2");
   CHECK(launch.info.start_step == 10);
+  CHECK(launch.info.total_steps == 500);
+  CHECK(launch.info.price_source == "list");
+  CHECK(launch.info.model_flops_per_token == 3e9);
+  CHECK(launch.info.peak_tflops == 67.5);
   REQUIRE(launch.beats.size() == 3);
   CHECK(launch.beats[0].elapsed >= 3);  // time before the record counts
   CHECK(launch.beats[0].elapsed < 60);
@@ -210,6 +254,8 @@ TEST_CASE("what the writer writes, the reader reads") {
   CHECK(launch.beats[1].totals.step == 11);
   CHECK(phase(launch.beats[1].totals.device_seconds, Phase::kDispatch) == 0.1 + 0.2);
   CHECK(launch.exit->code == 75);
+  CHECK_FALSE(launch.beats[1].totals.energy_joules);
+  CHECK(launch.beats[2].totals.energy_joules == 12.5);
   CHECK(std::abs(launch.beats[2].time - (launch.start_time + launch.beats[2].elapsed)) < 1);
 }
 
@@ -218,7 +264,9 @@ TEST_CASE("a new launch after a kill in the middle of a line starts a line of it
   const std::string path = scratch.path("ledger.jsonl");
   const std::string whole = plain_run().text;
   write_contents(path, whole.substr(0, whole.size() - 30));
-  { Ledger ledger(path, {"run", {"h"}, "cpu", 1, {}, "USD", "p", "test", "", "", 20, 2000}, {}); }
+  {
+    Ledger ledger(path, {"run", {"h"}, "cpu", 1, {}, "USD", "p", "test", "", "", 20, 2000, 0, "", 0, 0}, {});
+  }
   const LedgerContents contents = read_ledger(path);
   CHECK(contents.launches.size() == 2);
   CHECK(contents.launches[1].has_record);

@@ -1,5 +1,7 @@
 #include "trainer/cost/programme.h"
 
+#include <sqlite3.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +9,8 @@
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"
 #include "trainer/cost/cost_report.h"
+#include "trainer/cost/database.h"
+#include "trainer/cost/launch_table.h"
 
 namespace jevons::test {
 namespace {
@@ -21,6 +25,24 @@ void add_run(const Scratch& scratch, const std::string& name, double seconds, Ha
   ledger.exit({name, 1000 + seconds, seconds, 10, 2 * seconds, 0}, "finished", 0);
   fs::create_directories(scratch.path("runs/" + name));
   write_contents(scratch.path("runs/" + name + "/ledger.jsonl"), ledger.text);
+}
+
+// The first row of a query, its columns joined by "|".
+std::string query(const std::string& path, const char* sql) {
+  sqlite3* database = nullptr;
+  REQUIRE(sqlite3_open_v2(path.c_str(), &database, SQLITE_OPEN_READONLY, nullptr) == SQLITE_OK);
+  std::string row;
+  const auto take = [](void* out, int columns, char** values, char**) {
+    auto& text = *static_cast<std::string*>(out);
+    for (int c = 0; c < columns; ++c) {
+      if (c > 0) text += '|';
+      text += values[c] != nullptr ? values[c] : "null";
+    }
+    return 0;
+  };
+  CHECK(sqlite3_exec(database, sql, take, &row, nullptr) == SQLITE_OK);
+  sqlite3_close(database);
+  return row;
 }
 
 bool has_part(const std::string& text, const std::string& part) {
@@ -56,6 +78,7 @@ TEST_CASE("a programme is summed by project and purpose, with its final runs bes
   CHECK(has_part(text,
                  "project p: final runs 2.00 device-h, 7.20 USD; whole programme 7.00 device-h, 25.20 USD: "
                  "3.50 times the final runs"));
+  for (const char* part : {"tok/device-h", "MFU", "compute", "100.0 %", "cpu"}) CHECK(has_part(text, part));
   CHECK(has_part(text, "project q: 0.033 device-h, 0.240 EUR; no run has the purpose 'final' yet"));
 
   const Programme one = account_programme(ledgers, "q");
@@ -101,6 +124,56 @@ TEST_CASE("a text account of an unpriced, killed run says what is missing") {
   CHECK(has_part(text, "no exit record"));
   CHECK(has_part(text, "(5.0 %) are in no phase"));
   CHECK_FALSE(has_part(text, "0.00 USD"));
+}
+
+TEST_CASE("the table of launches as CSV: every figure, text quoted, unknown empty") {
+  const Scratch scratch;
+  write_contents(scratch.path("ledger.jsonl"),
+                 HandMadeLedger()
+                     .launch({.price = std::nullopt, .project = "big, \"bold\"\nplan"})
+                     .exit({.time = 1100, .elapsed = 100, .step = 10, .compute = 190.125}, "finished", 0)
+                     .text);
+  const LaunchTable table = launch_table(account_programme(find_ledgers({scratch.path()}), ""));
+  REQUIRE(table.rows.size() == 1);
+  const auto cell = [&](const std::string& name) -> Cell {
+    for (std::size_t c = 0; c < table.columns.size(); ++c) {
+      if (table.columns[c].name == name) return table.rows[0].at(c);
+    }
+    FAIL("no column " << name);
+    return {};
+  };
+  CHECK(cell("device_seconds") == Cell(200.0));
+  CHECK(cell("compute_device_seconds") == Cell(190.125));
+  CHECK(cell("devices") == Cell(std::int64_t{2}));
+  CHECK(cell("money") == Cell());
+  CHECK(cell("energy_joules") == Cell());
+  CHECK(cell("exit_reason") == Cell("finished"));
+  const std::string csv = to_csv(table);
+  CHECK(csv.starts_with("ledger,run,launch,project,"));
+  CHECK(has_part(csv, ",\"big, \"\"bold\"\"\nplan\","));
+  CHECK(has_part(csv, ",190.125,"));
+  CHECK(csv.ends_with(",finished,0\r\n"));
+  CHECK(launch_table({}).columns.size() == table.columns.size());
+}
+
+TEST_CASE("the database holds what the ledgers say and is made anew each time") {
+  const Scratch scratch;
+  add_run(scratch, "a", 3600, {.purpose = "final"});
+  add_run(scratch, "b", 1800, {.price = std::nullopt});
+  write_contents(scratch.path("runs/b/ledger.jsonl"),
+                 contents_of(scratch.path("runs/b/ledger.jsonl")) + "torn");
+  const std::string path = scratch.path("cost.sqlite");
+  write_contents(path, "not a database");
+  for (int times = 0; times < 2; ++times) {
+    write_database(account_programme(find_ledgers({scratch.path("runs")}), ""), path);
+  }
+  CHECK_FALSE(fs::exists(path + ".tmp"));
+  CHECK(query(path, "SELECT COUNT(*), SUM(device_seconds), SUM(money) FROM launches") == "2|10800.0|7.2");
+  CHECK(query(path, "SELECT purpose, tokens FROM launches WHERE money IS NULL") == "exploration|1000");
+  CHECK(query(path, "SELECT COUNT(*), MAX(compute_device_seconds) FROM heartbeats WHERE launch = 'a'") ==
+        "2|7200.0");
+  CHECK(query(path, "SELECT COUNT(*) FROM problems WHERE problem LIKE '%torn%'") == "1");
+  CHECK(has_part(error_of([&] { write_database({}, "/nowhere/x.sqlite"); }), "/nowhere/x.sqlite"));
 }
 
 TEST_CASE("a path without a ledger is an error of usage") {

@@ -30,7 +30,7 @@ StepMetrics some_metrics(std::int64_t step) {
   m.cost = 0.84;
   m.currency = "USD";
   m.eta_seconds = 192;
-  m.layers = {{1, 1.31, 0, 2.07, 0}, {2, 1.12, 1, 2.05, 12}};
+  m.layers = {{1, 1.31, 0, 2.07, 0, {1.31, 0.69}}, {2, 1.12, 1, 2.05, 12, {}}};
   return m;
 }
 
@@ -104,6 +104,8 @@ TEST_CASE("metrics.jsonl has one line per step, also after a resume") {
   CHECK(json["cost"] == 0.84);
   CHECK(json["moe"].size() == 2);
   CHECK(json["moe"][1]["dropped_tokens"] == 12);
+  CHECK(json["moe"][0]["load_percent"] == nlohmann::json({131, 69}));
+  CHECK_FALSE(json["moe"][1].contains("load_percent"));
 }
 
 TEST_CASE("metrics.jsonl has null for what is unknown or not finite") {

@@ -7,7 +7,9 @@
 #include "kernels/core/error.h"
 #include "run.pb.h"
 #include "trainer/config/config_file.h"
+#include "trainer/config/dates.h"
 #include "trainer/config/option.h"
+#include "trainer/config/validate.h"
 #include "trainer/config/yaml_writer.h"
 
 namespace jevons {
@@ -80,6 +82,7 @@ DataConfig to_struct(const schema::Data& data, std::int64_t seq_len) {
   config.seq_len = seq_len;
   config.seed = data.seed();
   config.document_mask = data.document_mask();
+  config.allow_change = data.allow_change();
   return config;
 }
 
@@ -116,6 +119,16 @@ TrainConfig to_struct(const schema::Train& train) {
   return config;
 }
 
+CheckpointConfig to_struct(const schema::Checkpoint& checkpoint) {
+  CheckpointConfig config;
+  config.interval = checkpoint.interval();
+  config.keep_last = checkpoint.keep_last();
+  config.keep_every = checkpoint.keep_every();
+  config.keep_best = checkpoint.keep_best();
+  config.on_error = static_cast<SaveErrorPolicy>(checkpoint.on_error());
+  return config;
+}
+
 CostConfig to_struct(const schema::Cost& cost) {
   CostConfig config;
   config.project = cost.project();
@@ -125,6 +138,18 @@ CostConfig to_struct(const schema::Cost& cost) {
   config.currency = cost.currency();
   config.peak_tflops = cost.peak_tflops();
   config.heartbeat_seconds = cost.heartbeat_seconds();
+  config.prices = cost.prices();
+  return config;
+}
+
+BudgetConfig to_struct(const schema::Budget& budget) {
+  BudgetConfig config;
+  config.device_hours = budget.device_hours();
+  config.money = budget.money();
+  config.energy_kwh = budget.energy_kwh();
+  config.end_time = parse_moment(budget.date()).value_or(0);
+  config.warn_at = parse_shares(budget.warn_at()).value_or(std::vector<double>{});
+  config.scope = static_cast<BudgetScope>(budget.scope());
   return config;
 }
 
@@ -139,8 +164,9 @@ RunConfig to_struct(const schema::Run& run) {
   config.data = to_struct(run.data(), run.model().seq_len());
   config.optim = to_struct(run.optimizer(), run.schedule());
   config.train = to_struct(run.train());
-  config.checkpoint.interval = run.checkpoint().interval();
+  config.checkpoint = to_struct(run.checkpoint());
   config.cost = to_struct(run.cost());
+  config.budget = to_struct(run.budget());
   return config;
 }
 

@@ -11,6 +11,7 @@
 #include "data/data_config.h"
 #include "kernels/core/tensor.h"
 #include "parallel/mesh.h"
+#include "trainer/cost/budget_config.h"
 #include "trainer/model/model_config.h"
 #include "trainer/optim/optim_config.h"
 
@@ -41,8 +42,14 @@ struct TrainConfig {
   bool operator==(const TrainConfig&) const = default;
 };
 
+enum class SaveErrorPolicy : std::uint8_t { kStop, kContinue };
+
 struct CheckpointConfig {
-  std::int64_t interval = 0;  // steps; 0 = only at the end
+  std::int64_t interval = 0;    // steps; 0 = only at the end
+  std::int64_t keep_last = 0;   // newest so many stay; 0 = all
+  std::int64_t keep_every = 0;  // steps that are multiples of this stay; 0 = none
+  std::int64_t keep_best = 0;   // so many with the lowest validation loss stay
+  SaveErrorPolicy on_error = SaveErrorPolicy::kStop;
   bool operator==(const CheckpointConfig&) const = default;
 };
 
@@ -54,6 +61,8 @@ struct CostConfig {
   std::string currency = "USD";
   double peak_tflops = 0;  // dense peak of one device for MFU; 0 = unknown
   double heartbeat_seconds = 10;
+  std::string prices;        // path of a price list; "" = none
+  std::string price_source;  // for the ledger; set by resolve_price, no option
   bool operator==(const CostConfig&) const = default;
 };
 
@@ -69,6 +78,7 @@ struct RunConfig {
   TrainConfig train;
   CheckpointConfig checkpoint;
   CostConfig cost;
+  BudgetConfig budget;
   bool operator==(const RunConfig&) const = default;
 };
 

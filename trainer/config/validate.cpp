@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <sstream>
 
 #include "run.pb.h"
+#include "trainer/config/dates.h"
+#include "trainer/config/scalars.h"
 
 namespace jevons {
 namespace {
@@ -95,6 +98,23 @@ void check_batches(const schema::Train& train, Checker& check) {
              train.batch_ramp_start(), train.micro_batch_size());
 }
 
+void check_retention(const schema::Checkpoint& checkpoint, Checker& check) {
+  const auto needs_last = [&](std::int64_t value, const char* key) {
+    check.rule(value == 0 || checkpoint.keep_last() > 0, key,
+               "{} = {} has no effect: without checkpoint.keep_last every checkpoint stays", key, value);
+  };
+  needs_last(checkpoint.keep_every(), "checkpoint.keep_every");
+  needs_last(checkpoint.keep_best(), "checkpoint.keep_best");
+}
+
+void check_budget(const schema::Budget& budget, Checker& check) {
+  check.rule(budget.date().empty() || parse_moment(budget.date()), "budget.date",
+             "budget.date = \"{}\" is not a moment as 2026-05-01 or 2026-05-01T18:30", budget.date());
+  check.rule(parse_shares(budget.warn_at()).has_value(), "budget.warn_at",
+             "budget.warn_at = \"{}\": expected shares between 0 and 1 with spaces between them",
+             budget.warn_at());
+}
+
 void check_sources(const schema::Data& data, Checker& check) {
   const auto paths = [&](const auto& list, const char* name) {
     for (int i = 0; i < list.size(); ++i) {
@@ -112,6 +132,17 @@ bool is_directory_name(const std::string& name) {
 }
 
 }  // namespace
+
+std::optional<std::vector<double>> parse_shares(const std::string& text) {
+  std::vector<double> shares;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    const Parsed<double> share = parse_number(word);
+    if (!share.problem.empty() || share.value <= 0 || share.value > 1) return std::nullopt;
+    shares.push_back(share.value);
+  }
+  return shares;
+}
 
 void resolve_defaults(schema::Run& run, const std::string& source) {
   schema::Model& model = *run.mutable_model();
@@ -131,7 +162,9 @@ void check_options_together(const schema::Run& run, const Place& source, Finding
   check_attention(run.model(), check);
   check_experts(run.model(), check);
   check_batches(run.train(), check);
+  check_retention(run.checkpoint(), check);
   check_sources(run.data(), check);
+  check_budget(run.budget(), check);
   check.rule(
       run.schedule().kind() != schema::SCHEDULE_KIND_WARMUP_STABLE_DECAY || run.schedule().decay_steps() > 0,
       "schedule.kind", "schedule.kind = warmup_stable_decay needs schedule.decay_steps");

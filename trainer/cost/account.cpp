@@ -45,6 +45,7 @@ LaunchAccount account_of(const Launch& launch, std::int64_t kept_step) {
   const Heartbeat& last = beats.back();
   account.phases = last.totals.device_seconds;
   account.last_step = last.totals.step;
+  account.energy_joules = last.totals.energy_joules;
   account.device_seconds =
       launch.has_record ? static_cast<double>(launch.info.devices) * last.elapsed : sum_of(account.phases);
   account.unaccounted = account.device_seconds - sum_of(account.phases);
@@ -65,6 +66,16 @@ LaunchAccount account_of(const Launch& launch, std::int64_t kept_step) {
 
 }  // namespace
 
+std::optional<double> LaunchAccount::model_flops() const {
+  if (launch.info.model_flops_per_token <= 0) return std::nullopt;
+  return launch.info.model_flops_per_token * static_cast<double>(tokens);
+}
+
+std::optional<double> LaunchAccount::peak_flops() const {
+  if (launch.info.peak_tflops <= 0) return std::nullopt;
+  return launch.info.peak_tflops * 1e12 * device_seconds;
+}
+
 void CostSum::add(const LaunchAccount& account) {
   ++launches;
   device_seconds += account.device_seconds;
@@ -79,6 +90,17 @@ void CostSum::add(const LaunchAccount& account) {
   } else {
     unpriced_device_seconds += account.device_seconds;
   }
+  if (account.energy_joules) {
+    energy_joules += *account.energy_joules;
+  } else {
+    unmetered_device_seconds += account.device_seconds;
+  }
+  const std::optional<double> done = account.model_flops(), possible = account.peak_flops();
+  if (done && possible) {
+    model_flops += *done, peak_flops += *possible;
+  } else {
+    unrated_device_seconds += account.device_seconds;
+  }
 }
 
 std::optional<double> CostSum::single_amount() const {
@@ -90,6 +112,20 @@ std::optional<double> CostSum::money_per_mtoken() const {
   const std::optional<double> amount = single_amount();
   if (!amount || tokens <= 0) return std::nullopt;
   return *amount / (static_cast<double>(tokens) / 1e6);
+}
+
+std::optional<double> CostSum::tokens_per_device_hour() const {
+  if (device_seconds <= 0) return std::nullopt;
+  return static_cast<double>(tokens) / (device_seconds / kSecondsPerHour);
+}
+
+std::optional<double> CostSum::energy() const {
+  return unmetered_device_seconds > 0 || launches == 0 ? std::nullopt : std::optional(energy_joules);
+}
+
+std::optional<double> CostSum::mfu() const {
+  if (unrated_device_seconds > 0 || peak_flops <= 0) return std::nullopt;
+  return model_flops / peak_flops;
 }
 
 RunAccount account_of(const LedgerContents& ledger) {

@@ -18,10 +18,16 @@ struct LaunchAccount {
   double device_seconds = 0;  // allocation: devices * time from process start to the last record
   std::array<double, kNumPhases> phases{};  // device-seconds, those of lost steps taken out
   double rework = 0;                        // device-seconds of steps that a later launch repeated; estimated
-  double unaccounted = 0;       // device-seconds in no phase; negative: phases exceed the allocation
-  std::optional<double> money;  // nothing: the price is unknown
+  double unaccounted = 0;               // device-seconds in no phase; negative: phases exceed the allocation
+  std::optional<double> money;          // nothing: the price is unknown
+  std::optional<double> energy_joules;  // nothing: not measured
   std::int64_t last_step = 0;
   std::int64_t tokens = 0;  // trained by this launch and kept
+
+  // Model FLOPs of the kept tokens, and what the devices could have done at their peak in the whole
+  // allocation; nothing when the ledger does not say.
+  std::optional<double> model_flops() const;
+  std::optional<double> peak_flops() const;
 };
 
 // Sums over launches.
@@ -34,6 +40,10 @@ struct CostSum {
   double unaccounted = 0;
   std::map<std::string, double> money;  // by currency, of the launches with a price
   double unpriced_device_seconds = 0;   // of those without
+  double energy_joules = 0;             // of the launches that measured it
+  double unmetered_device_seconds = 0;  // of those that did not
+  double model_flops = 0, peak_flops = 0;
+  double unrated_device_seconds = 0;  // of launches without a known peak
   std::int64_t tokens = 0;
 
   void add(const LaunchAccount& account);
@@ -41,6 +51,12 @@ struct CostSum {
   std::optional<double> single_amount() const;
   // Money per million trained and kept tokens, on the same condition.
   std::optional<double> money_per_mtoken() const;
+  std::optional<double> tokens_per_device_hour() const;
+  // Energy of everything, in joules; nothing when a part was not measured.
+  std::optional<double> energy() const;
+  // Model FLOPs of kept tokens over the peak of all allocated device-seconds, 0 .. 1: rework, waiting and
+  // idling lower it. Nothing when the peak of a part is unknown.
+  std::optional<double> mfu() const;
 };
 
 struct RunAccount {

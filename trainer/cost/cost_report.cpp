@@ -14,7 +14,15 @@ using nlohmann::ordered_json;
 // The account is complete when less than this share of the allocation is in no phase.
 constexpr double kUnaccountedLimit = 0.001;
 
+// More runs than this have no columns of their own.
+constexpr std::size_t kMostColumns = 6;
+
 using Rows = std::vector<std::vector<std::string>>;
+
+// The run's directory, as it was found.
+std::string name_of(const RunAccount& run) {
+  return std::filesystem::path(run.path).parent_path().string();
+}
 
 std::string percent(double part, double whole) {
   return whole > 0 ? fmt::format("{:.1f} %", 100 * part / whole) : "-";
@@ -25,20 +33,30 @@ std::string per_mtoken(const CostSum& sum) {
   return amount ? format_money(*amount, sum.money.begin()->first) : "unknown";
 }
 
+std::string describe_energy(const CostSum& sum) {
+  if (sum.unmetered_device_seconds >= sum.device_seconds) return "unknown";
+  const std::string text = format_energy(sum.energy_joules);
+  if (sum.unmetered_device_seconds == 0) return text;
+  return fmt::format("{} + {} device-h not measured", text,
+                     format_device_hours(sum.unmetered_device_seconds));
+}
+
 std::vector<std::string> sum_row(const std::string& name, const CostSum& sum) {
+  const std::optional<double> rate = sum.tokens_per_device_hour(), mfu = sum.mfu();
   return {name,
           fmt::format("{}", sum.launches),
           format_device_hours(sum.device_seconds),
           describe_money(sum),
+          describe_energy(sum),
           format_count(static_cast<double>(sum.tokens)),
+          rate ? format_count(*rate) : "-",
           per_mtoken(sum),
-          percent(sum.rework, sum.device_seconds),
-          percent(sum.unaccounted, sum.device_seconds)};
+          mfu ? percent(*mfu, 1) : "unknown"};
 }
 
 // The columns of sum_row.
 std::vector<std::string> header(const std::string& first) {
-  return {first, "launches", "device-h", "cost", "tokens", "per Mtok", "rework", "unaccounted"};
+  return {first, "launches", "device-h", "cost", "energy", "tokens", "tok/device-h", "per Mtok", "MFU"};
 }
 
 std::string end_of(const LaunchAccount& account) {
@@ -62,15 +80,32 @@ std::string describe_launches(const Programme& programme) {
   return format_table(rows);
 }
 
-std::string describe_phases(const CostSum& sum) {
-  Rows rows = {{"phase", "device-h", "share"}};
-  const auto add = [&](const std::string& name, double seconds) {
-    if (seconds != 0)
-      rows.push_back({name, format_device_hours(seconds), percent(seconds, sum.device_seconds)});
+// Where the device-seconds went: a row per phase that occurs, a column per run and one for the sum.
+std::string describe_phases(const Programme& programme) {
+  std::vector<std::pair<std::string, const CostSum*>> sums;
+  for (const RunAccount& run : programme.runs) sums.push_back({name_of(run), &run.total});
+  if (sums.size() > kMostColumns) sums.clear();
+  sums.push_back({"total", &programme.total});
+  Rows rows = {{"share of device-h"}};
+  for (const auto& [name, sum] : sums) rows[0].push_back(name);
+  const auto add = [&](const std::string& name, auto part_of) {
+    if (part_of(programme.total) == 0) return;
+    rows.push_back({name});
+    for (const auto& [run, sum] : sums) rows.back().push_back(percent(part_of(*sum), sum->device_seconds));
   };
-  for (std::size_t p = 0; p < kNumPhases; ++p) add(name_of(static_cast<Phase>(p)), sum.phases[p]);
-  add("rework", sum.rework);
-  add("unaccounted", sum.unaccounted);
+  for (std::size_t p = 0; p < kNumPhases; ++p) {
+    add(name_of(static_cast<Phase>(p)), [p](const CostSum& sum) { return sum.phases[p]; });
+  }
+  add("rework", [](const CostSum& sum) { return sum.rework; });
+  add("unaccounted", [](const CostSum& sum) { return sum.unaccounted; });
+  return format_table(rows);
+}
+
+std::string describe_devices(const CostSum& sum) {
+  Rows rows = {{"device", "device-h", "share"}};
+  for (const auto& [type, seconds] : sum.device_seconds_by_type) {
+    rows.push_back({type, format_device_hours(seconds), percent(seconds, sum.device_seconds)});
+  }
   return format_table(rows);
 }
 
@@ -136,8 +171,12 @@ ordered_json sum_json(const CostSum& sum) {
           {"unaccounted", sum.unaccounted},
           {"money", sum.money},
           {"unpriced_device_seconds", sum.unpriced_device_seconds},
+          {"energy_joules", or_null(sum.energy())},
+          {"unmetered_device_seconds", sum.unmetered_device_seconds},
           {"tokens", sum.tokens},
-          {"money_per_mtoken", or_null(sum.money_per_mtoken())}};
+          {"tokens_per_device_hour", or_null(sum.tokens_per_device_hour())},
+          {"money_per_mtoken", or_null(sum.money_per_mtoken())},
+          {"mfu", or_null(sum.mfu())}};
 }
 
 ordered_json launch_json(const LaunchAccount& account) {
@@ -151,6 +190,7 @@ ordered_json launch_json(const LaunchAccount& account) {
           {"devices", launch.info.devices},
           {"price_per_device_hour", or_null(launch.info.price_per_device_hour)},
           {"currency", launch.info.currency},
+          {"price_source", launch.info.price_source},
           {"project", launch.info.project},
           {"purpose", launch.info.purpose},
           {"git_id", launch.info.git_id},
@@ -162,6 +202,7 @@ ordered_json launch_json(const LaunchAccount& account) {
           {"rework", account.rework},
           {"unaccounted", account.unaccounted},
           {"money", or_null(account.money)},
+          {"energy_joules", or_null(account.energy_joules)},
           {"tokens", account.tokens},
           {"exit", exit}};
 }
@@ -192,12 +233,12 @@ std::string describe_money(const CostSum& sum) {
 std::string describe_programme(const Programme& programme) {
   Rows runs = {header("run")};
   for (const RunAccount& run : programme.runs) {
-    runs.push_back(sum_row(std::filesystem::path(run.path).parent_path().string(), run.total));
+    runs.push_back(sum_row(name_of(run), run.total));
   }
   runs.push_back(sum_row("total", programme.total));
-  return fmt::format("{}\n{}\n{}\n{}\n{}{}", format_table(runs), describe_launches(programme),
-                     describe_phases(programme.total), describe_purposes(programme),
-                     describe_ratios(programme), describe_problems(programme));
+  return fmt::format("{}\n{}\n{}\n{}\n{}\n{}{}", format_table(runs), describe_launches(programme),
+                     describe_devices(programme.total), describe_phases(programme),
+                     describe_purposes(programme), describe_ratios(programme), describe_problems(programme));
 }
 
 std::string programme_json(const Programme& programme) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "trainer/io/clock.h"
 #include "trainer/io/crc32c.h"
 
 namespace jevons {
@@ -19,13 +20,19 @@ constexpr std::string_view kSealEnd = "\"}";
 constexpr std::size_t kDigits = 8;
 constexpr std::size_t kSealSize = kSealBegin.size() + kDigits + kSealEnd.size();
 
-double unix_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 std::string launch_identity(const LaunchInfo& info, double start_time) {
   return fmt::format("{:.0f}-{}-{}", start_time * 1000, info.hosts.empty() ? "host" : info.hosts.front(),
                      ::getpid());
+}
+
+template <class T>
+ordered_json or_null(const std::optional<T>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+// A figure whose 0 means unknown.
+ordered_json known(double value) {
+  return value > 0 ? ordered_json(value) : ordered_json(nullptr);
 }
 
 ordered_json totals_json(const Totals& totals) {
@@ -33,7 +40,10 @@ ordered_json totals_json(const Totals& totals) {
   for (std::size_t p = 0; p < kNumPhases; ++p) {
     phases[name_of(static_cast<Phase>(p))] = totals.device_seconds[p];
   }
-  return {{"step", totals.step}, {"tokens", totals.tokens}, {"device_seconds", phases}};
+  return {{"step", totals.step},
+          {"tokens", totals.tokens},
+          {"device_seconds", phases},
+          {"energy_joules", or_null(totals.energy_joules)}};
 }
 
 // A line that a kill left without its end must not swallow the next record.
@@ -48,7 +58,7 @@ bool ends_in_torn_line(const File& file) {
 void append_record(File& file, const ordered_json& record) {
   // Text that is not UTF-8 (a file name in an error) loses a character, not the record.
   const std::string json = record.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-  file.write((ends_in_torn_line(file) ? "\n" : "") + seal_ledger_line(json) + "\n");
+  file.write(fmt::format("{}{}\n", ends_in_torn_line(file) ? "\n" : "", seal_ledger_line(json)));
   file.sync();
 }
 
@@ -78,8 +88,6 @@ Ledger::Ledger(const std::string& path, const LaunchInfo& info,
   const double seconds_before = elapsed();
   const double start_time = unix_time() - seconds_before;
   launch_ = launch_identity(info, start_time);
-  ordered_json price = nullptr;
-  if (info.price_per_device_hour) price = *info.price_per_device_hour;
   append_record(file_, {{"kind", "launch"},
                         {"version", kLedgerVersion},
                         {"launch", launch_},
@@ -89,14 +97,18 @@ Ledger::Ledger(const std::string& path, const LaunchInfo& info,
                         {"hosts", info.hosts},
                         {"device_type", info.device_type},
                         {"devices", info.devices},
-                        {"price_per_device_hour", price},
+                        {"price_per_device_hour", or_null(info.price_per_device_hour)},
                         {"currency", info.currency},
+                        {"price_source", info.price_source},
+                        {"model_flops_per_token", known(info.model_flops_per_token)},
+                        {"peak_tflops", known(info.peak_tflops)},
                         {"project", info.project},
                         {"purpose", info.purpose},
                         {"git_id", info.git_id},
                         {"layout", info.layout},
                         {"start_step", info.start_step},
-                        {"start_tokens", info.start_tokens}});
+                        {"start_tokens", info.start_tokens},
+                        {"total_steps", info.total_steps}});
 }
 
 void Ledger::heartbeat(const Totals& totals) {

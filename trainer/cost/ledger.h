@@ -29,6 +29,10 @@ struct LaunchInfo {
   std::string git_id, layout;
   std::int64_t start_step = 0;    // finished steps at the start: 0, or those of the checkpoint resumed from
   std::int64_t start_tokens = 0;  // tokens trained until then
+  std::int64_t total_steps = 0;   // where the run is to end; 0 = unknown
+  std::string price_source;       // where the price comes from, for people
+  double model_flops_per_token = 0;  // without recomputation; 0 = unknown
+  double peak_tflops = 0;            // dense peak of one device; 0 = unknown
 };
 
 // The price as CostConfig holds it: negative means unknown.
@@ -42,6 +46,8 @@ struct Totals {
       device_seconds{};     // by phase, summed over all ranks, since the processes started
   std::int64_t step = 0;    // finished steps of the run
   std::int64_t tokens = 0;  // trained tokens of the run, those of lost steps not counted
+  std::optional<double>
+      energy_joules;  // that the hosts' devices took since the launch; nothing: not measured everywhere
 };
 
 // Appends to the ledger of a run. Every record is flushed to disk before the call returns. Throws
@@ -54,6 +60,7 @@ class Ledger {
   void heartbeat(const Totals& totals);
   // Last record of a launch; `reason` for people: "finished", "stopped by SIGTERM", the text of an error.
   void exit(const std::string& reason, ExitCode code, const Totals& totals);
+  const std::string& launch() const { return launch_; }
 
  private:
   double elapsed() const;  // seconds since process_start

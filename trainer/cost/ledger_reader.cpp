@@ -14,14 +14,20 @@ constexpr int kNewestVersion = 1;
 // Wall clock against steady clock: what lies below this is drift and adjustment.
 constexpr double kClockTolerance = 5;  // seconds
 
+// Nothing when the member is absent or null.
+std::optional<double> known_number(const json& record, const char* name) {
+  const auto found = record.find(name);
+  if (found == record.end() || found->is_null()) return std::nullopt;
+  return found->get<double>();
+}
+
 LaunchInfo launch_info(const json& record) {
   LaunchInfo info;
   info.run = record.at("run");
   info.hosts = record.at("hosts").get<std::vector<std::string>>();
   info.device_type = record.at("device_type");
   info.devices = record.at("devices");
-  const json& price = record.at("price_per_device_hour");
-  if (!price.is_null()) info.price_per_device_hour = price.get<double>();
+  info.price_per_device_hour = known_number(record, "price_per_device_hour");
   info.currency = record.at("currency");
   info.project = record.at("project");
   info.purpose = record.at("purpose");
@@ -29,6 +35,11 @@ LaunchInfo launch_info(const json& record) {
   info.layout = record.at("layout");
   info.start_step = record.at("start_step");
   info.start_tokens = record.at("start_tokens");
+  // Records of the first ledgers lack what follows.
+  info.total_steps = record.value("total_steps", std::int64_t{0});
+  info.price_source = record.value("price_source", "");
+  info.model_flops_per_token = known_number(record, "model_flops_per_token").value_or(0);
+  info.peak_tflops = known_number(record, "peak_tflops").value_or(0);
   return info;
 }
 
@@ -36,6 +47,7 @@ Totals totals_of(const json& record) {
   Totals totals;
   totals.step = record.at("step");
   totals.tokens = record.at("tokens");
+  totals.energy_joules = known_number(record, "energy_joules");
   const json& phases = record.at("device_seconds");
   for (std::size_t p = 0; p < kNumPhases; ++p) {
     totals.device_seconds[p] = phases.value(name_of(static_cast<Phase>(p)), 0.0);

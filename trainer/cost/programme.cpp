@@ -13,20 +13,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kLedgerName = "ledger.jsonl";
 
-// Ledgers at or below `path`; checkpoints hold none and are many files, so they are passed over.
-std::vector<fs::path> ledgers_below(const fs::path& path) {
-  if (fs::is_regular_file(path)) return {path};
-  std::vector<fs::path> found;
-  std::error_code error;
-  fs::recursive_directory_iterator walk(path, fs::directory_options::skip_permission_denied, error);
-  for (; !error && walk != fs::recursive_directory_iterator(); walk.increment(error)) {
-    if (walk->path().filename() == "checkpoints") walk.disable_recursion_pending();
-    if (walk->path().filename() == kLedgerName && walk->is_regular_file()) found.push_back(walk->path());
-  }
-  if (error) fail(ExitCode::kUsage, "{}: {}", path.string(), error.message());
-  return found;
-}
-
 }  // namespace
 
 std::optional<double> Programme::ratio_to_final(const std::string& project) const {
@@ -37,12 +23,30 @@ std::optional<double> Programme::ratio_to_final(const std::string& project) cons
   return all->second.device_seconds / final_runs->second.device_seconds;
 }
 
+std::vector<std::string> ledgers_below(const std::string& path) {
+  if (fs::is_regular_file(path)) return {path};
+  std::vector<std::string> found;
+  if (!fs::exists(path)) return found;
+  std::error_code error;
+  fs::recursive_directory_iterator walk(path, fs::directory_options::skip_permission_denied, error);
+  for (; !error && walk != fs::recursive_directory_iterator(); walk.increment(error)) {
+    // Checkpoints hold none and are many files.
+    if (walk->path().filename() == "checkpoints") walk.disable_recursion_pending();
+    if (walk->path().filename() == kLedgerName && walk->is_regular_file())
+      found.push_back(walk->path().string());
+  }
+  if (error) fail(ExitCode::kUsage, "{}: {}", path, error.message());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 std::vector<std::string> find_ledgers(const std::vector<std::string>& paths) {
   std::map<fs::path, std::string> by_real_path;
   for (const std::string& path : paths) {
-    const std::vector<fs::path> found = ledgers_below(path);
+    const std::vector<std::string> found = ledgers_below(path);
+    if (!fs::exists(path)) fail(ExitCode::kUsage, "{}: No such file or directory", path);
     if (found.empty()) fail(ExitCode::kUsage, "{}: no {} here", path, kLedgerName);
-    for (const fs::path& ledger : found) by_real_path.try_emplace(fs::canonical(ledger), ledger.string());
+    for (const std::string& ledger : found) by_real_path.try_emplace(fs::canonical(ledger), ledger);
   }
   std::vector<std::string> ledgers;
   for (const auto& [real, shown] : by_real_path) ledgers.push_back(shown);

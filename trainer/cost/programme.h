@@ -26,6 +26,8 @@ struct Programme {
   std::optional<double> ratio_to_final(const std::string& project) const;
 };
 
+// Every ledger.jsonl at or below `path`, sorted; none if it does not exist.
+std::vector<std::string> ledgers_below(const std::string& path);
 // Every ledger.jsonl that a path names or holds, searched through directories, each file once, sorted.
 // Throws Error(kUsage) for a path that has none.
 std::vector<std::string> find_ledgers(const std::vector<std::string>& paths);

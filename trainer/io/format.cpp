@@ -67,6 +67,13 @@ std::string format_money(double amount, const std::string& currency) {
                        : fmt::format("{:.{}f} {}", amount, size < 1 ? 3 : 2, currency);
 }
 
+std::string format_energy(double joules) {
+  constexpr double kJoulesPerKwh = 3.6e6;
+  const double kwh = joules / kJoulesPerKwh;
+  if (kwh < kSmall) return fmt::format("{:.2g} kWh", kwh);
+  return kwh < 1000 ? fmt::format("{:.2f} kWh", kwh) : fmt::format("{:.2f} MWh", kwh / 1000);
+}
+
 std::string format_utc(double unix_seconds) {
   const auto time = static_cast<std::time_t>(std::floor(unix_seconds));
   std::tm parts{};

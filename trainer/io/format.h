@@ -15,6 +15,7 @@ std::string format_bytes(double bytes);           // "512 B", "1.5 KiB", "34.2 M
 std::string format_device_hours(double seconds);  // hours: "0.0042", "0.42", "1234.5"
 std::string format_money(double amount,
                          const std::string& currency);  // "0.0042 USD", "0.840 USD", "12.34 USD"
+std::string format_energy(double joules);               // "0.042 kWh", "1.23 kWh", "4.5 MWh"
 // "2026-05-01 12:00:00 UTC".
 std::string format_utc(double unix_seconds);
 

@@ -169,6 +169,7 @@ LayerHealth Balance::finish(std::span<const std::int64_t> load, const Sums& sums
   health.dead_experts = std::ranges::count(load, 0);
   health.router_entropy = sums.entropy;
   health.dropped_slots = static_cast<std::int64_t>(sums.dropped);
+  health.load.assign(load.begin(), load.end());
   health.max_rows = max_rows;
   if (config_.balance_loss != 0) health.micro_batch_balance = sums.micro_batch;
   if (config_.sequence_balance_loss != 0) health.sequence_balance = sums.sequence;

@@ -29,6 +29,7 @@ struct LayerHealth {
   std::int64_t dead_experts = 0;   // chosen by no token
   double router_entropy = 0;       // nats per token, of the scores normalised to sum 1
   std::int64_t dropped_slots = 0;  // over capacity
+  std::vector<std::int64_t> load;  // (E) slots of every expert
   std::int64_t max_rows = 0;       // most rows that the experts of one rank got in one micro-batch
   double micro_batch_balance = 0;  // 1 at perfect balance, like the next two
   double sequence_balance = 0;

@@ -4,17 +4,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <chrono>
 
 #include "tensorboard.pb.h"
+#include "trainer/io/clock.h"
 #include "trainer/io/crc32c.h"
 
 namespace jevons {
 namespace {
-
-double unix_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 std::string event_file_path(const std::string& directory) {
   std::array<char, 256> host{};

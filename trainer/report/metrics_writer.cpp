@@ -1,5 +1,6 @@
 #include "trainer/report/metrics_writer.h"
 
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -75,11 +76,13 @@ void MetricsWriter::write(const StepMetrics& m) {
                        {"cost", or_null(m.cost)},
                        {"currency", m.currency}};
   for (const LayerLoad& load : m.layers) {
-    line["moe"].push_back({{"layer", load.layer},
-                           {"max_over_mean", load.max_over_mean},
-                           {"dead_experts", load.dead_experts},
-                           {"router_entropy", load.router_entropy},
-                           {"dropped_tokens", load.dropped_tokens}});
+    ordered_json layer = {{"layer", load.layer},
+                          {"max_over_mean", load.max_over_mean},
+                          {"dead_experts", load.dead_experts},
+                          {"router_entropy", load.router_entropy},
+                          {"dropped_tokens", load.dropped_tokens}};
+    for (const double of_mean : load.load) layer["load_percent"].push_back(std::lround(100 * of_mean));
+    line["moe"].push_back(std::move(layer));
   }
   file_.write(line.dump() + "\n");
 }

@@ -15,6 +15,7 @@ struct LayerLoad {
   std::int64_t dead_experts = 0;    // experts that got no token
   double router_entropy = 0;        // nats per token, of the router's probabilities
   std::int64_t dropped_tokens = 0;  // slots beyond the capacity
+  std::vector<double> load;         // of every expert over the mean; empty at most steps
 };
 
 struct StepMetrics {

@@ -1,0 +1,15 @@
+// An SQLite database of a programme's account, for queries. It is made from the ledgers, which stay the
+// truth, and never written by workers. Tables and columns: docs/cost.md.
+#pragma once
+
+#include <string>
+
+#include "trainer/cost/programme.h"
+
+namespace jevons {
+
+// Writes a new database beside `path` and renames it over what is there, so that readers see the old one or
+// the new one. Throws Error(kFailure) naming the file.
+void write_database(const Programme& programme, const std::string& path);
+
+}  // namespace jevons
