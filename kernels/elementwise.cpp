@@ -1,5 +1,6 @@
 #include "kernels/elementwise.h"
 
+#include "kernels/host_view.h"
 #include "kernels/op_call.h"
 #include "kernels/row/elementwise.h"
 #include "kernels/row/launch.h"
@@ -16,7 +17,7 @@ V sum_of_blocks(const Context& ctx, const Tensor& x, Make make) {
   launch_flat(ctx, x.device, x.numel(), make(partial.ptr<V>()));
   V sum = 0;
   if (x.device == Device::kMeta) return sum;
-  for (const V v : partial.span<V>()) sum += v;
+  for (const V v : host_view(ctx, partial).span<V>()) sum += v;
   return sum;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/routing.h"
+#include "kernels/host_view.h"
 #include "kernels/op_call.h"
 #include "kernels/row/launch.h"
 #include "kernels/row/routing.h"
@@ -41,7 +42,7 @@ double sum_of_rows(const Context& ctx, const Tensor& x, Make make) {
   launch_rows(ctx, x.device, x.rows(), x.cols(), make(values.ptr<A>()));
   double sum = 0;
   if (x.device == Device::kMeta) return sum;
-  for (const A value : values.span<A>()) sum += static_cast<double>(value);
+  for (const A value : host_view(ctx, values).span<A>()) sum += static_cast<double>(value);
   return sum;
 }
 
@@ -110,14 +111,11 @@ void routing_counts(const Context& ctx, Tensor indices, const Segments& segments
       .reads("indices", indices, {indices.rows(), indices.cols()}, DType::kI32)
       .writes("counts", counts, {segments.count, counts.cols()}, DType::kI64)
       .record(ctx, WorkKind::kRow);
-  switch (indices.device) {
-    case Device::kMeta:
-      return;
-    case Device::kCpu:
-      return cpu::routing_counts(ctx, indices, segments, counts);
-    case Device::kCuda:
-      fail(ExitCode::kFailure, "routing_counts: this build has no CUDA back end");
-  }
+  if (indices.device == Device::kCpu) return cpu::routing_counts(ctx, indices, segments, counts);
+  const std::int64_t rows = indices.rows(), top_k = indices.cols(), experts = counts.cols();
+  launch_rows(ctx, indices.device, segments.count * experts, std::min(rows, segments.segment_len) * top_k,
+              RoutingCountsKernel{indices.ptr<std::int32_t>(), counts.ptr<std::int64_t>(), segments, rows,
+                                  top_k, experts});
 }
 
 void score_sums(const Context& ctx, Tensor scores, const Segments& segments, Tensor sums) {

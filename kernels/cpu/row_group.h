@@ -31,6 +31,9 @@ class RowGroup {
     return fold(n, -std::numeric_limits<A>::infinity(), f, [](A a, A b) { return b > a ? b : a; });
   }
 
+  // Nothing to do: a group is one thread.
+  void sync() const {}
+
   // f() once per group.
   template <class F>
   void once(F f) const {

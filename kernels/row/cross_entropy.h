@@ -19,6 +19,7 @@ JEVONS_HD A shift_of(A maximum) {
 template <class T>
 struct CrossEntropyStatsKernel {
   using A = accumulator_t<T>;
+  static constexpr int kPack = kPackOf<T>;
   const T* logits;  // (rows, cols)
   const std::int32_t* targets;
   A* stats;
@@ -27,9 +28,9 @@ struct CrossEntropyStatsKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
     const T* x = logits + row * cols;
-    const A maximum = group.max(cols, [x](std::int64_t i) { return load(x, i); });
+    const A maximum = group.max(cols, [x](auto i) { return load(x, i); });
     const A shift = shift_of(maximum);
-    const A sum = group.sum(cols, [x, shift](std::int64_t i) { return exp_of(load(x, i) - shift); });
+    const A sum = group.sum(cols, [x, shift](auto i) { return exp_of(load(x, i) - shift); });
     group.once([&] {
       const std::int64_t target = targets[row] - vocab_begin;
       A* out = stats + row * 3;
@@ -76,6 +77,7 @@ struct CrossEntropyCombineKernel {
 template <class T>
 struct CrossEntropyBackwardKernel {
   using A = accumulator_t<T>;
+  static constexpr int kPack = kPackOf<T>;
   const T* logits;  // (rows, cols)
   const std::int32_t* targets;
   const A* lse;
@@ -87,14 +89,12 @@ struct CrossEntropyBackwardKernel {
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
     T* out = dlogits + row * cols;
     if (targets[row] < 0) {
-      group.each(cols, [out](std::int64_t i) { out[i] = T(0.0f); });
+      group.each(cols, [out](auto i) { clear(out, i); });
       return;
     }
-    // 32 bits, as wide as a float, make the comparison cheap in vector code.
     const auto target = static_cast<std::int32_t>(targets[row] - vocab_begin);
-    group.each(cols, [x = logits + row * cols, out, shift = lse[row], target, scale = scale](std::int64_t i) {
-      const A onehot = static_cast<std::int32_t>(i) == target ? A(1) : A(0);
-      store(out, i, scale * (exp_of(load(x, i) - shift) - onehot));
+    group.each(cols, [x = logits + row * cols, out, shift = lse[row], target, scale = scale](auto i) {
+      store(out, i, scale * (exp_of(load(x, i) - shift) - indicator<A>(i, target)));
     });
   }
 };

@@ -10,17 +10,19 @@ namespace jevons {
 
 // Bytes, of any dtype.
 struct FillZeroKernel {
+  static constexpr int kPack = kPackOf<std::uint8_t>;
   std::uint8_t* y;
   std::int64_t bytes;
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, bytes);
-    group.each(block.size, [y = y + block.begin](std::int64_t i) { y[i] = 0; });
+    group.each(block.size, [y = y + block.begin](auto i) { clear(y, i); });
   }
 };
 
 struct CopyKernel {
+  static constexpr int kPack = kPackOf<std::uint8_t>;
   const std::uint8_t* x;
   std::uint8_t* y;
   std::int64_t bytes;
@@ -28,12 +30,13 @@ struct CopyKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, bytes);
-    group.each(block.size, [x = x + block.begin, y = y + block.begin](std::int64_t i) { y[i] = x[i]; });
+    group.each(block.size, [x = x + block.begin, y = y + block.begin](auto i) { move(x, y, i); });
   }
 };
 
 template <class From, class To>
 struct CastKernel {
+  static constexpr int kPack = kPackOf<From, To>;
   const From* x;
   To* y;
   std::int64_t numel;
@@ -41,13 +44,15 @@ struct CastKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, numel);
-    group.each(block.size,
-               [x = x + block.begin, y = y + block.begin](std::int64_t i) { y[i] = convert<To>(x[i]); });
+    group.each(block.size, [x = x + block.begin, y = y + block.begin](auto i) {
+      store(y, i, load_as<accumulator_t<To>>(x, i));
+    });
   }
 };
 
 template <class T>
 struct AddKernel {
+  static constexpr int kPack = kPackOf<T>;
   const T* a;
   const T* b;
   T* y;
@@ -56,7 +61,7 @@ struct AddKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, numel);
-    group.each(block.size, [a = a + block.begin, b = b + block.begin, y = y + block.begin](std::int64_t i) {
+    group.each(block.size, [a = a + block.begin, b = b + block.begin, y = y + block.begin](auto i) {
       store(y, i, load(a, i) + load(b, i));
     });
   }
@@ -65,6 +70,7 @@ struct AddKernel {
 // The sum is taken in the accumulator type of y.
 template <class X, class Y>
 struct AddScaledKernel {
+  static constexpr int kPack = kPackOf<X, Y>;
   accumulator_t<Y> scale;
   const X* x;
   Y* y;
@@ -74,14 +80,15 @@ struct AddScaledKernel {
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     using A = accumulator_t<Y>;
     const Block block = block_at(index, numel);
-    group.each(block.size, [scale = scale, x = x + block.begin, y = y + block.begin](std::int64_t i) {
-      store(y, i, load(y, i) + scale * convert<A>(x[i]));
+    group.each(block.size, [scale = scale, x = x + block.begin, y = y + block.begin](auto i) {
+      store(y, i, load(y, i) + scale * load_as<A>(x, i));
     });
   }
 };
 
 template <class T>
 struct ScaleKernel {
+  static constexpr int kPack = kPackOf<T>;
   accumulator_t<T> scale;
   T* y;
   std::int64_t numel;
@@ -89,14 +96,14 @@ struct ScaleKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, numel);
-    group.each(block.size,
-               [scale = scale, y = y + block.begin](std::int64_t i) { store(y, i, load(y, i) * scale); });
+    group.each(block.size, [scale = scale, y = y + block.begin](auto i) { store(y, i, load(y, i) * scale); });
   }
 };
 
 // partial[block] = sum of squares of its elements.
 template <class T>
 struct SumOfSquaresKernel {
+  static constexpr int kPack = kPackOf<T>;
   const T* x;
   double* partial;
   std::int64_t numel;
@@ -104,8 +111,8 @@ struct SumOfSquaresKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, numel);
-    const double sum = group.sum(block.size, [x = x + block.begin](std::int64_t i) {
-      const double v = convert<double>(x[i]);
+    const double sum = group.sum(block.size, [x = x + block.begin](auto i) {
+      const auto v = load_as<double>(x, i);
       return v * v;
     });
     group.once([&] { partial[index] = sum; });

@@ -15,6 +15,7 @@ struct VocabSlice {
 // y[t] = table[tokens[t] - begin], 0 for ids outside of the slice. Rows are moved as bytes; 0 is all bits 0
 // in every float type.
 struct EmbeddingKernel {
+  static constexpr int kPack = kPackOf<std::uint8_t>;
   const std::int32_t* tokens;
   const std::uint8_t* table;  // (slice, row_bytes)
   std::uint8_t* y;            // (rows, row_bytes)
@@ -26,9 +27,9 @@ struct EmbeddingKernel {
     std::uint8_t* out = y + row * row_bytes;
     if (slice.holds(tokens[row])) {
       const std::uint8_t* in = table + (tokens[row] - slice.begin) * row_bytes;
-      group.each(row_bytes, [in, out](std::int64_t i) { out[i] = in[i]; });
+      group.each(row_bytes, [in, out](auto i) { move(in, out, i); });
     } else {
-      group.each(row_bytes, [out](std::int64_t i) { out[i] = 0; });
+      group.each(row_bytes, [out](auto i) { clear(out, i); });
     }
   }
 };
@@ -43,6 +44,8 @@ struct EmbeddingBackwardKernel {
   A* d_table;  // (slice, cols)
   std::int64_t rows, cols;
   VocabSlice slice;
+
+  std::int64_t width() const { return kColumnBlock; }
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {

@@ -9,10 +9,19 @@
 #include "kernels/row/block.h"
 
 namespace jevons {
+namespace cuda {
+
+// For rows > 0. Instantiated in kernels/cuda/row_*.cu, or kernels/no_cuda/rows.cpp, for every kernel of
+// kernels/row/instances.h.
+template <class Kernel>
+void launch_rows(const Stream& stream, std::int64_t rows, std::int64_t elements_per_row,
+                 const Kernel& kernel);
+
+}  // namespace cuda
 
 // Runs kernel(group, row) for every row of [0, rows) on `device`; on kMeta there is nothing to do.
 // elements_per_row tells the back end how much work a row is. Kernel is a named struct, trivially copyable,
-// so that a device back end can instantiate its launcher for it in a file of its own.
+// and listed in kernels/row/instances.h.
 template <class Kernel>
 void launch_rows(const Context& ctx, Device device, std::int64_t rows, std::int64_t elements_per_row,
                  const Kernel& kernel) {
@@ -23,7 +32,9 @@ void launch_rows(const Context& ctx, Device device, std::int64_t rows, std::int6
       cpu::launch_rows(ctx.threads, rows, elements_per_row, kernel);
       return;
     case Device::kCuda:
-      fail(ExitCode::kFailure, "row kernels: this build has no CUDA back end");
+      ENSURE(ctx.stream != nullptr, "row kernels on a GPU need a stream in their context");
+      if (rows > 0) cuda::launch_rows(*ctx.stream, rows, elements_per_row, kernel);
+      return;
   }
 }
 

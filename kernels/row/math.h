@@ -1,6 +1,6 @@
-// exp, log and sigmoid of row kernels. The float versions are branch-free polynomials, so that a compiler
-// turns a loop over them into vector code; the double versions are the standard library's. Coefficients:
-// minimax fits (Remez) of the relative error on the reduced range, made for this file.
+// exp, log, square root and sigmoid of row kernels. The float versions are branch-free polynomials, so that
+// a compiler turns a loop over them into vector code; the double versions are the standard library's.
+// Coefficients: minimax fits (Remez) of the relative error on the reduced range, made for this file.
 #pragma once
 
 #include <bit>
@@ -71,6 +71,13 @@ JEVONS_HD inline float log_of(float x) {
 }
 JEVONS_HD inline double log_of(double x) {
   return std::log(x);
+}
+
+JEVONS_HD inline float sqrt_of(float x) {
+  return std::sqrt(x);
+}
+JEVONS_HD inline double sqrt_of(double x) {
+  return std::sqrt(x);
 }
 
 // 1 / (1 + exp(-x)); 0 below -88.8 in float.

@@ -7,6 +7,7 @@ namespace jevons {
 
 // y[r] = x[index[r]]; rows are moved as bytes.
 struct GatherRowsKernel {
+  static constexpr int kPack = kPackOf<std::uint8_t>;
   const std::uint8_t* x;
   const std::int32_t* index;
   std::uint8_t* y;
@@ -15,7 +16,7 @@ struct GatherRowsKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
     const std::uint8_t* in = x + index[row] * row_bytes;
-    group.each(row_bytes, [in, out = y + row * row_bytes](std::int64_t i) { out[i] = in[i]; });
+    group.each(row_bytes, [in, out = y + row * row_bytes](auto i) { move(in, out, i); });
   }
 };
 
@@ -23,6 +24,7 @@ struct GatherRowsKernel {
 template <class T>
 struct SumRowsKernel {
   using A = accumulator_t<T>;
+  static constexpr int kPack = kPackOf<T>;
   static constexpr int kMaxUnrolled = 8;
 
   const T* x;
@@ -56,8 +58,8 @@ struct SumRowsKernel {
     }
     const T* in[N + 1];
     for (int k = 0; k < N; ++k) in[k] = source[k];
-    group.each(cols, [in, out](std::int64_t i) {
-      A sum = 0;
+    group.each(cols, [in, out](auto i) {
+      decltype(load(out, i)) sum(0);
       for (int k = 0; k < N; ++k) sum += load(in[k], i);
       store(out, i, sum);
     });
@@ -65,8 +67,8 @@ struct SumRowsKernel {
 
   template <class Group>
   JEVONS_HD void sum_of_many(const Group& group, const std::int32_t* slot, T* out) const {
-    group.each(cols, [x = x, cols = cols, slots = slots, slot, out](std::int64_t i) {
-      A sum = 0;
+    group.each(cols, [x = x, cols = cols, slots = slots, slot, out](auto i) {
+      decltype(load(out, i)) sum(0);
       for (std::int64_t k = 0; k < slots; ++k) {
         if (slot[k] >= 0) sum += load(x + slot[k] * cols, i);
       }

@@ -12,6 +12,8 @@ struct AddRowsKernel {
   A* y;
   std::int64_t rows, cols;
 
+  std::int64_t width() const { return kColumnBlock; }
+
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, cols, kColumnBlock);

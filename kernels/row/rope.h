@@ -31,6 +31,7 @@ struct RopeTableKernel {
 template <class T>
 struct RopeKernel {
   using A = accumulator_t<T>;
+  static constexpr int kPack = kPackOf<T>;
   Rows<T> x;
   const std::int32_t* positions;  // (tokens)
   const A* cosines;               // (positions, half)
@@ -38,14 +39,16 @@ struct RopeKernel {
   std::int64_t half;
   A direction;
 
+  std::int64_t width() const { return half; }
+
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t token) const {
     const A* cosine = cosines + positions[token] * half;
     const A* sine = sines + positions[token] * half;
     for (std::int64_t head = 0; head < x.heads; ++head) {
       T* low = x[token * x.heads + head];
-      group.each(half, [low, high = low + half, cosine, sine, direction = direction](std::int64_t i) {
-        const A a = load(low, i), b = load(high, i), c = cosine[i], s = direction * sine[i];
+      group.each(half, [low, high = low + half, cosine, sine, direction = direction](auto i) {
+        const auto a = load(low, i), b = load(high, i), c = load(cosine, i), s = direction * load(sine, i);
         store(low, i, a * c - b * s);
         store(high, i, b * c + a * s);
       });

@@ -63,6 +63,7 @@ struct RouterKernel {
     const A* z = logits + row * rule.experts;
     A* s = scores + row * rule.experts;
     score(group, z, s);
+    group.sync();  // the choice and the weights read scores that other threads wrote
     const A* choice = rule.by_logit ? z : s;
     std::int32_t chosen[kMaxTopK];
     if (bias == nullptr) {

@@ -39,6 +39,7 @@ struct RouterBackwardKernel {
       const A d = ds == nullptr ? A(0) : ds[i];
       dz[i] = is_sigmoid ? s[i] * (A(1) - s[i]) * d : s[i] * (d - dot);
     });
+    group.sync();
     group.once([&] {
       for (std::int64_t k = 0; k < rule.top_k; ++k) dz[chosen[k]] += slope(s[chosen[k]]) * d_raw[k];
     });

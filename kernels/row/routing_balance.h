@@ -14,6 +14,28 @@ namespace jevons {
 template <class A>
 inline constexpr A kScoreEpsilon = A(1e-20);
 
+// counts[segment, expert] = how often the rows of the segment chose the expert. One call is one of them and
+// reads all indices of its segment: no two calls write the same number, and nothing is added atomically.
+// For devices with more threads than that; the CPU counts in one pass (kernels/cpu/routing.cpp).
+struct RoutingCountsKernel {
+  const std::int32_t* indices;  // (rows, top_k)
+  std::int64_t* counts;         // (S, E)
+  Segments segments;
+  std::int64_t rows, top_k, experts;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t place) const {
+    const RowRange range = rows_of_segment(segments, place / experts, rows);
+    const auto expert = static_cast<std::int32_t>(place % experts);
+    const std::int32_t count =
+        group.sum((range.end - range.begin) * top_k,
+                  [chosen = indices + range.begin * top_k, expert](std::int64_t i) -> std::int32_t {
+                    return chosen[i] == expert ? 1 : 0;
+                  });
+    group.once([&] { counts[place] = count; });
+  }
+};
+
 // 1 / sum of the token's scores.
 template <class Group, class A>
 JEVONS_HD A score_scale(const Group& group, const A* s, std::int64_t experts) {
@@ -44,6 +66,8 @@ struct ScoreSumsKernel {
   A* sums;          // (S, E)
   Segments segments;
   std::int64_t rows, experts;
+
+  std::int64_t width() const { return kScoreColumns; }
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {

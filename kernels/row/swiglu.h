@@ -9,6 +9,7 @@ namespace jevons {
 template <class T>
 struct SwigluKernel {
   using A = accumulator_t<T>;
+  static constexpr int kPack = kPackOf<T>;
   const T* gate_up;    // (rows, 2 cols)
   const A* row_scale;  // (rows) or null
   T* h;                // (rows, cols)
@@ -19,8 +20,8 @@ struct SwigluKernel {
     const T* gate = gate_up + row * 2 * cols;
     const T* up = gate + cols;
     const A scale = row_scale == nullptr ? A(1) : row_scale[row];
-    group.each(cols, [gate, up, out = h + row * cols, scale](std::int64_t i) {
-      const A g = load(gate, i);
+    group.each(cols, [gate, up, out = h + row * cols, scale](auto i) {
+      const auto g = load(gate, i);
       store(out, i, g * sigmoid(g) * load(up, i) * scale);
     });
   }
@@ -30,6 +31,7 @@ struct SwigluKernel {
 template <class T>
 struct SwigluBackwardKernel {
   using A = accumulator_t<T>;
+  static constexpr int kPack = kPackOf<T>;
   const T* dh;         // (rows, cols)
   const T* gate_up;    // (rows, 2 cols)
   const A* row_scale;  // (rows) or null
@@ -45,10 +47,10 @@ struct SwigluBackwardKernel {
     const A scale = row_scale == nullptr ? A(1) : row_scale[row];
     T* d_gate = d_gate_up + row * 2 * cols;
     // Writes both gradients and returns the term of d_row_scale.
-    const auto backward = [grad, gate, up, d_gate, d_up = d_gate + cols, scale](std::int64_t i) {
-      const A g = load(gate, i), u = load(up, i), d = load(grad, i);
-      const A s = sigmoid(g);
-      const A silu = g * s;
+    const auto backward = [grad, gate, up, d_gate, d_up = d_gate + cols, scale](auto i) {
+      const auto g = load(gate, i), u = load(up, i), d = load(grad, i);
+      const auto s = sigmoid(g);
+      const auto silu = g * s;
       store(d_gate, i, d * scale * u * (s + silu * (A(1) - s)));
       store(d_up, i, d * scale * silu);
       return d * silu * u;

@@ -17,7 +17,8 @@ constexpr DType kFloats[] = {DType::kF32, DType::kBF16, DType::kF64};
 struct Size {
   std::int64_t rows, cols;
 };
-const Size kSizes[] = {{0, 8}, {1, 1}, {2, 3}, {3, 15}, {1, 16}, {5, 17}, {130, 100}, {65, 257}};
+const Size kSizes[] = {{0, 8},  {1, 1},     {2, 3},    {3, 15},   {1, 16},
+                       {5, 17}, {130, 100}, {65, 257}, {3, 1101}, {5, 2048}};
 
 struct Tensors {
   Tensor gate_up, scale, h, dh, d_gate_up, d_scale;
@@ -37,9 +38,9 @@ Tensors make(KernelBench& bench, Size size, DType dtype, Scale scale) {
   return t;
 }
 
-void run(const KernelBench& bench, const Tensors& t) {
-  swiglu_forward(bench.ctx, t.gate_up, t.scale, t.h);
-  swiglu_backward(bench.ctx, t.dh, t.gate_up, t.scale, t.d_gate_up, t.d_scale);
+void run(KernelBench& bench, const Tensors& t) {
+  bench.run(swiglu_forward, t.gate_up, t.scale, t.h);
+  bench.run(swiglu_backward, t.dh, t.gate_up, t.scale, t.d_gate_up, t.d_scale);
 }
 
 struct Reference {
@@ -131,7 +132,7 @@ TEST_CASE("SwiGLU gradients against central differences", "[activation][gradient
   const Tensor h = bench.poisoned(t.h.shape, DType::kF64);
   run(bench, t);
   const auto loss = [&] {
-    swiglu_forward(bench.ctx, t.gate_up, t.scale, h);
+    bench.run(swiglu_forward, t.gate_up, t.scale, h);
     double sum = 0;
     for (std::int64_t i = 0; i < h.numel(); ++i) sum += h.ptr<double>()[i] * t.dh.ptr<double>()[i];
     return sum;

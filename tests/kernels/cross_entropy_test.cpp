@@ -17,7 +17,8 @@ constexpr DType kFloats[] = {DType::kF32, DType::kBF16, DType::kF64};
 struct Size {
   std::int64_t rows, vocab;
 };
-const Size kSizes[] = {{0, 8}, {1, 1}, {2, 3}, {3, 15}, {1, 16}, {5, 17}, {130, 100}, {65, 257}};
+const Size kSizes[] = {{0, 8},  {1, 1},     {2, 3},    {3, 15},   {1, 16},
+                       {5, 17}, {130, 100}, {65, 257}, {3, 1101}, {5, 2048}};
 
 // What the op computes for one set of logits, vocabulary split into parts [cut[p], cut[p + 1]).
 struct Result {
@@ -39,13 +40,13 @@ Result run(KernelBench& bench, const Tensor& logits, const Tensor& targets,
   Result out{bench.poisoned({rows}, sums), bench.poisoned({rows}, sums), {}};
   for (std::int64_t p = 0; p < parts; ++p) {
     out.dlogits.push_back(columns(bench, logits, cut[p], cut[p + 1]));
-    cross_entropy_stats(bench.ctx, out.dlogits.back(), targets, cut[p],
-                        gathered.slice(p, p + 1).reshape({rows, 3}));
+    bench.run(cross_entropy_stats, out.dlogits.back(), targets, cut[p],
+              gathered.slice(p, p + 1).reshape({rows, 3}));
   }
-  cross_entropy_combine(bench.ctx, gathered, targets, out.loss, out.lse);
+  bench.run(cross_entropy_combine, gathered, targets, out.loss, out.lse);
   for (std::int64_t p = 0; p < parts; ++p) {
     const Tensor& x = out.dlogits[p];
-    cross_entropy_backward(bench.ctx, x, targets, cut[p], out.lse, scale, x);
+    bench.run(cross_entropy_backward, x, targets, cut[p], out.lse, scale, x);
   }
   return out;
 }
@@ -88,7 +89,7 @@ TEST_CASE("Cross-entropy against fp64 loops, masked targets included", "[cross_e
       CHECK(max_error(got.lse, want.lse) <= tolerance(got.lse.dtype));
       CHECK(max_error(got.dlogits[0], want.dlogits) <= tolerance(dtype));
       const Tensor apart = bench.poisoned(logits.shape, dtype);
-      cross_entropy_backward(bench.ctx, logits, targets, 0, got.lse, 0.25, apart);
+      bench.run(cross_entropy_backward, logits, targets, 0, got.lse, 0.25, apart);
       CHECK(same_bits(apart, got.dlogits[0]));
     }
   }

@@ -31,9 +31,9 @@ TEST_CASE("fill_zero and copy move any dtype", "[elementwise]") {
     for (const std::int64_t n : kSizes) {
       const Tensor x = bench.integers({n}, 0, 200, dtype);
       const Tensor y = bench.poisoned({n}, dtype);
-      copy(bench.ctx, x, y);
+      bench.run(copy, x, y);
       CHECK(same_bits(x, y));
-      fill_zero(bench.ctx, y);
+      bench.run(fill_zero, y);
       CHECK(to_doubles(y) == std::vector<double>(static_cast<std::size_t>(n), 0.0));
     }
   }
@@ -45,7 +45,7 @@ TEST_CASE("cast rounds once, to nearest even", "[elementwise]") {
     for (const DType to : kFloats) {
       const Tensor x = bench.random({257}, from);
       const Tensor y = bench.poisoned({257}, to);
-      cast(bench.ctx, x, y);
+      bench.run(cast, x, y);
       const Tensor want = bench.filled({257}, to, [v = to_doubles(x)](std::int64_t i) { return v[i]; });
       CHECK(same_bits(y, want));
     }
@@ -56,7 +56,7 @@ TEST_CASE("cast rounds once, to nearest even", "[elementwise]") {
   const double out[] = {1, 1 + 2 * 0x1p-7, inf, -inf, nan, -0.0, inf};
   const Tensor x = bench.filled({7}, DType::kF32, [&](std::int64_t i) { return in[i]; });
   const Tensor y = bench.poisoned({7}, DType::kBF16);
-  cast(bench.ctx, x, y);
+  bench.run(cast, x, y);
   for (std::size_t i = 0; i < 7; ++i) {
     const double got = to_doubles(y)[i];
     CHECK(
@@ -69,14 +69,14 @@ TEST_CASE("add, also in place", "[elementwise]") {
   for (const DType dtype : kFloats) {
     for (const std::int64_t n : kSizes) {
       const Tensor a = bench.random({n}, dtype), b = bench.random({n}, dtype), y = bench.poisoned({n}, dtype);
-      add(bench.ctx, a, b, y);
+      bench.run(add, a, b, y);
       CHECK(max_error(y, zip(to_doubles(a), to_doubles(b), std::plus<>())) <= tolerance(dtype));
       const Tensor into_a = bench.clone(a), into_b = bench.clone(b), twice = bench.clone(a);
-      add(bench.ctx, into_a, b, into_a);
-      add(bench.ctx, a, into_b, into_b);
+      bench.run(add, into_a, b, into_a);
+      bench.run(add, a, into_b, into_b);
       CHECK(same_bits(into_a, y));
       CHECK(same_bits(into_b, y));
-      add(bench.ctx, twice, twice, twice);
+      bench.run(add, twice, twice, twice);
       CHECK(max_error(twice, zip(to_doubles(a), to_doubles(a), std::plus<>())) == 0);
     }
   }
@@ -89,10 +89,10 @@ TEST_CASE("add_scaled and scale_inplace", "[elementwise]") {
       for (const std::int64_t n : kSizes) {
         const Tensor x = bench.random({n}, from), y = bench.random({n}, to);
         const auto want = zip(to_doubles(x), to_doubles(y), [](double a, double b) { return b + 0.5 * a; });
-        add_scaled(bench.ctx, 0.5, x, y);
+        bench.run(add_scaled, 0.5, x, y);
         CHECK(max_error(y, want) <= tolerance(to));
         const auto scaled = zip(to_doubles(y), to_doubles(y), [](double a, double) { return -4 * a; });
-        scale_inplace(bench.ctx, -4, y);
+        bench.run(scale_inplace, -4, y);
         CHECK(max_error(y, scaled) == 0);
       }
     }
@@ -107,11 +107,11 @@ TEST_CASE("sum_of_squares adds in double, the same bits on any number of threads
       double want = 0;
       for (const double v : to_doubles(x)) want += v * v;
       bench.ctx.threads = 1;
-      const double one = sum_of_squares(bench.ctx, x);
+      const double one = bench.run(sum_of_squares, x);
       CHECK(std::abs(one - want) <= 1e-13 * want);
       for (const int threads : {2, 3}) {
         bench.ctx.threads = threads;
-        CHECK(sum_of_squares(bench.ctx, x) == one);
+        CHECK(bench.run(sum_of_squares, x) == one);
       }
       CHECK(bench.ctx.work->used_bytes() == 0);
     }
@@ -130,7 +130,7 @@ TEST_CASE("count_nonfinite", "[elementwise]") {
         ++want;
         return bad[i % 3];
       });
-      CHECK(count_nonfinite(bench.ctx, x) == want);
+      CHECK(bench.run(count_nonfinite, x) == want);
     }
   }
 }
@@ -145,9 +145,9 @@ TEST_CASE("Elementwise ops check their tensors and count their bytes", "[element
   CHECK_THROWS_AS(cast(bench.ctx, ids, a), Error);
   CHECK_THROWS_WITH(copy(bench.ctx, a, half), Catch::Matchers::ContainsSubstring("copy: y is bf16 (4, 3)"));
   bench.meter.reset();
-  add(bench.ctx, a, a, a);
+  bench.run(add, a, a, a);
   CHECK(bench.meter[WorkKind::kRow].bytes == 3 * 12 * 4);
-  add_scaled(bench.ctx, 1, half, a);
+  bench.run(add_scaled, 1, half, a);
   CHECK(bench.meter[WorkKind::kRow].bytes == 3 * 12 * 4 + 2 * 12 * 4 + 12 * 2);
   CHECK(bench.meter[WorkKind::kRow].calls == 2);
 }
@@ -156,14 +156,14 @@ TEST_CASE("Elementwise ops on the meta device only count", "[elementwise]") {
   KernelBench bench(1, Device::kMeta);
   const Tensor x = bench.random({1 << 20, 1 << 10}, DType::kBF16),
                y = bench.random({1 << 20, 1 << 10}, DType::kF32);
-  fill_zero(bench.ctx, x);
-  copy(bench.ctx, x, x);
-  cast(bench.ctx, x, y);
-  add(bench.ctx, x, x, x);
-  add_scaled(bench.ctx, 2, x, y);
-  scale_inplace(bench.ctx, 2, y);
-  CHECK(sum_of_squares(bench.ctx, x) == 0);
-  CHECK(count_nonfinite(bench.ctx, x) == 0);
+  bench.run(fill_zero, x);
+  bench.run(copy, x, x);
+  bench.run(cast, x, y);
+  bench.run(add, x, x, x);
+  bench.run(add_scaled, 2, x, y);
+  bench.run(scale_inplace, 2, y);
+  CHECK(bench.run(sum_of_squares, x) == 0);
+  CHECK(bench.run(count_nonfinite, x) == 0);
   CHECK(bench.meter[WorkKind::kRow].calls == 8);
   CHECK(bench.ctx.work->peak_bytes() > 0);
 }

@@ -14,7 +14,7 @@ using test::to_doubles;
 using test::tolerance;
 
 constexpr DType kFloats[] = {DType::kF32, DType::kBF16, DType::kF64};
-constexpr std::int64_t kCols[] = {1, 3, 15, 16, 17, 100, 257};
+constexpr std::int64_t kCols[] = {1, 3, 15, 16, 17, 100, 257, 2048};
 
 TEST_CASE("Embedding: rows of the slice, 0 outside of it", "[embedding]") {
   KernelBench bench(2);
@@ -24,7 +24,7 @@ TEST_CASE("Embedding: rows of the slice, 0 outside of it", "[embedding]") {
       for (const std::int64_t tokens : {0, 1, 130}) {
         const Tensor ids = bench.integers({tokens}, kBegin - 5, kBegin + kVocab + 5);
         const Tensor table = bench.random({kVocab, cols}, dtype), y = bench.poisoned({tokens, cols}, dtype);
-        embedding_forward(bench.ctx, ids, table, kBegin, y);
+        bench.run(embedding_forward, ids, table, kBegin, y);
         for (std::int64_t t = 0; t < tokens; ++t) {
           const std::int64_t row = ids.ptr<std::int32_t>()[t] - kBegin;
           const Tensor got = y.slice(t, t + 1);
@@ -58,10 +58,10 @@ TEST_CASE("Embedding backward adds to the gradient in token order", "[embedding]
           }
         };
         sums == DType::kF64 ? add_in_order(want.ptr<double>()) : add_in_order(want.ptr<float>());
-        embedding_backward(bench.ctx, dy, ids, kBegin, d_table);
+        bench.run(embedding_backward, dy, ids, kBegin, d_table);
         CHECK(same_bits(d_table, want));
         bench.ctx.threads = 1;
-        embedding_backward(bench.ctx, dy, ids, kBegin, other);
+        bench.run(embedding_backward, dy, ids, kBegin, other);
         bench.ctx.threads = 2;
         CHECK(same_bits(d_table, other));
       }
@@ -74,14 +74,14 @@ TEST_CASE("Slices of the vocabulary give the whole embedding", "[embedding]") {
   const Tensor ids = bench.integers({64}, 0, 12), table = bench.random({12, 17}, DType::kF32);
   const Tensor dy = bench.random({64, 17}, DType::kF32), whole = bench.poisoned({64, 17}, DType::kF32);
   const Tensor d_whole = bench.random({12, 17}, DType::kF32), d_parts = bench.clone(d_whole);
-  embedding_forward(bench.ctx, ids, table, 0, whole);
-  embedding_backward(bench.ctx, dy, ids, 0, d_whole);
+  bench.run(embedding_forward, ids, table, 0, whole);
+  bench.run(embedding_backward, dy, ids, 0, d_whole);
   const Tensor sum = bench.filled({64, 17}, DType::kF32, [](std::int64_t) { return 0; });
   for (const std::int64_t begin : {0, 4, 8}) {
     const Tensor part = bench.poisoned({64, 17}, DType::kF32);
-    embedding_forward(bench.ctx, ids, table.slice(begin, begin + 4), begin, part);
-    add(bench.ctx, sum, part, sum);
-    embedding_backward(bench.ctx, dy, ids, begin, d_parts.slice(begin, begin + 4));
+    bench.run(embedding_forward, ids, table.slice(begin, begin + 4), begin, part);
+    bench.run(add, sum, part, sum);
+    bench.run(embedding_backward, dy, ids, begin, d_parts.slice(begin, begin + 4));
   }
   CHECK(same_bits(sum, whole));
   CHECK(same_bits(d_parts, d_whole));

@@ -19,8 +19,9 @@ constexpr float kEps = 1e-5f;
 struct Size {
   std::int64_t rows, cols;
 };
-// No row, one row, odd widths, more rows than one block of the dw sum.
-const Size kSizes[] = {{0, 8}, {1, 1}, {2, 3}, {3, 15}, {1, 16}, {5, 17}, {130, 100}, {65, 257}, {7, 1024}};
+// No row, one row, odd widths, more rows than one block of the dw sum, rows that a GPU gives to a block.
+const Size kSizes[] = {{0, 8},     {1, 1},    {2, 3},    {3, 15},   {1, 16},  {5, 17},
+                       {130, 100}, {65, 257}, {7, 1024}, {3, 1101}, {5, 2048}};
 
 struct Reference {
   std::vector<double> y, rstd, dx, dw;
@@ -67,8 +68,8 @@ TEST_CASE("RMSNorm against fp64 loops", "[norm]") {
       INFO(name_of(dtype) << " " << size.rows << " x " << size.cols);
       const Tensors t = make(bench, size, dtype);
       const Reference want = reference(t.x, t.w, t.dy, t.dw);
-      rmsnorm_forward(bench.ctx, t.x, t.w, kEps, t.y, t.rstd);
-      rmsnorm_backward(bench.ctx, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
+      bench.run(rmsnorm_forward, t.x, t.w, kEps, t.y, t.rstd);
+      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
       CHECK(max_error(t.y, want.y) <= tolerance(dtype));
       CHECK(max_error(t.rstd, want.rstd) <= tolerance(t.rstd.dtype));
       CHECK(max_error(t.dx, want.dx) <= tolerance(dtype));
@@ -82,17 +83,17 @@ TEST_CASE("RMSNorm backward adds the residual's gradient, also in place", "[norm
   for (const DType dtype : kFloats) {
     for (const Size size : kSizes) {
       const Tensors t = make(bench, size, dtype);
-      rmsnorm_forward(bench.ctx, t.x, t.w, kEps, t.y, t.rstd);
+      bench.run(rmsnorm_forward, t.x, t.w, kEps, t.y, t.rstd);
       const Tensor past = bench.random(t.x.shape, dtype);
       std::vector<double> want = reference(t.x, t.w, t.dy, t.dw).dx;
       const std::vector<double> added = to_doubles(past);
       for (std::size_t i = 0; i < want.size(); ++i) want[i] += added[i];
-      rmsnorm_backward(bench.ctx, t.dy, t.x, t.w, t.rstd, past, t.dx, t.dw);
+      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, past, t.dx, t.dw);
       CHECK(max_error(t.dx, want) <= tolerance(dtype));
       const Tensor in_past = bench.clone(past), in_dy = bench.clone(t.dy),
                    dw = bench.random(t.w.shape, t.w.dtype);
-      rmsnorm_backward(bench.ctx, t.dy, t.x, t.w, t.rstd, in_past, in_past, dw);
-      rmsnorm_backward(bench.ctx, in_dy, t.x, t.w, t.rstd, past, in_dy, dw);
+      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, in_past, in_past, dw);
+      bench.run(rmsnorm_backward, in_dy, t.x, t.w, t.rstd, past, in_dy, dw);
       CHECK(same_bits(in_past, t.dx));
       CHECK(same_bits(in_dy, t.dx));
     }
@@ -106,12 +107,12 @@ TEST_CASE("add_rmsnorm is add, then rmsnorm, to the bit", "[norm]") {
       const Tensors t = make(bench, size, dtype);
       const Tensor h = bench.poisoned(t.x.shape, dtype), y = bench.poisoned(t.x.shape, dtype);
       const Tensor rstd = bench.poisoned(t.rstd.shape, t.rstd.dtype);
-      add(bench.ctx, t.x, t.dy, h);
-      rmsnorm_forward(bench.ctx, h, t.w, kEps, y, rstd);
+      bench.run(add, t.x, t.dy, h);
+      bench.run(rmsnorm_forward, h, t.w, kEps, y, rstd);
       for (const Tensor& into : {bench.poisoned(t.x.shape, dtype), t.x, t.dy}) {
         const Tensor a = bench.clone(t.x), b = bench.clone(t.dy);
         const Tensor out = into.data == t.x.data ? a : into.data == t.dy.data ? b : into;
-        add_rmsnorm_forward(bench.ctx, a, b, t.w, kEps, out, t.y, t.rstd);
+        bench.run(add_rmsnorm_forward, a, b, t.w, kEps, out, t.y, t.rstd);
         CHECK(same_bits(out, h));
         CHECK(same_bits(t.y, y));
         CHECK(same_bits(t.rstd, rstd));
@@ -129,8 +130,8 @@ TEST_CASE("RMSNorm: bits do not depend on threads nor on the other rows", "[norm
     two.rstd = bench.poisoned(one.rstd.shape, one.rstd.dtype), two.dw = bench.clone(one.dw);
     const auto run = [&](const Tensors& t, int threads) {
       bench.ctx.threads = threads;
-      rmsnorm_forward(bench.ctx, t.x, t.w, kEps, t.y, t.rstd);
-      rmsnorm_backward(bench.ctx, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
+      bench.run(rmsnorm_forward, t.x, t.w, kEps, t.y, t.rstd);
+      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
     };
     run(one, 1);
     run(two, 3);
@@ -141,8 +142,8 @@ TEST_CASE("RMSNorm: bits do not depend on threads nor on the other rows", "[norm
     const Tensor y = bench.poisoned({1, 100}, dtype), dx = bench.poisoned({1, 100}, dtype);
     const Tensor rstd = bench.poisoned({1}, accumulator_of(dtype));
     const auto row = [](const Tensor& t) { return t.slice(71, 72); };
-    rmsnorm_forward(bench.ctx, row(one.x), one.w, kEps, y, rstd);
-    rmsnorm_backward(bench.ctx, row(one.dy), row(one.x), one.w, rstd, {}, dx, one.dw);
+    bench.run(rmsnorm_forward, row(one.x), one.w, kEps, y, rstd);
+    bench.run(rmsnorm_backward, row(one.dy), row(one.x), one.w, rstd, {}, dx, one.dw);
     CHECK(same_bits(y, row(one.y)));
     CHECK(same_bits(dx, row(one.dx)));
   }
@@ -174,16 +175,16 @@ TEST_CASE("Head RMSNorm works inside a fused projection and leaves the rest alon
         want_y[wide(i)] = want_in_place[wide(i)] = want.y[i];
         want_dx[wide(i)] = want.dx[i];
       }
-      head_rmsnorm_forward(bench.ctx, view(x), w, kEps, view(y), rstd);
-      head_rmsnorm_backward(bench.ctx, dy_heads, view(x), w, rstd, view(dx), dw);
+      bench.run(head_rmsnorm_forward, view(x), w, kEps, view(y), rstd);
+      bench.run(head_rmsnorm_backward, dy_heads, view(x), w, rstd, view(dx), dw);
       CHECK(max_error(y, want_y) <= tolerance(dtype));
       CHECK(max_error(rstd, want.rstd) <= tolerance(sums));
       CHECK(max_error(dx, want_dx) <= tolerance(dtype));
       CHECK(max_error(dw, want.dw) <= 10 * tolerance(sums));
 
-      head_rmsnorm_backward(bench.ctx, dy_heads, view(x), w, rstd, dy_heads, dw);
+      bench.run(head_rmsnorm_backward, dy_heads, view(x), w, rstd, dy_heads, dw);
       CHECK(max_error(dy, want.dx) <= tolerance(dtype));
-      head_rmsnorm_forward(bench.ctx, view(x), w, kEps, view(x), rstd);
+      bench.run(head_rmsnorm_forward, view(x), w, kEps, view(x), rstd);
       CHECK(max_error(x, want_in_place) <= tolerance(dtype));
     }
   }
@@ -195,7 +196,7 @@ TEST_CASE("RMSNorm gradients against central differences", "[norm][gradient]") {
   const Tensor scratch = bench.poisoned(t.x.shape, DType::kF64),
                rstd = bench.poisoned(t.rstd.shape, DType::kF64);
   const auto loss = [&] {
-    rmsnorm_forward(bench.ctx, t.x, t.w, kEps, scratch, rstd);
+    bench.run(rmsnorm_forward, t.x, t.w, kEps, scratch, rstd);
     double sum = 0;
     for (std::int64_t i = 0; i < scratch.numel(); ++i)
       sum += scratch.ptr<double>()[i] * t.dy.ptr<double>()[i];
@@ -203,7 +204,7 @@ TEST_CASE("RMSNorm gradients against central differences", "[norm][gradient]") {
   };
   loss();
   const std::vector<double> before = to_doubles(t.dw);
-  rmsnorm_backward(bench.ctx, t.dy, t.x, t.w, rstd, {}, t.dx, t.dw);
+  bench.run(rmsnorm_backward, t.dy, t.x, t.w, rstd, {}, t.dx, t.dw);
   for (std::size_t i = 0; i < before.size(); ++i) t.dw.ptr<double>()[i] -= before[i];
   CHECK(gradient_error(t.x, t.dx, loss) <= 1e-8);
   CHECK(gradient_error(t.w, t.dw, loss) <= 1e-8);

@@ -51,7 +51,7 @@ TEST_CASE("AdamW follows its definition over several steps and clears the gradie
         for (std::size_t i = 0; i < want.size(); ++i) want[i].step(kRule.grad_scale * g[i], t);
         AdamW rule = kRule;
         rule.step = t;
-        adamw_step(bench.ctx, rule, r);
+        bench.run(adamw_step, rule, r);
         CHECK(to_doubles(r.grad) == std::vector<double>(static_cast<std::size_t>(n), 0.0));
       }
       std::vector<double> w, m, v;
@@ -76,12 +76,12 @@ TEST_CASE("The working weight may be the master", "[optimizer]") {
                           {}};
     shared.weight = shared.master;
     const Tensor sgd_grad = bench.clone(apart.grad);
-    adamw_step(bench.ctx, kRule, apart);
-    adamw_step(bench.ctx, kRule, shared);
+    bench.run(adamw_step, kRule, apart);
+    bench.run(adamw_step, kRule, shared);
     CHECK(same_bits(apart.master, shared.master));
     shared.grad = sgd_grad;
     const Tensor before = bench.clone(shared.master), g = bench.clone(sgd_grad);
-    sgd_step(bench.ctx, 1, 2, shared);
+    bench.run(sgd_step, 1, 2, shared);
     const auto w = to_doubles(before), d = to_doubles(g);
     std::vector<double> want(w.size());
     for (std::size_t i = 0; i < w.size(); ++i) want[i] = w[i] - 2 * d[i];
@@ -98,7 +98,7 @@ TEST_CASE("SGD needs no moments", "[optimizer]") {
       std::vector<double> want = to_doubles(r.master);
       const std::vector<double> g = to_doubles(r.grad);
       for (std::size_t i = 0; i < want.size(); ++i) want[i] -= 0.1 * 0.5 * g[i];
-      sgd_step(bench.ctx, 0.1, 0.5, r);
+      bench.run(sgd_step, 0.1, 0.5, r);
       CHECK(max_error(r.master, want) <= tolerance(r.master.dtype));
       CHECK(max_error(r.weight, to_doubles(r.master)) <= tolerance(compute));
       CHECK(to_doubles(r.grad) == std::vector<double>(static_cast<std::size_t>(n), 0.0));
@@ -112,12 +112,12 @@ TEST_CASE("Optimizer: bits do not depend on threads nor on how a range is cut", 
   const OptimizerRange one = make(bench, n, DType::kBF16);
   const OptimizerRange two{bench.clone(one.master), bench.clone(one.moment1), bench.clone(one.moment2),
                            bench.clone(one.grad), bench.clone(one.weight)};
-  adamw_step(bench.ctx, kRule, one);
+  bench.run(adamw_step, kRule, one);
   bench.ctx.threads = 3;
   for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{0, 1001}, {1001, n}}) {
-    adamw_step(bench.ctx, kRule,
-               {two.master.slice(begin, end), two.moment1.slice(begin, end), two.moment2.slice(begin, end),
-                two.grad.slice(begin, end), two.weight.slice(begin, end)});
+    bench.run(adamw_step, kRule,
+              {two.master.slice(begin, end), two.moment1.slice(begin, end), two.moment2.slice(begin, end),
+               two.grad.slice(begin, end), two.weight.slice(begin, end)});
   }
   CHECK(same_bits(one.master, two.master));
   CHECK(same_bits(one.moment2, two.moment2));

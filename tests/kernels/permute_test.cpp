@@ -13,7 +13,7 @@ using test::to_doubles;
 using test::tolerance;
 
 constexpr DType kFloats[] = {DType::kF32, DType::kBF16, DType::kF64};
-constexpr std::int64_t kCols[] = {1, 3, 15, 16, 17, 100, 257};
+constexpr std::int64_t kCols[] = {1, 3, 15, 16, 17, 100, 257, 2048};
 
 TEST_CASE("gather_rows copies rows of any dtype", "[permute]") {
   KernelBench bench(2);
@@ -22,7 +22,7 @@ TEST_CASE("gather_rows copies rows of any dtype", "[permute]") {
       for (const std::int64_t rows : {0, 1, 7, 90}) {
         const Tensor x = bench.integers({5, cols}, 0, 100, dtype), index = bench.integers({rows}, 0, 5);
         const Tensor y = bench.poisoned({rows, cols}, dtype);
-        gather_rows(bench.ctx, x, index, y);
+        bench.run(gather_rows, x, index, y);
         for (std::int64_t r = 0; r < rows; ++r) {
           const std::int64_t from = index.ptr<std::int32_t>()[r];
           REQUIRE(same_bits(y.slice(r, r + 1), x.slice(from, from + 1)));
@@ -41,7 +41,7 @@ TEST_CASE("sum_rows adds in slot order, skips -1, gives 0 for no slot", "[permut
         const Tensor x = bench.random({6, cols}, dtype), index = bench.integers({rows, slots}, -1, 6);
         for (std::int64_t k = 0; k < slots; ++k) index.ptr<std::int32_t>()[3 * slots + k] = -1;
         const Tensor y = bench.poisoned({rows, cols}, dtype), again = bench.poisoned({rows, cols}, dtype);
-        sum_rows(bench.ctx, x, index, y);
+        bench.run(sum_rows, x, index, y);
         // The order and the accumulator are part of the contract, so the sum in them is exact.
         const auto in = to_doubles(x);
         const Tensor want = bench.filled({rows, cols}, dtype, [&](std::int64_t at) {
@@ -57,7 +57,7 @@ TEST_CASE("sum_rows adds in slot order, skips -1, gives 0 for no slot", "[permut
         });
         CHECK(same_bits(y, want));
         bench.ctx.threads = 1;
-        sum_rows(bench.ctx, x, index, again);
+        bench.run(sum_rows, x, index, again);
         bench.ctx.threads = 2;
         CHECK(same_bits(y, again));
       }
@@ -76,8 +76,8 @@ TEST_CASE("gather_rows and sum_rows are adjoint", "[permute]") {
   const Tensor x = bench.random({tokens, cols}, DType::kF64),
                y = bench.random({2 * tokens, cols}, DType::kF64);
   const Tensor gathered = bench.poisoned(y.shape, DType::kF64), summed = bench.poisoned(x.shape, DType::kF64);
-  gather_rows(bench.ctx, x, owner, gathered);
-  sum_rows(bench.ctx, y, slots, summed);
+  bench.run(gather_rows, x, owner, gathered);
+  bench.run(sum_rows, y, slots, summed);
   const auto dot = [](const Tensor& a, const Tensor& b) {
     double sum = 0;
     for (std::int64_t i = 0; i < a.numel(); ++i) sum += a.ptr<double>()[i] * b.ptr<double>()[i];

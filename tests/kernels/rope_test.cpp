@@ -21,7 +21,7 @@ struct Tables {
   Tables(KernelBench& bench, std::int64_t dim, DType dtype)
       : cos(bench.poisoned({kPositions, dim / 2}, accumulator_of(dtype))),
         sin(bench.poisoned({kPositions, dim / 2}, accumulator_of(dtype))) {
-    rope_table(bench.ctx, kTheta, cos, sin);
+    bench.run(rope_table, kTheta, cos, sin);
   }
   Tensor cos, sin;
 };
@@ -56,10 +56,10 @@ TEST_CASE("RoPE rotates pairs (i, i + d/2) of the heads and nothing else", "[rop
         const HeadView x{bench.random({tokens, 3 * dim + 9}, dtype), 5, 3, dim};
         const Tensor positions = bench.integers({tokens}, 0, kPositions);
         const std::vector<double> forward = rotated(x, positions, 1);
-        rope_forward(bench.ctx, x, positions, tables.cos, tables.sin);
+        bench.run(rope_forward, x, positions, tables.cos, tables.sin);
         CHECK(max_error(x.base, forward) <= tolerance(dtype));
         const std::vector<double> back = rotated(x, positions, -1);
-        rope_backward(bench.ctx, x, positions, tables.cos, tables.sin);
+        bench.run(rope_backward, x, positions, tables.cos, tables.sin);
         CHECK(max_error(x.base, back) <= tolerance(dtype));
       }
     }
@@ -75,8 +75,8 @@ TEST_CASE("RoPE: the score of two positions depends on their distance only", "[r
     const auto position = [&](int p) {
       return bench.filled({1}, DType::kI32, [p](std::int64_t) { return p; });
     };
-    rope_forward(bench.ctx, {a, 0, 1, 16}, position(at_q), tables.cos, tables.sin);
-    rope_forward(bench.ctx, {b, 0, 1, 16}, position(at_k), tables.cos, tables.sin);
+    bench.run(rope_forward, {a, 0, 1, 16}, position(at_q), tables.cos, tables.sin);
+    bench.run(rope_forward, {b, 0, 1, 16}, position(at_k), tables.cos, tables.sin);
     double sum = 0;
     for (int i = 0; i < 16; ++i) sum += a.ptr<double>()[i] * b.ptr<double>()[i];
     return sum;
@@ -90,10 +90,10 @@ TEST_CASE("RoPE gradient against central differences", "[rope][gradient]") {
   const Tables tables(bench, 6, DType::kF64);
   const Tensor x = bench.random({4, 12}, DType::kF64), dy = bench.random({4, 12}, DType::kF64);
   const Tensor positions = bench.integers({4}, 1, kPositions), dx = bench.clone(dy);
-  rope_backward(bench.ctx, {dx, 0, 2, 6}, positions, tables.cos, tables.sin);
+  bench.run(rope_backward, {dx, 0, 2, 6}, positions, tables.cos, tables.sin);
   const auto loss = [&] {
     const Tensor y = bench.clone(x);
-    rope_forward(bench.ctx, {y, 0, 2, 6}, positions, tables.cos, tables.sin);
+    bench.run(rope_forward, {y, 0, 2, 6}, positions, tables.cos, tables.sin);
     double sum = 0;
     for (std::int64_t i = 0; i < y.numel(); ++i) sum += y.ptr<double>()[i] * dy.ptr<double>()[i];
     return sum;
@@ -107,10 +107,10 @@ TEST_CASE("RoPE: bits do not depend on threads nor on the other rows", "[rope]")
   const Tensor one = bench.random({500, 68}, DType::kBF16), two = bench.clone(one),
                alone = bench.clone(one.slice(71, 72));
   const Tensor positions = bench.integers({500}, 0, kPositions);
-  rope_forward(bench.ctx, {one, 0, 2, 34}, positions, tables.cos, tables.sin);
+  bench.run(rope_forward, {one, 0, 2, 34}, positions, tables.cos, tables.sin);
   bench.ctx.threads = 3;
-  rope_forward(bench.ctx, {two, 0, 2, 34}, positions, tables.cos, tables.sin);
-  rope_forward(bench.ctx, {alone, 0, 2, 34}, positions.slice(71, 72), tables.cos, tables.sin);
+  bench.run(rope_forward, {two, 0, 2, 34}, positions, tables.cos, tables.sin);
+  bench.run(rope_forward, {alone, 0, 2, 34}, positions.slice(71, 72), tables.cos, tables.sin);
   CHECK(same_bits(one, two));
   CHECK(same_bits(alone, one.slice(71, 72)));
 }

@@ -130,7 +130,7 @@ TEST_CASE("the router gives a plain reference's scores, choice and weights", "[r
     const Tensor logits = bench.random({rows, rule.num_experts}, dtype);
     const Tensor bias = with_bias ? bench.random({rule.num_experts}, dtype, 0.3) : Tensor{};
     const RouterOutput out = make_output(bench, rule, rows, dtype);
-    router_forward(bench.ctx, rule, logits, bias, out);
+    bench.run(router_forward, rule, logits, bias, out);
     for (std::int64_t t = 0; t < rows; ++t) {
       const Reference want = route(rule, row_of(logits, t), with_bias ? test::to_doubles(bias) : Row{});
       CHECK(test::max_error(out.scores.slice(t, t + 1), want.scores) < test::tolerance(dtype));
@@ -147,7 +147,7 @@ TEST_CASE("equal choice scores go to the lower expert and the lower group", "[ro
     INFO(describe(rule));
     const Tensor logits = bench.filled({1, rule.num_experts}, DType::kF32, [](std::int64_t) { return 0.5; });
     const RouterOutput out = make_output(bench, rule, 1, DType::kF32);
-    router_forward(bench.ctx, rule, logits, {}, out);
+    bench.run(router_forward, rule, logits, {}, out);
     for (std::int64_t k = 0; k < rule.top_k; ++k) CHECK(out.indices.ptr<std::int32_t>()[k] == k);
   }
 }
@@ -164,7 +164,7 @@ TEST_CASE("NaN and infinite logits choose different, valid experts", "[routing]"
       if (i * 7919 % rows <= row) logits.ptr<float>()[i] = static_cast<float>(bad[i % 4]);
     }
     const RouterOutput out = make_output(bench, rule, rows, DType::kF32);
-    router_forward(bench.ctx, rule, logits, {}, out);
+    bench.run(router_forward, rule, logits, {}, out);
     for (std::int64_t t = 0; t < rows; ++t) {
       const Row chosen = row_of(out.indices, t);
       const std::set<double> distinct(chosen.begin(), chosen.end());
@@ -182,7 +182,7 @@ TEST_CASE("a NaN logit is chosen after every number", "[routing]") {
   const Tensor logits =
       bench.filled({1, 6}, DType::kF32, [&](std::int64_t i) { return z[static_cast<std::size_t>(i)]; });
   const RouterOutput out = make_output(bench, rule, 1, DType::kF32);
-  router_forward(bench.ctx, rule, logits, {}, out);
+  bench.run(router_forward, rule, logits, {}, out);
   CHECK(row_of(out.indices, 0) == Row{3, 4, 1, 5});
 }
 
@@ -192,7 +192,7 @@ TEST_CASE("the selection bias changes the choice and not the weights", "[routing
   const Tensor logits = bench.filled({1, 4}, DType::kF64, [](std::int64_t i) { return -0.1 * double(i); });
   const Tensor bias = bench.filled({4}, DType::kF64, [](std::int64_t i) { return i == 2 ? 1.0 : 0.0; });
   const RouterOutput out = make_output(bench, rule, 1, DType::kF64);
-  router_forward(bench.ctx, rule, logits, bias, out);
+  bench.run(router_forward, rule, logits, bias, out);
   CHECK(out.indices.ptr<std::int32_t>()[0] == 2);
   CHECK(out.weights.ptr<double>()[0] == Approx(1 / (1 + std::exp(0.2))));
 }
@@ -204,9 +204,9 @@ TEST_CASE("a row's routing does not depend on the other rows or on the number of
   const RouterOutput a = make_output(one, rule, 300, DType::kF32),
                      b = make_output(many, rule, 300, DType::kF32);
   const RouterOutput single = make_output(one, rule, 1, DType::kF32);
-  router_forward(one.ctx, rule, logits, {}, a);
-  router_forward(many.ctx, rule, logits, {}, b);
-  router_forward(one.ctx, rule, logits.slice(217, 218), {}, single);
+  one.run(router_forward, rule, logits, {}, a);
+  many.run(router_forward, rule, logits, {}, b);
+  one.run(router_forward, rule, logits.slice(217, 218), {}, single);
   CHECK(test::same_bits(a.weights, b.weights));
   CHECK(test::same_bits(a.scores, b.scores));
   CHECK(test::same_bits(a.weights.slice(217, 218), single.weights));
@@ -214,7 +214,7 @@ TEST_CASE("a row's routing does not depend on the other rows or on the number of
 }
 
 TEST_CASE("the router's gradient equals differences of weights and scores with the choice fixed",
-          "[routing]") {
+          "[routing][slow]") {
   for (const RouterRule& rule : all_rules()) {
     INFO(describe(rule));
     KernelBench bench;
@@ -225,10 +225,10 @@ TEST_CASE("the router's gradient equals differences of weights and scores with t
     const Tensor d_scores = bench.random({rows, rule.num_experts}, DType::kF64);
     const RouterOutput out = make_output(bench, rule, rows, DType::kF64);
     const Tensor dlogits = bench.poisoned(logits.shape, DType::kF64);
-    router_forward(bench.ctx, rule, logits, bias, out);
+    bench.run(router_forward, rule, logits, bias, out);
     const Tensor chosen = bench.clone(out.indices);
     const auto loss = [&] {
-      router_forward(bench.ctx, rule, logits, bias, out);
+      bench.run(router_forward, rule, logits, bias, out);
       REQUIRE(test::same_bits(out.indices, chosen));
       double sum = 0;
       for (std::int64_t i = 0; i < d_weights.numel(); ++i) {
@@ -239,12 +239,12 @@ TEST_CASE("the router's gradient equals differences of weights and scores with t
       }
       return sum;
     };
-    router_backward(bench.ctx, rule, d_weights, d_scores, logits, out, dlogits);
+    bench.run(router_backward, rule, d_weights, d_scores, logits, out, dlogits);
     CHECK(test::gradient_error(logits, dlogits, loss) < 1e-8);
 
     test::fill(d_scores, [](std::int64_t) { return 0; });
-    router_forward(bench.ctx, rule, logits, bias, out);  // the last difference left other scores behind
-    router_backward(bench.ctx, rule, d_weights, {}, logits, out, dlogits);
+    bench.run(router_forward, rule, logits, bias, out);  // the last difference left other scores behind
+    bench.run(router_backward, rule, d_weights, {}, logits, out, dlogits);
     CHECK(test::gradient_error(logits, dlogits, loss) < 1e-8);
   }
 }
@@ -254,11 +254,11 @@ TEST_CASE("dlogits may be written over d_scores", "[routing]") {
   const RouterRule rule{.num_experts = 16, .top_k = 2};
   const Tensor logits = bench.random({5, 16}, DType::kF32);
   const RouterOutput out = make_output(bench, rule, 5, DType::kF32);
-  router_forward(bench.ctx, rule, logits, {}, out);
+  bench.run(router_forward, rule, logits, {}, out);
   const Tensor d_weights = bench.random({5, 2}, DType::kF32), d_scores = bench.random({5, 16}, DType::kF32);
   const Tensor apart = bench.poisoned({5, 16}, DType::kF32);
-  router_backward(bench.ctx, rule, d_weights, d_scores, logits, out, apart);
-  router_backward(bench.ctx, rule, d_weights, d_scores, logits, out, d_scores);
+  bench.run(router_backward, rule, d_weights, d_scores, logits, out, apart);
+  bench.run(router_backward, rule, d_weights, d_scores, logits, out, d_scores);
   CHECK(test::same_bits(apart, d_scores));
 }
 
@@ -286,8 +286,8 @@ TEST_CASE("counts and score sums of segments that rank borders cut add up", "[ro
     const Segments here{first, segment_len, segments};
     const Tensor c = bench.poisoned({segments, experts}, DType::kI64);
     const Tensor s = bench.poisoned({segments, experts}, DType::kF64);
-    routing_counts(bench.ctx, indices.slice(first, first + held), here, c);
-    score_sums(bench.ctx, scores.slice(first, first + held), here, s);
+    bench.run(routing_counts, indices.slice(first, first + held), here, c);
+    bench.run(score_sums, scores.slice(first, first + held), here, s);
     for (std::size_t i = 0; i < counts.size(); ++i) {
       got_counts[i] += static_cast<double>(c.ptr<std::int64_t>()[i]);
       got_sums[i] += s.ptr<double>()[i];
@@ -307,9 +307,9 @@ TEST_CASE("gradients of score sums and of the z-loss equal differences", "[routi
   const Tensor coefficient = bench.random({4, experts}, DType::kF64);
   const Tensor sums = bench.poisoned({4, experts}, DType::kF64);
   const Tensor d_scores = bench.poisoned({rows, experts}, DType::kF64);
-  score_sums_backward(bench.ctx, scores, segments, coefficient, d_scores);
+  bench.run(score_sums_backward, scores, segments, coefficient, d_scores);
   CHECK(test::gradient_error(scores, d_scores, [&] {
-          score_sums(bench.ctx, scores, segments, sums);
+          bench.run(score_sums, scores, segments, sums);
           double sum = 0;
           for (std::int64_t i = 0; i < sums.numel(); ++i) {
             sum += sums.ptr<double>()[i] * coefficient.ptr<double>()[i];
@@ -319,18 +319,18 @@ TEST_CASE("gradients of score sums and of the z-loss equal differences", "[routi
 
   const Tensor logits = bench.random({rows, experts}, DType::kF64);
   const Tensor dlogits = bench.filled({rows, experts}, DType::kF64, [](std::int64_t) { return 0; });
-  router_z_loss_backward(bench.ctx, logits, 0.7, dlogits);
-  CHECK(test::gradient_error(logits, dlogits, [&] { return 0.7 * router_z_loss(bench.ctx, logits); }) < 1e-8);
-  router_z_loss_backward(bench.ctx, logits, 0.7, dlogits);  // adds
-  CHECK(test::gradient_error(logits, dlogits, [&] { return 1.4 * router_z_loss(bench.ctx, logits); }) < 1e-8);
+  bench.run(router_z_loss_backward, logits, 0.7, dlogits);
+  CHECK(test::gradient_error(logits, dlogits, [&] { return 0.7 * bench.run(router_z_loss, logits); }) < 1e-8);
+  bench.run(router_z_loss_backward, logits, 0.7, dlogits);  // adds
+  CHECK(test::gradient_error(logits, dlogits, [&] { return 1.4 * bench.run(router_z_loss, logits); }) < 1e-8);
 }
 
 TEST_CASE("entropy is log E for equal scores and 0 for one-hot ones", "[routing]") {
   KernelBench bench;
   const Tensor equal = bench.filled({3, 8}, DType::kF32, [](std::int64_t) { return 0.25; });
-  CHECK(router_entropy(bench.ctx, equal) == Approx(3 * std::log(8.0)));
+  CHECK(bench.run(router_entropy, equal) == Approx(3 * std::log(8.0)));
   const Tensor one_hot = bench.filled({3, 8}, DType::kF32, [](std::int64_t i) { return i % 8 == 2 ? 1 : 0; });
-  CHECK(router_entropy(bench.ctx, one_hot) == Approx(0).margin(1e-6));
+  CHECK(bench.run(router_entropy, one_hot) == Approx(0).margin(1e-6));
 }
 
 TEST_CASE("impossible router rules are refused by name", "[routing]") {
@@ -357,9 +357,9 @@ TEST_CASE("routing on the meta device checks, counts and touches nothing", "[rou
   const RouterRule rule{.num_experts = 8, .top_k = 2};
   const Tensor logits = bench.poisoned({10, 8}, DType::kF32);
   const RouterOutput out = make_output(bench, rule, 10, DType::kF32);
-  router_forward(bench.ctx, rule, logits, {}, out);
+  bench.run(router_forward, rule, logits, {}, out);
   CHECK(bench.meter[WorkKind::kRow].bytes == 10 * (8 + 8 + 2 + 2) * 4);
-  CHECK(router_z_loss(bench.ctx, logits) == 0);
+  CHECK(bench.run(router_z_loss, logits) == 0);
   CHECK_THROWS_AS(router_forward(bench.ctx, rule, logits.slice(0, 5), {}, out), Error);
 }
 

@@ -1,0 +1,66 @@
+// Runs a row kernel on a GPU: a warp a row if rows are short, a block a row if they are long. Every .cu
+// file of row kernels instantiates launch_rows, declared in kernels/row/launch.h, for the kernels of its
+// family.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/stream.h"
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/row_group.cuh"
+#include "kernels/row/instances.h"
+
+namespace jevons::cuda {
+
+// Rows up to this many elements run on a warp: it does without barriers, and a block would leave threads
+// idle.
+inline constexpr std::int64_t kLongestWarpRow = 1024;
+inline constexpr int kWarpsPerBlock = 4;
+inline constexpr int kBlockThreads = 256;
+
+template <class Kernel>
+constexpr int pack_of() {
+  if constexpr (requires { Kernel::kPack; }) {
+    return Kernel::kPack;
+  } else {
+    return 1;
+  }
+}
+
+template <int kThreads, int kRows, class Kernel>
+__global__ void __launch_bounds__(kThreads* kRows) row_kernel(const Kernel kernel, std::int64_t rows) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + threadIdx.x / kThreads;
+  if (row < rows) kernel(RowGroup<kThreads, pack_of<Kernel>()>{}, row);
+}
+
+template <int kThreads, int kRows, class Kernel>
+void launch_rows_on(const Stream& stream, std::int64_t rows, const Kernel& kernel) {
+  const auto blocks = static_cast<unsigned>((rows + kRows - 1) / kRows);
+  launch(row_kernel<kThreads, kRows, Kernel>, dim3(blocks), dim3(kThreads * kRows), 0,
+         static_cast<cudaStream_t>(stream.handle()), kernel, rows);
+}
+
+// Elements of the longest each, sum or max of one call: elements_per_row unless the kernel says otherwise.
+template <class Kernel>
+std::int64_t width_of(const Kernel& kernel, std::int64_t elements_per_row) {
+  if constexpr (requires { kernel.width(); }) {
+    return kernel.width();
+  } else {
+    return elements_per_row;
+  }
+}
+
+template <class Kernel>
+void launch_rows(const Stream& stream, std::int64_t rows, std::int64_t elements_per_row,
+                 const Kernel& kernel) {
+  if (width_of(kernel, elements_per_row) <= kLongestWarpRow) {
+    launch_rows_on<kWarp, kWarpsPerBlock>(stream, rows, kernel);
+  } else {
+    launch_rows_on<kBlockThreads, 1>(stream, rows, kernel);
+  }
+}
+
+}  // namespace jevons::cuda
+
+#define JEVONS_LAUNCHER(...) \
+  template void launch_rows(const Stream&, std::int64_t, std::int64_t, const __VA_ARGS__&);

@@ -1,0 +1,13 @@
+// What a kernel left on the device, for the host to read.
+#pragma once
+
+#include "kernels/core/context.h"
+
+namespace jevons {
+
+// The tensor itself if it is on the CPU. On kCuda: a copy in pinned memory,
+// taken after the work that ctx.stream was given so far, for which the host
+// waits; valid until this thread's next call. Not for kMeta.
+Tensor host_view(const Context& ctx, const Tensor& tensor);
+
+}  // namespace jevons
