@@ -21,6 +21,7 @@ struct DataConfig {
   std::int64_t seq_len = 0;            // copied from the model
   std::uint64_t seed = 0;
   bool document_mask = false;  // attention and loss do not cross document borders
+  bool allow_change = false;   // a resumed run may read other files than it did before
   bool operator==(const DataConfig&) const = default;
 };
 

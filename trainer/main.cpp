@@ -69,6 +69,16 @@ void add_train(CLI::App& app, CommandLine& line) {
           "auto: from the run's newest checkpoint if there is one; never; or the PATH of a checkpoint")
       ->capture_default_str()
       ->type_name("auto|never|PATH");
+  command
+      ->add_option("--init-from", options->init_from,
+                   "If nothing is resumed: weights from this checkpoint or run, step 0; a dense FFN becomes "
+                   "every expert of its layer")
+      ->type_name("PATH");
+  command
+      ->add_option("--exit-after-minutes", options->exit_after_minutes,
+                   "Finish the step, save and exit with code 75 after so long; 0: no limit")
+      ->capture_default_str()
+      ->check(at_least(0));
   command->callback([options, &line] {
     line.needs_world = true;
     line.run = [options](Job& job) {
@@ -167,7 +177,7 @@ void add_config(CLI::App& app, CommandLine& line) {
 }
 
 void add_checkpoint(CLI::App& app, CommandLine& line) {
-  CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints: list, verify");
+  CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints: list, verify, compare");
   const auto add = [&](const char* name, const char* help, int (*function)(const CheckpointOptions&)) {
     CLI::App* command = checkpoint->add_subcommand(name, help);
     auto options = std::make_shared<CheckpointOptions>();
@@ -178,6 +188,13 @@ void add_checkpoint(CLI::App& app, CommandLine& line) {
   };
   add("inspect", "Step, configuration, tensors", run_checkpoint_inspect);
   add("verify", "Read every byte against its checksum", run_checkpoint_verify);
+  CLI::App* diff = checkpoint->add_subcommand("diff", "What differs between two: options, tensors");
+  auto options = std::make_shared<CheckpointDiffOptions>();
+  diff->add_option("a", options->a, "A checkpoint, or a run's directory: then its newest")
+      ->required()
+      ->type_name("A");
+  diff->add_option("b", options->b, "Another one")->required()->type_name("B");
+  diff->callback([options, &line] { line.run = [options](Job&) { return run_checkpoint_diff(*options); }; });
 }
 
 void add_cost(CLI::App& app, CommandLine& line) {
@@ -190,7 +207,24 @@ void add_cost(CLI::App& app, CommandLine& line) {
   command->add_option("--project", options->project, "Only runs of this cost.project [all]")
       ->type_name("NAME");
   command->add_flag("--json", options->json, "As JSON");
+  command->add_option("--csv", options->csv, "Also write one line per launch to this file")
+      ->type_name("FILE");
+  command
+      ->add_option("--sqlite", options->sqlite, "Also write an SQLite database, made anew from the ledgers")
+      ->type_name("FILE");
   command->callback([options, &line] { line.run = [options](Job&) { return run_cost(*options); }; });
+}
+
+void add_report(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand(
+      "report", "One self-contained HTML page about a run; several runs lie over each other");
+  auto options = std::make_shared<ReportOptions>();
+  command->add_option("runs", options->runs, "Run directories")->required()->type_name("RUN");
+  command
+      ->add_option("-o,--output", options->output,
+                   "File to write [report.html in the run's directory; for several runs: here]")
+      ->type_name("FILE");
+  command->callback([options, &line] { line.run = [options](Job&) { return run_report(*options); }; });
 }
 
 void add_doctor(CLI::App& app, CommandLine& line) {
@@ -246,6 +280,7 @@ CommandLine parse_command_line(int argc, char** argv) {
   add_config(app, line);
   add_checkpoint(app, line);
   add_cost(app, line);
+  add_report(app, line);
   add_doctor(app, line);
   try {
     app.parse(argc, argv);

@@ -3,23 +3,30 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
+#include <utility>
 
 #include "kernels/core/log.h"
+#include "parallel/agree.h"
 #include "trainer/cost/account.h"
 #include "trainer/cost/ledger.h"
 #include "trainer/dry_run.h"
 #include "trainer/host.h"
+#include "trainer/host_energy.h"
 #include "trainer/io/format.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/report/console_line.h"
 #include "trainer/report/event_file.h"
+#include "trainer/report/html_report.h"
 #include "trainer/report/metrics_writer.h"
+#include "trainer/run_budget.h"
 
 namespace jevons {
 namespace {
@@ -44,11 +51,18 @@ std::vector<std::string> gather_hosts(Communicator& world) {
   return hosts;
 }
 
-std::string device_type(const RunConfig& config) {
-  return config.cost.device_type.empty() ? "cpu" : config.cost.device_type;
+enum class ExpertDetail : std::uint8_t { kNone, kEvery };
+
+// Every expert's load over the mean.
+std::vector<double> relative_load(const std::vector<std::int64_t>& load) {
+  const double mean =
+      static_cast<double>(std::accumulate(load.begin(), load.end(), std::int64_t{0})) / std::ssize(load);
+  std::vector<double> relative;
+  for (const std::int64_t slots : load) relative.push_back(mean > 0 ? static_cast<double>(slots) / mean : 0);
+  return relative;
 }
 
-std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcome) {
+std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcome, ExpertDetail detail) {
   const std::vector<std::int64_t> index = model.moe_layers();
   std::vector<LayerLoad> loads;
   for (std::size_t i = 0; i < outcome.layers.size(); ++i) {
@@ -57,7 +71,9 @@ std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcom
                      .max_over_mean = h.max_over_mean,
                      .dead_experts = h.dead_experts,
                      .router_entropy = h.router_entropy,
-                     .dropped_tokens = h.dropped_slots});
+                     .dropped_tokens = h.dropped_slots,
+                     .load = {}});
+    if (detail == ExpertDetail::kEvery) loads.back().load = relative_load(h.load);
   }
   return loads;
 }
@@ -76,6 +92,10 @@ void write_text(const std::string& path, const std::string& text) {
 
 }  // namespace
 
+std::string device_type(const RunConfig& config) {
+  return config.cost.device_type.empty() ? "cpu" : config.cost.device_type;
+}
+
 struct RunRecorder::Impl {
   RunConfig config;
   std::string yaml;
@@ -92,17 +112,51 @@ struct RunRecorder::Impl {
   CostSum earlier;  // launches before this one
   Clock::time_point last_heartbeat;
 
+  HostEnergy energy;
+  std::optional<RunBudget> budget;  // rank 0 only
+  std::string stop_reason;          // of the budget, rank 0 only; empty: go on
+
   // Since the last report.
   Clock::time_point report_time;
   std::int64_t report_step = 0, report_tokens = 0;
+  std::int64_t detailed_part = -1;  // of the run, whose experts were reported last
   Totals totals;
 
   bool writes() const { return world.rank() == 0; }
 
-  // Every rank's seconds by phase, summed. Collective.
-  void gather_phases() {
-    totals.device_seconds = clock.seconds();
-    world.all_reduce({totals.device_seconds.data(), {kNumPhases}, DType::kF64, Device::kCpu}).wait();
+  // Refuses a start that the budget does not cover, on all ranks. Collective.
+  void open_budget(const TrainState& state) {
+    agree(world, [&] {
+      if (!writes()) return;
+      budget.emplace(config, world.size(), totals.energy_joules.has_value());
+      const std::int64_t interval = config.checkpoint.interval, left = total_steps - state.step;
+      const std::int64_t to_next = interval > 0 ? interval - state.step % interval : left;
+      if (left > 0) budget->check_start(std::min(left, to_next));
+    });
+  }
+
+  // Every rank's seconds by phase and every host's energy, in one sum. Collective.
+  void gather_totals() {
+    std::array<double, kNumPhases + 2> sums{};  // seconds by phase, joules, hosts that do not know theirs
+    const std::array<double, kNumPhases> seconds = clock.seconds();
+    std::copy(seconds.begin(), seconds.end(), sums.begin());
+    if (energy.speaks_for_host()) {
+      const std::optional<double> joules = energy.joules(HostEnergy::Freshness::kRecent);
+      sums[kNumPhases] = joules.value_or(0);
+      sums[kNumPhases + 1] = joules ? 0 : 1;
+    }
+    world.all_reduce({sums.data(), {kNumPhases + 2}, DType::kF64, Device::kCpu}).wait();
+    std::copy_n(sums.begin(), kNumPhases, totals.device_seconds.begin());
+    const bool all_known = sums[kNumPhases + 1] == 0;
+    totals.energy_joules = all_known ? std::optional(sums[kNumPhases]) : std::nullopt;
+  }
+
+  // The load of single experts is much text: about 200 steps of a run have it, the first and last among them.
+  ExpertDetail expert_detail(std::int64_t step) {
+    constexpr std::int64_t kSteps = 200;
+    const std::int64_t part = step * kSteps / std::max<std::int64_t>(1, total_steps);
+    if (std::exchange(detailed_part, part) != part || step == total_steps) return ExpertDetail::kEvery;
+    return ExpertDetail::kNone;
   }
 
   double device_seconds() const { return earlier.device_seconds + own_device_seconds(); }
@@ -120,6 +174,16 @@ struct RunRecorder::Impl {
     const bool same_currency = earlier.launches == 0 || earlier.money.count(config.cost.currency) > 0;
     if (!price || !before || !same_currency) return std::nullopt;
     return *before + *price * own_device_seconds() / 3600;
+  }
+
+  // Nothing but a file to look at: what goes wrong with it must not fail a run that is done.
+  void write_report() const {
+    const std::string path = config.run_dir + "/report.html";
+    try {
+      File::create(path).write(html_report({config.run_dir}));
+    } catch (const std::exception& e) {
+      log_warning("{}: not written: {}", path, e.what());
+    }
   }
 
   StepMetrics step_metrics(const TrainState& state, const StepOutcome& outcome) {
@@ -158,6 +222,9 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
                      .events = {},
                      .earlier = {},
                      .last_heartbeat = Clock::now(),
+                     .energy = {},
+                     .budget = {},
+                     .stop_reason = {},
                      .report_time = Clock::now(),
                      .totals = {}}) {
   if (!impl_->writes()) return;
@@ -172,9 +239,13 @@ RunRecorder::~RunRecorder() = default;
 void RunRecorder::launch(const TrainState& state, const std::string& data_fingerprint) {
   const RunConfig& c = impl_->config;
   const std::vector<std::string> hosts = gather_hosts(impl_->world);
+  impl_->energy = HostEnergy(hosts, impl_->world.rank(), c.device);
   impl_->report_time = Clock::now();
   impl_->report_step = state.step, impl_->report_tokens = state.consumed_tokens;
+  impl_->gather_totals();
+  impl_->open_budget(state);
   if (!impl_->writes()) return;
+  log_info("energy: {}", impl_->energy.describe());
   make_directory(c.run_dir);
   write_text(c.run_dir + "/config.yaml", impl_->yaml);
   write_text(c.run_dir + "/passport.json", nlohmann::json(passport(data_fingerprint)).dump(2) + "\n");
@@ -192,27 +263,33 @@ void RunRecorder::launch(const TrainState& state, const std::string& data_finger
                                    .git_id = git_id(),
                                    .layout = c.parallel.layout.to_string(),
                                    .start_step = state.step,
-                                   .start_tokens = state.consumed_tokens},
+                                   .start_tokens = state.consumed_tokens,
+                                   .total_steps = impl_->total_steps,
+                                   .price_source = c.cost.price_source,
+                                   .model_flops_per_token = model_flops_per_token(c.model),
+                                   .peak_tflops = c.cost.peak_tflops},
                         impl_->process_start);
+  impl_->budget->set_launch(impl_->ledger->launch());
   impl_->metrics.emplace(c.run_dir + "/metrics.jsonl", state.step);
   impl_->events.emplace(c.run_dir, state.step);
 }
 
 void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Worker& worker) {
   const PhaseScope phase(&impl_->clock, Phase::kLog);
-  impl_->gather_phases();
+  impl_->gather_totals();
   impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
   const bool last = state.step == impl_->total_steps;
   const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
   if (!impl_->writes()) return;
   if (due) {
     StepMetrics m = impl_->step_metrics(state, outcome);
-    m.layers = layer_loads(worker.model(), outcome);
+    m.layers = layer_loads(worker.model(), outcome, impl_->expert_detail(state.step));
     impl_->metrics->write(m);
     impl_->events->write(m);
     fmt::print("{}\n", console_line(m));
     std::fflush(stdout);
   }
+  impl_->stop_reason = impl_->budget->check(impl_->totals);
   if (seconds_between(impl_->last_heartbeat, Clock::now()) >= impl_->config.cost.heartbeat_seconds) {
     impl_->ledger->heartbeat(impl_->totals);
     impl_->last_heartbeat = Clock::now();
@@ -234,14 +311,21 @@ void RunRecorder::checkpoint(const TrainState& state, const std::string& path) {
   if (impl_->writes()) log_info("step {}: saved {}", state.step, path);
 }
 
-void RunRecorder::finish(const std::string& reason, ExitCode code, Worker& worker) {
+bool RunRecorder::out_of_budget() const {
+  return !impl_->stop_reason.empty();
+}
+
+void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
   impl_->clock.enter(Phase::kShutdown);
-  impl_->gather_phases();
+  impl_->energy.joules(HostEnergy::Freshness::kNow);
+  impl_->gather_totals();
   MemoryReport measured = worker.memory();
   double peaks[] = {static_cast<double>(measured.stash), static_cast<double>(measured.work)};
   impl_->world.all_reduce({peaks, {2}, DType::kF64, Device::kCpu}, ReduceOp::kMax).wait();
   if (!impl_->writes()) return;
+  if (code == ExitCode::kTryAgain && out_of_budget()) reason = "stopped by the budget: " + impl_->stop_reason;
   impl_->ledger->exit(reason, code, impl_->totals);
+  impl_->write_report();
   const MemoryReport& p = impl_->predicted;
   fmt::print(
       "memory per worker: weights, gradients and optimizer {}; activations and temporaries at most {}, "

@@ -16,6 +16,9 @@
 
 namespace jevons {
 
+// Name of a worker's device in the account.
+std::string device_type(const RunConfig& config);
+
 class RunRecorder {
  public:
   // Makes the run directory with config.yaml and logs. Collective.
@@ -23,14 +26,17 @@ class RunRecorder {
               std::int64_t total_steps);
   ~RunRecorder();
 
-  // Opens ledger and metrics; `state` is where the run starts.
+  // Opens ledger and metrics; `state` is where the run starts. Throws Error(kUsage) on all ranks, before
+  // anything is written, when the budget does not cover it. Collective.
   void launch(const TrainState& state, const std::string& data_fingerprint);
   // After every step. Collective.
   void step(const TrainState& state, const StepOutcome& outcome, Worker& worker);
   void validation(const TrainState& state, double loss_nats, double bytes_per_token);
   void checkpoint(const TrainState& state, const std::string& path);
+  // After step(), on rank 0: the budget does not last for another step and its checkpoint.
+  bool out_of_budget() const;
   // Last words: totals, memory against the dry run, the ledger's exit record. Collective.
-  void finish(const std::string& reason, ExitCode code, Worker& worker);
+  void finish(std::string reason, ExitCode code, Worker& worker);
 
   // Identity of the run for checkpoints: config, layout, data, versions.
   std::map<std::string, std::string> passport(const std::string& data_fingerprint) const;

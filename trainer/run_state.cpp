@@ -1,6 +1,8 @@
 #include "trainer/run_state.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "kernels/core/error.h"
 #include "parallel/agree.h"
@@ -59,15 +61,27 @@ void add_model_state(Worker& worker, std::vector<TensorBox>& boxes) {
   }
 }
 
-void restore_part(Worker& worker, const CheckpointReader& reader, Part part) {
+std::vector<TensorBox> boxes_to_restore(Worker& worker, Part part) {
   BoxCollector collector(worker, part);
   const auto states = worker.optimizer().groups();
   for (std::size_t g = 0; g < states.size(); ++g) collector.add_group(g, states[g].range);
   std::vector<TensorBox> boxes = collector.take();
   add_model_state(worker, boxes);
+  return boxes;
+}
+
+void fill(Worker& worker, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
   agree(worker.mesh().world(), [&] { reader.read(boxes); });
   worker.optimizer().publish_weights(worker.ctx());
   worker.sync().gather_weights(worker.ctx());
+}
+
+// "layers.7.ffn" for the weights of layer 7's experts and router if the checkpoint has that instead; else "".
+std::string dense_ffn_for(const std::string& name, const CheckpointReader& reader) {
+  const std::size_t end = name.find(".moe.");
+  if (end == std::string::npos || reader.has(name)) return "";
+  const std::string ffn = name.substr(0, end) + ".ffn";
+  return reader.has(ffn + ".down") ? ffn : "";
 }
 
 }  // namespace
@@ -84,11 +98,23 @@ std::vector<TensorBox> boxes_to_save(Worker& worker) {
 }
 
 void restore(Worker& worker, const CheckpointReader& reader) {
-  restore_part(worker, reader, Part::kAll);
+  fill(worker, reader, boxes_to_restore(worker, Part::kAll));
 }
 
-void restore_weights(Worker& worker, const CheckpointReader& reader) {
-  restore_part(worker, reader, Part::kWeights);
+std::int64_t restore_weights(Worker& worker, const CheckpointReader& reader) {
+  std::vector<TensorBox> boxes;
+  std::set<std::string> upcycled;
+  for (TensorBox& box : boxes_to_restore(worker, Part::kWeights)) {
+    const std::string ffn = dense_ffn_for(box.name, reader);
+    if (!ffn.empty()) upcycled.insert(ffn);
+    if (!ffn.empty() && box.name.find(".moe.router") != std::string::npos) continue;
+    if (!ffn.empty() && box.name.find(".moe.experts.") != std::string::npos) {
+      box.name = ffn + box.name.substr(box.name.rfind('.'));
+    }
+    boxes.push_back(std::move(box));
+  }
+  fill(worker, reader, boxes);
+  return static_cast<std::int64_t>(upcycled.size());
 }
 
 }  // namespace jevons

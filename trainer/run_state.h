@@ -3,6 +3,7 @@
 // made from the master again.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "trainer/checkpoint/checkpoint.h"
@@ -17,7 +18,9 @@ std::vector<TensorBox> boxes_to_save(Worker& worker);
 // Error(kData) if a tensor is missing or has another shape.
 void restore(Worker& worker, const CheckpointReader& reader);
 
-// Weights and model state only, from a checkpoint of any layout.
-void restore_weights(Worker& worker, const CheckpointReader& reader);
+// Weights and model state only, from a checkpoint of any layout. Where this model has experts and the
+// checkpoint a dense FFN, each expert becomes that FFN, and the router stays as it was initialised: sparse
+// upcycling (Komatsuzaki et al., arXiv:2212.05055, section 2.1). Returns the number of such layers.
+std::int64_t restore_weights(Worker& worker, const CheckpointReader& reader);
 
 }  // namespace jevons

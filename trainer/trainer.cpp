@@ -1,11 +1,15 @@
 #include "trainer/trainer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
+#include "trainer/checkpoint/retention.h"
+#include "trainer/continuation.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/run_state.h"
 #include "trainer/signals.h"
@@ -34,12 +38,6 @@ std::unique_ptr<DataLoader> open_data(Communicator& world, const RunConfig& conf
   return loader;
 }
 
-bool any_rank(Communicator& world, bool mine) {
-  std::int32_t flag = mine ? 1 : 0;
-  world.all_reduce({&flag, {1}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
-  return flag != 0;
-}
-
 bool due(std::int64_t step, std::int64_t interval) {
   return interval > 0 && step % interval == 0;
 }
@@ -47,16 +45,19 @@ bool due(std::int64_t step, std::int64_t interval) {
 }  // namespace
 
 Trainer::Trainer(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-                 const std::string& resume)
+                 const StartOptions& start)
     : config_(config),
+      yaml_(yaml),
+      start_(start),
       world_(world),
       clock_(clock),
       loader_(open_data(world, config)),
+      fingerprint_(loader_->fingerprint()),
       worker_(config, world, Device::kCpu, &clock),
       total_steps_(total_steps(config.train, config.model.seq_len)),
       recorder_(config, yaml, world, clock, total_steps_) {
-  resume_from(resume);
-  recorder_.launch(state_, loader_->fingerprint());
+  begin();
+  recorder_.launch(state_, fingerprint_);
 }
 
 ExitCode Trainer::run() {
@@ -65,17 +66,30 @@ ExitCode Trainer::run() {
     guard(outcome);
     recorder_.step(state_, outcome, worker_);
     if (due(state_.step, config_.train.eval_interval)) validate();
-    const bool stop = any_rank(world_, stop_signal_received());
-    if (stop || due(state_.step, config_.checkpoint.interval)) save();
-    if (stop && state_.step < total_steps_) {
-      recorder_.finish("stopped by a signal", ExitCode::kTryAgain, worker_);
+    if (state_.step == total_steps_) break;
+    const StopReason stop = reason_to_stop();
+    if (stop != StopReason::kNone) {
+      save(SaveOccasion::kEnd);
+      recorder_.finish(stop == StopReason::kSignal ? "stopped by a signal" : "stopped, its time is up",
+                       ExitCode::kTryAgain, worker_);
       return ExitCode::kTryAgain;
     }
+    if (due(state_.step, config_.checkpoint.interval)) save(SaveOccasion::kInterval);
   }
   validate();
-  save();
+  save(SaveOccasion::kEnd);
   recorder_.finish("done", ExitCode::kOk, worker_);
   return ExitCode::kOk;
+}
+
+// Every rank's reason counts, so that all stop after the same step.
+Trainer::StopReason Trainer::reason_to_stop() {
+  StopReason reason = StopReason::kNone;
+  if (start_.deadline && std::chrono::steady_clock::now() >= *start_.deadline) reason = StopReason::kDeadline;
+  if (recorder_.out_of_budget()) reason = StopReason::kBudget;
+  if (stop_signal_received()) reason = StopReason::kSignal;
+  world_.all_reduce({&reason, {1}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
+  return reason;
 }
 
 StepOutcome Trainer::step() {
@@ -136,52 +150,108 @@ void Trainer::validate() {
     loader_->read(Split::kValidation, static_cast<std::uint64_t>(first),
                   {view.tokens.first(filled), view.targets.first(filled), view.doc_start.first(filled)});
   };
-  const double loss = evaluate(worker_, (samples + stride - 1) / stride, fill);
-  recorder_.validation(state_, loss, loader_->validation_bytes_per_token());
+  validation_loss_ = evaluate(worker_, (samples + stride - 1) / stride, fill);
+  recorder_.validation(state_, validation_loss_, loader_->validation_bytes_per_token());
 }
 
-void Trainer::save() {
+void Trainer::save(SaveOccasion occasion) {
   if (saved_step_ == state_.step) return;
   const PhaseScope phase(&clock_, Phase::kCheckpoint);
-  state_.passport = recorder_.passport(loader_->fingerprint());
-  const std::string path = save_checkpoint(world_, checkpoint_dir(config_), state_, boxes_to_save(worker_));
-  saved_step_ = state_.step;
-  recorder_.checkpoint(state_, path);
+  check_data();
+  state_.passport = recorder_.passport(fingerprint_);
+  if (validated_step_ == state_.step) set_validation_loss(state_, validation_loss_);
+  try {
+    const std::string path = save_checkpoint(world_, checkpoint_dir(config_), state_, boxes_to_save(worker_));
+    saved_step_ = state_.step;
+    recorder_.checkpoint(state_, path);
+  } catch (const AgreedError& e) {
+    const bool go_on = config_.checkpoint.on_error == SaveErrorPolicy::kContinue;
+    if (occasion == SaveOccasion::kEnd || !go_on) throw;
+    if (e.speaks()) log_warning("step {}: not saved, training goes on: {}", state_.step, e.what());
+    return;
+  }
+  delete_superfluous();
 }
 
-void Trainer::resume_from(const std::string& choice) {
-  if (choice == "never") return;
-  std::string path = choice;
-  if (choice == "auto") {
+// Token files must not change under a run; what was read since the last checkpoint may be either.
+void Trainer::check_data() {
+  agree(world_, [&] {
+    if (world_.rank() != 0) return;
+    const std::string now = loader_->fingerprint();
+    if (now != fingerprint_ && !config_.data.allow_change) {
+      fail(
+          ExitCode::kData,
+          "step {}: the token files have changed since this launch (fingerprint {} -> {}); nothing is saved. "
+          "Restore them and start again, or say that the change is meant with data.allow_change=true",
+          state_.step, fingerprint_, now);
+    }
+    fingerprint_ = now;
+  });
+}
+
+void Trainer::delete_superfluous() const {
+  if (world_.rank() != 0) return;
+  const CheckpointConfig& c = config_.checkpoint;
+  try {
+    const auto deleted =
+        apply_retention(checkpoint_dir(config_), state_.step,
+                        {.keep_last = c.keep_last, .keep_every = c.keep_every, .keep_best = c.keep_best});
+    if (!deleted.empty()) log_info("checkpoints of steps {} deleted", fmt::join(deleted, ", "));
+  } catch (const Error& e) {
+    log_warning("older checkpoints are not deleted: {}", e.what());
+  }
+}
+
+void Trainer::begin() {
+  std::string path = start_.resume == "never" ? "" : start_.resume;
+  if (start_.resume == "auto") {
     if (world_.rank() == 0) path = latest_checkpoint(checkpoint_dir(config_)).value_or("");
     path = agree_on(world_, path);
   }
-  if (path.empty()) return;
+  if (!path.empty()) {
+    resume(path);
+  } else if (!start_.init_from.empty()) {
+    take_weights(start_.init_from);
+  }
+}
+
+void Trainer::resume(const std::string& path) {
   std::unique_ptr<CheckpointReader> reader;
+  std::vector<std::string> notices;
   agree(world_, [&] {
     reader = std::make_unique<CheckpointReader>(find_checkpoint(path));
-    check_resumable(*reader, path);
+    notices = check_continuation(reader->state(), path,
+                                 {.config = yaml_,
+                                  .data = fingerprint_,
+                                  .layout = config_.parallel.layout.to_string(),
+                                  .allow_data_change = config_.data.allow_change});
   });
   restore(worker_, *reader);
   state_ = reader->state();
   saved_step_ = state_.step;
-  if (world_.rank() == 0) log_info("resumed from {} at step {}", path, state_.step);
+  if (world_.rank() != 0) return;
+  log_info("resumed from {} at step {}", path, state_.step);
+  if (!notices.empty()) log_warning("changed since that checkpoint:\n  {}", fmt::join(notices, "\n  "));
 }
 
-void Trainer::check_resumable(const CheckpointReader& reader, const std::string& path) const {
-  const auto& passport = reader.state().passport;
-  const auto text = passport.find("config");
-  if (text == passport.end()) fail(ExitCode::kData, "{}: the checkpoint's passport has no config", path);
-  const RunConfig saved = parse_run_config(text->second, path + " (passport)", {});
-  if (saved.model != config_.model) {
-    fail(ExitCode::kUsage,
-         "{}: the model of this checkpoint is not the configured one; start with --resume never and another "
-         "run.name, or restore the model section (jevons checkpoint inspect shows it)",
-         path);
-  }
-  const auto data = passport.find("data");
-  if (data != passport.end() && data->second != loader_->fingerprint() && world_.rank() == 0) {
-    log_warning("the training data differ from those of the checkpoint {}", path);
+void Trainer::take_weights(const std::string& path) {
+  std::unique_ptr<CheckpointReader> reader;
+  std::vector<std::string> notices;
+  agree(world_, [&] {
+    reader = std::make_unique<CheckpointReader>(find_checkpoint(path));
+    notices = model_differences(reader->state(), path, yaml_);
+  });
+  const std::int64_t upcycled = restore_weights(worker_, *reader);
+  if (world_.rank() != 0) return;
+  log_info("weights from {}, step {}", path, reader->state().step);
+  if (!notices.empty()) log_warning("the model differs from that one's:\n  {}", fmt::join(notices, "\n  "));
+  if (upcycled == 0) return;
+  log_info("{} layers upcycled: each expert starts as the dense FFN", upcycled);
+  const MoeConfig& moe = config_.model.moe;
+  if (!moe.router.renormalize || moe.router.scaling_factor != 1 || moe.capacity_factor > 0) {
+    log_warning(
+        "the upcycled model does not begin with the dense model's outputs: that takes "
+        "model.moe.router.renormalize = true, scaling_factor = 1 and no capacity_factor");
   }
 }
 

@@ -2,8 +2,10 @@
 // goes.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "data/data_loader.h"
@@ -14,35 +16,53 @@
 
 namespace jevons {
 
+// Where a run begins, and when it stops before its end.
+struct StartOptions {
+  std::string resume = "auto";  // auto: the run's newest checkpoint if there is one; never; or a path
+  std::string init_from;        // else weights from this checkpoint, step 0; empty: random weights
+  std::optional<std::chrono::steady_clock::time_point> deadline;
+};
+
 class Trainer {
  public:
-  // Collective. `config` must be resolved for the world; `yaml` is its text, for the passport. `resume`:
-  // "auto", "never", or a checkpoint's path.
+  // Collective. `config` must be resolved for the world; `yaml` is its text (dump_run_config), for the
+  // passport.
   Trainer(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-          const std::string& resume);
+          const StartOptions& start);
 
-  // Trains to the configured end, or until a stop signal: then the run is saved and kTryAgain returned.
-  // Collective.
+  // Trains to the configured end, or until a stop signal or the deadline: then the run is saved and kTryAgain
+  // returned. Collective.
   ExitCode run();
 
  private:
-  void resume_from(const std::string& choice);
-  void check_resumable(const CheckpointReader& reader, const std::string& path) const;
+  enum class StopReason : std::int32_t { kNone, kDeadline, kBudget, kSignal };
+  StopReason reason_to_stop();
+  void begin();
+  void resume(const std::string& path);
+  void take_weights(const std::string& path);
   StepOutcome step();
   void guard(const StepOutcome& outcome);
   void validate();
-  void save();
+  // At an interval checkpoint.on_error says what a failure to save means; at the end it is always an error.
+  enum class SaveOccasion : std::uint8_t { kInterval, kEnd };
+  void save(SaveOccasion occasion);
+  void check_data();
+  void delete_superfluous() const;
 
   RunConfig config_;
+  std::string yaml_;
+  StartOptions start_;
   Communicator& world_;
   PhaseClock& clock_;
   std::unique_ptr<DataLoader> loader_;
+  std::string fingerprint_;  // of the data, at the start
   Worker worker_;
   std::int64_t total_steps_;
   TrainState state_;
   std::int64_t bad_steps_ = 0;    // consecutive steps that were skipped
   std::int64_t saved_step_ = -1;  // newest step in a checkpoint
   std::int64_t validated_step_ = -1;
+  double validation_loss_ = 0;  // at validated_step_
   RunRecorder recorder_;
 };
 

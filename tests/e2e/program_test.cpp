@@ -49,7 +49,7 @@ void check(const Ran& ran, int code, const std::string& part) {
 TEST_CASE("help on every command", "[e2e]") {
   for (const char* command :
        {"", "train", "generate", "plan", "data", "data prepare", "data inspect", "config", "config show",
-        "checkpoint", "checkpoint inspect", "cost", "doctor"}) {
+        "checkpoint", "checkpoint inspect", "checkpoint diff", "cost", "doctor"}) {
     check(jevons(fmt::format("{} --help", command)), 0, "--help");
   }
   check(jevons("trian"), 2, "trian");

@@ -9,6 +9,7 @@
 
 #include "data/token_writer.h"
 #include "kernels/core/rng.h"
+#include "tests/data/temp_files.h"
 #include "tests/support/thread_ranks.h"
 #include "trainer/config/run_config.h"
 #include "trainer/trainer.h"
@@ -46,16 +47,24 @@ inline std::string tiny_yaml(const std::string& corpus, const std::string& run_d
       run_dir, corpus);
 }
 
+// The configuration in full, as the program puts it into passports.
+inline std::string resolved(const std::string& yaml, const std::vector<std::string>& overrides) {
+  const TempDir dir;
+  write_bytes(dir / "test.yaml", yaml);
+  return dump_run_config(dir / "test.yaml", overrides);
+}
+
 // Runs on `world_size` thread ranks; returns the exit code of rank 0. Errors of any rank are thrown.
 inline ExitCode train(int world_size, const std::string& yaml, const std::vector<std::string>& overrides,
-                      const std::string& resume = "auto") {
+                      const StartOptions& start = {}) {
   ExitCode code = ExitCode::kFailure;
+  const std::string full = resolved(yaml, overrides);
   run_ranks(world_size, [&](Communicator& world) {
     RunConfig config = parse_run_config(yaml, "test.yaml", overrides);
     validate_for_world(config, world.size());
     validate_for_training(config);
     PhaseClock clock;
-    Trainer trainer(config, yaml, world, clock, resume);
+    Trainer trainer(config, full, world, clock, start);
     const ExitCode mine = trainer.run();
     if (world.rank() == 0) code = mine;
   });

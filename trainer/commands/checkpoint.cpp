@@ -1,12 +1,14 @@
-// jevons checkpoint inspect, jevons checkpoint verify.
+// jevons checkpoint inspect, verify, diff.
 #include <fmt/core.h>
 
 #include <chrono>
 
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/compare.h"
 #include "trainer/checkpoint/inspect.h"
 #include "trainer/commands/commands.h"
+#include "trainer/continuation.h"
 #include "trainer/io/format.h"
 
 namespace jevons {
@@ -25,6 +27,17 @@ int run_checkpoint_verify(const CheckpointOptions& options) {
   fmt::print("{}: ok. {} tensors in {} boxes, {} files, {}, read in {} ({}/s)\n", path, size.tensors,
              size.boxes, size.files, format_bytes(size.bytes), format_duration(elapsed.count()),
              format_bytes(size.bytes / elapsed.count()));
+  return static_cast<int>(ExitCode::kOk);
+}
+
+int run_checkpoint_diff(const CheckpointDiffOptions& options) {
+  const std::string path_a = find_checkpoint(options.a), path_b = find_checkpoint(options.b);
+  const CheckpointReader a(path_a), b(path_b);
+  fmt::print("{}, step {}\n{}, step {}\n\n", path_a, a.state().step, path_b, b.state().step);
+  for (const std::string& line : config_differences(a.state(), path_a, b.state(), path_b)) {
+    fmt::print("{}\n", line);
+  }
+  fmt::print("{}", describe_differences(compare_tensors(a, b)));
   return static_cast<int>(ExitCode::kOk);
 }
 

@@ -21,7 +21,9 @@ struct ConfigArguments {
 struct TrainOptions {
   ConfigArguments config;
   std::string resume =
-      "auto";  // auto: newest checkpoint of the run, if any; never; or the path of a checkpoint
+      "auto";             // auto: newest checkpoint of the run, if any; never; or the path of a checkpoint
+  std::string init_from;  // else weights from this checkpoint or run; empty: random weights
+  double exit_after_minutes = 0;                        // since the start of the process; 0: no limit
   std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
   int local_workers = 1;  // workers on this node, which share its cores (MpiSession::local_size)
 };
@@ -74,13 +76,25 @@ struct CheckpointOptions {
 };
 int run_checkpoint_inspect(const CheckpointOptions&);
 int run_checkpoint_verify(const CheckpointOptions&);
+struct CheckpointDiffOptions {
+  std::string a, b;  // as CheckpointOptions::path
+};
+int run_checkpoint_diff(const CheckpointDiffOptions&);
 
 struct CostOptions {
   std::vector<std::string> paths;  // run directories, searched recursively for ledgers
   std::string project;             // only runs of this cost.project; empty: all
   bool json = false;
+  std::string csv;     // file for one line per launch; empty: none
+  std::string sqlite;  // file for a database; empty: none
 };
 int run_cost(const CostOptions&);
+
+struct ReportOptions {
+  std::vector<std::string> runs;  // run directories; several lie over each other on one page
+  std::string output;             // empty: report.html in the directory of the run, or here for several
+};
+int run_report(const ReportOptions&);
 
 struct DoctorOptions {
   std::string directory = "runs";  // where the disk is measured

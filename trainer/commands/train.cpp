@@ -1,6 +1,7 @@
 // jevons train: one worker of a run.
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <thread>
 
 #include "kernels/core/device_runtime.h"
@@ -8,7 +9,10 @@
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
 #include "trainer/commands/commands.h"
+#include "trainer/config/prices.h"
 #include "trainer/host.h"
+#include "trainer/io/clock.h"
+#include "trainer/run_lock.h"
 #include "trainer/signals.h"
 #include "trainer/trainer.h"
 
@@ -30,19 +34,40 @@ RunConfig read_config(const ConfigArguments& arguments, int world_size) {
     fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto",
          gpus.devices == 0 ? gpus.reason : "training on GPUs is not complete in this version");
   }
+  resolve_price(config.cost, device_type(config), unix_time());
   return config;
 }
 
-// Every rank's own log file; rank 0 makes the directory first.
-void open_logs(const RunConfig& config, Communicator& world) {
-  const std::string directory = config.run_dir + "/logs";
+// Of another run in this directory that is about to end, after a kill for example.
+constexpr auto kLockPatience = std::chrono::seconds(10);
+
+// Makes the run's directory, takes it for this run alone, and opens every rank's own log file in it.
+std::unique_ptr<RunLock> claim_run_directory(const RunConfig& config, Communicator& world) {
+  const std::string logs = config.run_dir + "/logs";
+  std::unique_ptr<RunLock> lock;
   agree(world, [&] {
     if (world.rank() != 0) return;
     std::error_code error;
-    std::filesystem::create_directories(directory, error);
-    if (error) fail(ExitCode::kUsage, "{}: cannot make the log directory: {}", directory, error.message());
+    std::filesystem::create_directories(logs, error);
+    if (error) fail(ExitCode::kUsage, "{}: cannot make the log directory: {}", logs, error.message());
+    lock = std::make_unique<RunLock>(config.run_dir, kLockPatience);
   });
-  log_to_file(fmt::format("{}/rank-{}.log", directory, world.rank()));
+  log_to_file(fmt::format("{}/rank-{}.log", logs, world.rank()));
+  return lock;
+}
+
+StartOptions start_options(const TrainOptions& options) {
+  StartOptions start{.resume = options.resume, .init_from = options.init_from, .deadline = {}};
+  if (options.resume != "auto" && options.resume != "never" && !options.init_from.empty()) {
+    fail(ExitCode::kUsage, "--resume {} and --init-from {}: a run begins from one of them", options.resume,
+         options.init_from);
+  }
+  if (options.exit_after_minutes > 0) {
+    const std::chrono::duration<double, std::ratio<60>> limit(options.exit_after_minutes);
+    start.deadline =
+        options.process_start + std::chrono::duration_cast<std::chrono::steady_clock::duration>(limit);
+  }
+  return start;
 }
 
 }  // namespace
@@ -51,11 +76,15 @@ int run_train(const TrainOptions& options, Communicator& world) {
   PhaseClock clock(options.process_start);
   catch_stop_signals();
   RunConfig config;
-  agree(world, [&] { config = read_config(options.config, world.size()); });
+  StartOptions start;
+  agree(world, [&] {
+    start = start_options(options);
+    config = read_config(options.config, world.size());
+  });
   if (config.threads == 0) config.threads = threads_per_worker(options.local_workers);
-  open_logs(config, world);
+  const std::unique_ptr<RunLock> lock = claim_run_directory(config, world);
   const std::string yaml = dump_run_config(options.config.file, options.config.overrides);
-  Trainer trainer(config, yaml, world, clock, options.resume);
+  Trainer trainer(config, yaml, world, clock, start);
   return static_cast<int>(trainer.run());
 }
 

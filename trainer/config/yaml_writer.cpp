@@ -131,6 +131,25 @@ std::string write_yaml(const Message& message, Comments comments) {
   return writer.take();
 }
 
+std::map<std::string, std::string> flat_values(const Message& message, const std::string& prefix) {
+  std::map<std::string, std::string> values;
+  const Reflection* get = message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = message.GetDescriptor()->field(i);
+    const std::string key = prefix + field->name();
+    if (is_section(*field)) {
+      values.merge(flat_values(get->GetMessage(message, field), key + "."));
+    } else if (field->is_repeated()) {
+      for (int n = 0; n < get->FieldSize(message, field); ++n) {
+        values.merge(flat_values(get->GetRepeatedMessage(message, field, n), fmt::format("{}.{}.", key, n)));
+      }
+    } else {
+      values[key] = scalar_text(message, *field);
+    }
+  }
+  return values;
+}
+
 std::string describe_options(const google::protobuf::Descriptor& root, SchemaFormat format) {
   std::string text;
   if (format == SchemaFormat::kMarkdown)

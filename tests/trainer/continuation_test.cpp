@@ -1,0 +1,92 @@
+// What a second launch of a run may change, and what it is told.
+#include "trainer/continuation.h"
+
+#include <filesystem>
+
+#include "tests/data/temp_files.h"
+#include "tests/support/catch.h"
+#include "tests/trainer/training_run.h"
+#include "trainer/run_lock.h"
+
+namespace jevons {
+namespace {
+
+using test::resolved;
+using test::tiny_yaml;
+using test::train;
+using test::write_corpus;
+using Lines = std::vector<std::string>;
+
+const std::string kYaml = tiny_yaml("corpus", "run");
+
+// What a launch with these overrides hears of a checkpoint that was made without any.
+Lines notices(const std::vector<std::string>& overrides,
+              LaunchFacts now = {.config = "", .data = "d1", .layout = "dp 1"}) {
+  TrainState saved;
+  saved.passport = {{"config", resolved(kYaml, {})}, {"data", "d1"}, {"layout", "dp 1"}};
+  now.config = resolved(kYaml, overrides);
+  return check_continuation(saved, "step-1", now);
+}
+
+}  // namespace
+
+TEST_CASE("continuation: changed batch, layout, learning rate and data blend are told", "[continuation]") {
+  CHECK(notices({}).empty());
+  CHECK(notices({"train.global_batch_size=16", "optimizer.lr=0.02", "model.recompute=full"}) ==
+        Lines{"model.recompute: none -> full", "optimizer.lr: 0.01 -> 0.02",
+              "train.global_batch_size: 8 -> 16"});
+  CHECK(notices({"data.train.1.path=more"}) ==
+        Lines{"data.train.1.path: (absent) -> more", "data.train.1.weight: (absent) -> 1"});
+  CHECK(notices({"parallel.tp=2"}, {.config = "", .data = "d1", .layout = "tp 2"}) ==
+        Lines{"layout: dp 1 -> tp 2"});
+  CHECK(notices({"parallel.zero_stage=0"}) == Lines{"parallel.zero_stage: 1 -> 0"});
+  // Saving, cost, names and threads do not concern training.
+  CHECK(notices({"checkpoint.interval=3", "cost.project=p", "name=other", "threads=2"}).empty());
+}
+
+TEST_CASE("continuation: another model is refused with the keys that differ", "[continuation]") {
+  const std::string message = message_of(ExitCode::kUsage, [] {
+    notices({"model.moe.top_k=1", "model.rope_theta=500", "optimizer.lr=0.02", "model.recompute=full"});
+  });
+  CHECK(contains(message, "model.moe.top_k: 2 -> 1\n"));
+  CHECK(contains(message, "model.rope_theta: 10000 -> 500\n"));
+  CHECK_FALSE(contains(message, "optimizer.lr"));
+  CHECK_FALSE(contains(message, "recompute"));
+  CHECK(contains(message_of(ExitCode::kData, [] { check_continuation({}, "step-1", {}); }), "no config"));
+}
+
+TEST_CASE("continuation: other token files are refused unless the change is meant", "[continuation]") {
+  const LaunchFacts other{.config = "", .data = "d2", .layout = "dp 1"};
+  const std::string message = message_of(ExitCode::kData, [&] { notices({"data.train.0.path=new"}, other); });
+  CHECK(contains(message, "d1 -> d2"));
+  CHECK(contains(message, "data.train.0.path: corpus -> new"));
+  LaunchFacts meant = other;
+  meant.allow_data_change = true;
+  CHECK(notices({"data.allow_change=true"}, meant).empty());
+}
+
+TEST_CASE("a token file that changes between launches or under a run is noticed", "[continuation]") {
+  const TempDir dir;
+  const std::string corpus = dir / "corpus", yaml = tiny_yaml(corpus, dir / "run");
+  write_corpus(corpus);
+  CHECK(train(1, yaml, {"train.steps=2"}) == ExitCode::kOk);
+  std::string tokens = read_bytes(corpus + ".bin");
+  tokens[5] ^= 1;
+  write_bytes(corpus + ".bin", tokens);
+  CHECK(contains(message_of(ExitCode::kData, [&] { train(1, yaml, {"train.steps=4"}); }), "not those"));
+  CHECK(train(1, yaml, {"train.steps=4", "data.allow_change=true"}) == ExitCode::kOk);
+}
+
+TEST_CASE("a run directory is for one run at a time", "[continuation]") {
+  const TempDir dir;
+  using std::chrono::milliseconds;
+  std::optional<RunLock> first(std::in_place, dir / "", milliseconds(0));
+  const std::string message = message_of(ExitCode::kUsage, [&] { RunLock(dir / "", milliseconds(60)); });
+  std::string host(256, '\0');
+  gethostname(host.data(), host.size() - 1);
+  CHECK(contains(message, fmt::format("process {} on host {} since 2", getpid(), host.c_str())));
+  first.reset();
+  const RunLock second(dir / "", milliseconds(0));
+}
+
+}  // namespace jevons
