@@ -21,8 +21,10 @@ std::string ledger_of(const RunConfig& config) {
   return config.run_dir + "/ledger.jsonl";
 }
 
+// Empty also when there is no limit to hold them against: ledgers grow long.
 RunAccount earlier_launches(const RunConfig& config) {
-  return fs::exists(ledger_of(config)) ? account_of(read_ledger(ledger_of(config))) : RunAccount{};
+  const bool needed = Budget(config.budget, config.cost.currency, 0).has_limits();
+  return needed && fs::exists(ledger_of(config)) ? account_of(read_ledger(ledger_of(config))) : RunAccount{};
 }
 
 double start_of(const RunAccount& run) {

@@ -27,6 +27,7 @@ Check check_memory();
 Check check_huge_pages();
 // Writes and removes a file in `directory`, or in the nearest directory above it that exists.
 std::vector<Check> check_disk(const std::string& directory);
+Check check_energy();
 Check check_gpu();
 
 }  // namespace jevons

@@ -15,6 +15,7 @@
 #include "kernels/core/device_runtime.h"
 #include "kernels/gemm.h"
 #include "trainer/commands/doctor_checks.h"
+#include "trainer/cost/energy.h"
 #include "trainer/host.h"
 #include "trainer/io/format.h"
 
@@ -142,6 +143,14 @@ Check check_huge_pages() {
   const bool known = open != std::string::npos && close != std::string::npos;
   return {"huge pages", Health::kOk,
           known ? "transparent: " + modes.substr(open + 1, close - open - 1) : "unknown", ""};
+}
+
+Check check_energy() {
+  const auto cpu = open_rapl(), gpu = open_nvml();
+  return {"energy counters", Health::kOk,
+          fmt::format("CPU: {}; GPU: {}", cpu ? cpu->describe() : "none that can be read",
+                      gpu ? gpu->describe() : "none"),
+          ""};
 }
 
 Check check_gpu() {

@@ -84,7 +84,7 @@ std::string describe_launches(const Programme& programme) {
 std::string describe_phases(const Programme& programme) {
   std::vector<std::pair<std::string, const CostSum*>> sums;
   for (const RunAccount& run : programme.runs) sums.push_back({name_of(run), &run.total});
-  if (sums.size() > kMostColumns) sums.clear();
+  if (sums.size() == 1 || sums.size() > kMostColumns) sums.clear();
   sums.push_back({"total", &programme.total});
   Rows rows = {{"share of device-h"}};
   for (const auto& [name, sum] : sums) rows[0].push_back(name);

@@ -27,89 +27,103 @@ ordered_json or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-// The lines of metrics.jsonl, by kind.
-struct MetricLines {
-  std::vector<ordered_json> steps, validations;
+// What a line of metrics.jsonl gives to the curves; NaN, which JSON shows as null, for what it lacks.
+enum Curve : std::size_t { kStep, kLoss, kLearningRate, kTokensPerSecond, kMfu, kNumCurves };
+constexpr std::array<const char*, kNumCurves> kCurveKeys = {"step", "loss", "lr", "tokens_per_second", "mfu"};
+
+struct Point {
+  std::array<double, kNumCurves> values{};
+  std::vector<float> busiest;  // by MoE layer: tokens of the busiest expert over the mean
+};
+
+// metrics.jsonl, as much of it as a report needs: such files can be larger than memory.
+struct Metrics {
+  std::vector<Point> steps, validations;
+  ordered_json moe_layers = ordered_json::array();  // numbers of the MoE layers
+  ordered_json experts = ordered_json::array();     // {step, layers: [[per cent of the mean, ...], ...]}
   std::int64_t unreadable = 0;
 };
 
-MetricLines read_metrics(const std::string& path) {
-  MetricLines lines;
+Point point_of(const ordered_json& line) {
+  Point point;
+  for (std::size_t c = 0; c < kNumCurves; ++c) {
+    const auto value = line.find(kCurveKeys[c]);
+    const bool known = value != line.end() && value->is_number();
+    point.values[c] = known ? value->get<double>() : std::nan("");
+  }
+  return point;
+}
+
+void add_step(Metrics& metrics, const ordered_json& line) {
+  Point point = point_of(line);
+  ordered_json experts = ordered_json::array();
+  const ordered_json moe = line.value("moe", ordered_json::array());
+  for (const ordered_json& layer : moe) {
+    if (metrics.steps.empty()) metrics.moe_layers.push_back(layer.at("layer"));
+    point.busiest.push_back(layer.at("max_over_mean").get<float>());
+    if (layer.contains("load_percent")) experts.push_back(layer["load_percent"]);
+  }
+  if (!experts.empty())
+    metrics.experts.push_back({{"step", line.at("step")}, {"layers", std::move(experts)}});
+  metrics.steps.push_back(std::move(point));
+}
+
+Metrics read_metrics(const std::string& path) {
+  Metrics metrics;
   std::ifstream file(path);
   for (std::string text; std::getline(file, text);) {
-    ordered_json line = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object() || !line.contains("kind") || !line.contains("step")) {
-      ++lines.unreadable;
-    } else {
-      (line["kind"] == "step" ? lines.steps : lines.validations).push_back(std::move(line));
+    try {
+      const ordered_json line = ordered_json::parse(text);
+      if (line.at("kind") == "step") {
+        add_step(metrics, line);
+      } else {
+        metrics.validations.push_back(point_of(line));
+      }
+    } catch (const ordered_json::exception&) {
+      ++metrics.unreadable;
     }
   }
-  return lines;
+  return metrics;
 }
 
-double loss_of(const ordered_json& line) {
-  const auto loss = line.find("loss");
-  return loss != line.end() && loss->is_number() ? loss->get<double>() : 0;
-}
-
-// Of every stretch of neighbours the line with the lowest and the one with the highest loss, in order, and
-// the first and the last of all.
-std::vector<const ordered_json*> thinned(const std::vector<ordered_json>& lines) {
-  std::vector<const ordered_json*> kept;
-  const std::size_t stretch = lines.size() <= kMostPoints ? 1 : 2 * lines.size() / kMostPoints + 1;
-  for (std::size_t begin = 0; begin < lines.size(); begin += stretch) {
-    const auto first = lines.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto last = lines.begin() + static_cast<std::ptrdiff_t>(std::min(lines.size(), begin + stretch));
+// Of every stretch of neighbours the point with the lowest and the one with the highest loss, in order, and
+// the last of all.
+std::vector<const Point*> thinned(const std::vector<Point>& points) {
+  std::vector<const Point*> kept;
+  const std::size_t stretch = points.size() <= kMostPoints ? 1 : 2 * points.size() / kMostPoints + 1;
+  for (std::size_t begin = 0; begin < points.size(); begin += stretch) {
+    const auto first = points.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto last = points.begin() + static_cast<std::ptrdiff_t>(std::min(points.size(), begin + stretch));
     const auto [low, high] = std::minmax_element(
-        first, last, [](const ordered_json& a, const ordered_json& b) { return loss_of(a) < loss_of(b); });
+        first, last, [](const Point& a, const Point& b) { return a.values[kLoss] < b.values[kLoss]; });
     kept.push_back(&*std::min(low, high));
     if (low != high) kept.push_back(&*std::max(low, high));
   }
-  if (!lines.empty() && kept.back() != &lines.back()) kept.push_back(&lines.back());
+  if (!points.empty() && kept.back() != &points.back()) kept.push_back(&points.back());
   return kept;
 }
 
-// {"step": [...], "loss": [...]}: one list per key; what a line lacks is null.
-ordered_json columns(const std::vector<const ordered_json*>& lines, const std::vector<const char*>& keys) {
+// {"step": [...], "loss": [...]}: one list per curve.
+ordered_json curves(const std::vector<const Point*>& points) {
   ordered_json table;
-  for (const char* key : keys) {
+  for (std::size_t c = 0; c < kNumCurves; ++c) {
     ordered_json column = ordered_json::array();
-    for (const ordered_json* line : lines) column.push_back(line->value(key, ordered_json()));
-    table[key] = std::move(column);
+    for (const Point* point : points) column.push_back(point->values[c]);
+    table[kCurveKeys[c]] = std::move(column);
   }
   return table;
 }
 
 // Tokens of the busiest expert over the mean, for every MoE layer over the steps; null in a dense model.
-ordered_json load_over_steps(const std::vector<ordered_json>& steps) {
-  ordered_json load = {{"layers", ordered_json::array()},
-                       {"steps", ordered_json::array()},
-                       {"max_over_mean", ordered_json::array()}};
-  const std::size_t stride = steps.size() / kMostColumns + 1;
-  for (std::size_t i = 0; i < steps.size(); i += stride) {
-    if (!steps[i].contains("moe")) return nullptr;
-    ordered_json column = ordered_json::array();
-    for (const ordered_json& layer : steps[i]["moe"]) {
-      if (i == 0) load["layers"].push_back(layer.value("layer", ordered_json()));
-      column.push_back(layer.value("max_over_mean", ordered_json()));
-    }
-    load["steps"].push_back(steps[i]["step"]);
-    load["max_over_mean"].push_back(std::move(column));
+ordered_json load_over_steps(const Metrics& metrics) {
+  if (metrics.moe_layers.empty()) return nullptr;
+  ordered_json steps = ordered_json::array(), loads = ordered_json::array();
+  const std::size_t stride = metrics.steps.size() / kMostColumns + 1;
+  for (std::size_t i = 0; i < metrics.steps.size(); i += stride) {
+    steps.push_back(metrics.steps[i].values[kStep]);
+    loads.push_back(metrics.steps[i].busiest);
   }
-  return steps.empty() ? ordered_json(nullptr) : load;
-}
-
-// The load of every expert in per cent of the mean, for the steps that have it.
-ordered_json load_of_experts(const std::vector<ordered_json>& steps) {
-  ordered_json list = ordered_json::array();
-  for (const ordered_json& line : steps) {
-    if (!line.contains("moe") || line["moe"].empty() || !line["moe"][0].contains("load_percent")) continue;
-    ordered_json layers = ordered_json::array();
-    for (const ordered_json& layer : line["moe"])
-      layers.push_back(layer.value("load_percent", ordered_json()));
-    list.push_back({{"step", line["step"]}, {"layers", std::move(layers)}});
-  }
-  return list;
+  return {{"layers", metrics.moe_layers}, {"steps", steps}, {"max_over_mean", loads}};
 }
 
 // The account over the hours that the run was running: launches one after another, gaps left out.
@@ -232,7 +246,7 @@ void add_cost(Facts& facts, const CostSum& sum) {
                                   100 * sum.rework / std::max(sum.device_seconds, 1e-9)));
 }
 
-ordered_json facts_of(const RunAccount& run, const MetricLines& metrics) {
+ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
   const LaunchAccount &first = run.launches.front(), &last = run.launches.back();
   const LaunchInfo& info = last.launch.info;
   Facts facts;
@@ -240,9 +254,10 @@ ordered_json facts_of(const RunAccount& run, const MetricLines& metrics) {
   facts.add("Steps",
             fmt::format("{} of {}", format_integer(last.last_step), format_integer(info.total_steps)));
   facts.add("Tokens trained", format_count(static_cast<double>(run.total.tokens)));
-  if (!metrics.steps.empty()) facts.add("Last loss", fmt::format("{:.4f}", loss_of(metrics.steps.back())));
+  if (!metrics.steps.empty())
+    facts.add("Last loss", fmt::format("{:.4f}", metrics.steps.back().values[kLoss]));
   if (!metrics.validations.empty()) {
-    facts.add("Last validation loss", fmt::format("{:.4f}", loss_of(metrics.validations.back())));
+    facts.add("Last validation loss", fmt::format("{:.4f}", metrics.validations.back().values[kLoss]));
   }
   add_cost(facts, run.total);
   facts.add("Devices", fmt::format("{} {}", info.devices, info.device_type));
@@ -262,7 +277,7 @@ ordered_json report_data(const std::string& run_dir) {
   if (!std::filesystem::exists(ledger)) fail(ExitCode::kUsage, "{}: no ledger.jsonl here", run_dir);
   const RunAccount run = account_of(read_ledger(ledger));
   if (run.launches.empty()) fail(ExitCode::kUsage, "{}: no launch in this ledger", ledger);
-  const MetricLines metrics = read_metrics(run_dir + "/metrics.jsonl");
+  const Metrics metrics = read_metrics(run_dir + "/metrics.jsonl");
   ordered_json notes = run.problems;
   if (metrics.unreadable > 0)
     notes.push_back(fmt::format("metrics.jsonl: {} unreadable lines", metrics.unreadable));
@@ -270,19 +285,19 @@ ordered_json report_data(const std::string& run_dir) {
   for (std::size_t i = 1; i < run.launches.size(); ++i) {
     restarts.push_back(run.launches[i].launch.beats.front().totals.step);
   }
-  std::vector<const ordered_json*> validations;
-  for (const ordered_json& line : metrics.validations) validations.push_back(&line);
+  std::vector<const Point*> validations;
+  for (const Point& point : metrics.validations) validations.push_back(&point);
   const TimeLine line = time_line(run);
   return {{"name", run.run.empty() ? run_dir : run.run},
           {"facts", facts_of(run, metrics)},
-          {"steps", columns(thinned(metrics.steps), {"step", "loss", "lr", "tokens_per_second", "mfu"})},
-          {"validation", columns(validations, {"step", "loss"})},
+          {"steps", curves(thinned(metrics.steps))},
+          {"validation", curves(validations)},
           {"restarts", restarts},
           {"time", time_json(thinned(line))},
           {"forecast", forecast(run, line)},
           {"currency", run.launches.back().launch.info.currency},
-          {"load", load_over_steps(metrics.steps)},
-          {"experts", load_of_experts(metrics.steps)},
+          {"load", load_over_steps(metrics)},
+          {"experts", metrics.experts},
           {"notes", notes}};
 }
 
