@@ -40,10 +40,9 @@ std::size_t row_bytes(const Tensor& tensor) {
 
 namespace {
 
-// The whole of a collective over one rank.
+// The whole of a collective over one rank, unless it is work of a stream.
 Work copy_to_self(const Tensor& in, const Tensor& out) {
   if (in.device == Device::kMeta || in.data == out.data || in.numel() == 0) return {};
-  if (in.device == Device::kCuda) fail(ExitCode::kFailure, "collectives on cuda are not built in");
   std::memmove(out.data, in.data, in.bytes());
   return {};
 }
@@ -87,7 +86,7 @@ Work Communicator::all_gather(Tensor in, Tensor out) {
   check_tensors("all_gather", in, out);
   ENSURE(out.numel() == size_ * in.numel(), "all_gather over {}, rank {}: {} is not {} times {}", name_,
          rank_, out.to_string(), size_, in.to_string());
-  if (size_ == 1) return copy_to_self(in, out);
+  if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(in.bytes()));
   return do_all_gather(in, out);
 }
@@ -97,7 +96,7 @@ Work Communicator::reduce_scatter(Tensor in, Tensor out) {
   check_reducible("reduce_scatter", in);
   ENSURE(in.numel() == size_ * out.numel(), "reduce_scatter over {}, rank {}: {} is not {} times {}", name_,
          rank_, in.to_string(), size_, out.to_string());
-  if (size_ == 1) return copy_to_self(in, out);
+  if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(out.bytes()));
   return do_reduce_scatter(in, out);
 }
@@ -131,7 +130,7 @@ Work Communicator::all_to_all_v(Tensor in, std::span<const std::int64_t> send_ro
   ENSURE(send_rows[self] == recv_rows[self],
          "all_to_all_v over {}, rank {}: sends itself {} rows, receives {}", name_, rank_, send_rows[self],
          recv_rows[self]);
-  if (size_ == 1) return copy_to_self(in, out);
+  if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire(static_cast<double>(in.shape[0] - send_rows[self]) * static_cast<double>(row_bytes(in)));
   return do_all_to_all_v(in, send_rows, out, recv_rows);
 }

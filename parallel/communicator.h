@@ -1,6 +1,6 @@
 // Collectives over typed tensors. Public methods check shapes and dtypes, count wire bytes, short-cut groups
 // of one and call the back end: MPI (parallel/mpi), Meta (parallel/meta, dry run), threads (tests/support),
-// later NCCL. Sums run in rank order on every back end, so their bits do not depend on the back end or on
+// NCCL (parallel/nccl). Sums run in rank order on every back end, so their bits do not depend on the back end or on
 // message sizes. One host thread issues all collectives of a worker in program order.
 #pragma once
 

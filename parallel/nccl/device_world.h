@@ -1,0 +1,25 @@
+// Collectives between the GPUs of workers, behind Communicator. Tensors on kCuda go through NCCL; tensors on
+// the CPU through the communicator of the hosts, MPI's, which also carries what NCCL needs to start. No NCCL
+// or CUDA types here: parallel/no_nccl has the same function for builds without them. Order on the device: a
+// collective starts behind all work that `compute` was given before the call, on a stream of its own;
+// Work::wait() orders `compute` behind it and does not block the host. So "done" means done for `compute`.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "kernels/core/stream.h"
+#include "parallel/communicator.h"
+
+namespace jevons::nccl {
+
+// Over the ranks of `hosts`, which must outlive it and have no meter of its own, as must `compute`.
+// Collective. Every rank works on the GPU that it has selected. If two of them have the same GPU, which NCCL
+// does not allow, all collectives of device tensors are staged through the hosts instead, with a warning.
+// `scratch_bytes`: device memory that one communicator's sums may use at most, in which they wait for all
+// ranks' parts.
+inline constexpr std::size_t kScratchBytes = std::size_t{32} << 20;
+std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& compute,
+                                                std::size_t scratch_bytes = kScratchBytes);
+
+}  // namespace jevons::nccl

@@ -1,0 +1,74 @@
+// The NCCL back end. NCCL carries bytes only: its own sums follow the topology of the machine, so they are
+// not in rank order and their bits differ between machines. Sums are made by kernels/cuda/ordered_sum.h from
+// all ranks' parts, which costs the same bytes on the wire as a ring, and device memory in which a piece of
+// every rank's part waits. Private to parallel/nccl; others see device_world.h.
+#pragma once
+
+#include <nccl.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "kernels/core/memory.h"
+#include "kernels/core/stream.h"
+#include "parallel/communicator.h"
+
+namespace jevons::nccl {
+
+class NcclCommunicator final : public Communicator {
+ public:
+  // Collective over `hosts`, whose ranks these are. `owned` is `hosts` or null.
+  NcclCommunicator(Communicator& hosts, std::unique_ptr<Communicator> owned, Stream& compute,
+                   std::size_t scratch_bytes);
+  ~NcclCommunicator() override;
+  [[noreturn]] void abort(int exit_code) override;
+
+ private:
+  Work do_all_reduce(Tensor inout, ReduceOp op) override;
+  Work do_all_gather(Tensor in, Tensor out) override;
+  Work do_reduce_scatter(Tensor in, Tensor out) override;
+  Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
+                       std::span<const std::int64_t> recv_rows) override;
+  Work do_broadcast(Tensor inout, int root) override;
+  Work do_send(Tensor in, int peer) override;
+  Work do_recv(Tensor out, int peer) override;
+  void do_barrier() override;
+  std::unique_ptr<Communicator> do_split(std::span<const int> members, int new_rank,
+                                         std::string name) override;
+
+  struct Range {
+    std::byte* data;
+    std::size_t bytes;
+  };
+  // Throws, naming communicator, collective and rank, unless `result` is success.
+  void check(ncclResult_t result, const char* collective) const;
+  void check_health(const char* collective) const;  // throws if an earlier collective has failed meanwhile
+  // Runs `enqueue`, which gives work to stream_, between the work that compute_ has and the work it will get.
+  template <class Enqueue>
+  Work run(const char* collective, Enqueue enqueue);
+  // A single send or receive waits, so that ranks that all send before they receive do not wait for each
+  // other for ever: NCCL's calls block their stream. flush() starts those that wait, together.
+  template <class Call>
+  Work defer(const char* collective, Call call);
+  void flush();
+  // Sends to(r) to and receives from(r) of every rank r, all at once; empty ranges are left out.
+  template <class To, class From>
+  void exchange(const char* collective, To to, From from);
+  void reduce_slices(Tensor inout, ReduceOp op, std::int64_t first, std::int64_t n);
+  // Elements of `dtype` of every rank that fit into the scratch memory together.
+  std::int64_t piece_elements(DType dtype) const;
+  std::byte* scratch(std::size_t bytes);
+
+  std::unique_ptr<Communicator> owned_hosts_;
+  Communicator& hosts_;
+  Stream& compute_;
+  Stream stream_;
+  Event ready_;
+  std::size_t most_scratch_;
+  Buffer scratch_;  // grows to what the largest sum needs
+  ncclComm_t comm_ = nullptr;
+  bool deferred_ = false;  // a group of sends and receives is open
+};
+
+}  // namespace jevons::nccl

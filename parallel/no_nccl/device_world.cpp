@@ -1,0 +1,12 @@
+// Collectives between GPUs in a program that has none.
+#include "parallel/nccl/device_world.h"
+
+#include "kernels/core/error.h"
+
+namespace jevons::nccl {
+
+std::unique_ptr<Communicator> make_device_world(Communicator&, Stream&, std::size_t) {
+  fail(ExitCode::kFailure, "collectives between GPUs are not part of this build");
+}
+
+}  // namespace jevons::nccl

@@ -1,0 +1,224 @@
+// NCCL on the emulated GPUs of an MPI job, one per process. A call is work of its stream: it starts when the
+// stream reaches it and is polled until MPI says that it is done. Sends are synchronous, so that a program
+// which relies on buffers that NCCL does not promise hangs here too.
+#include <mpi.h>
+#include <nccl.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "stand_in.h"
+
+using namespace emulation;
+
+struct ncclComm {
+  MPI_Comm mpi = MPI_COMM_NULL;
+  int rank = 0, size = 1;
+};
+
+namespace {
+
+// What a unique id holds: who made it and which of his it is.
+struct Id {
+  int world_rank, serial;
+};
+constexpr int kTags = 30000;
+
+struct Range {
+  const void* data = nullptr;
+  std::size_t bytes = 0;
+};
+struct Call {
+  cudaStream_t stream;
+  Range reads, writes;
+  std::function<MPI_Request()> start;
+};
+thread_local int group_depth = 0;
+thread_local std::vector<Call> group;
+
+// All calls of a group go on at the same time.
+cudaError_t poll(const std::vector<Call>& calls, std::vector<MPI_Request>& requests) {
+  if (requests.empty()) {
+    for (const Call& call : calls) {
+      if (call.reads.bytes > 0) check_operation_access(call.reads.data, call.reads.bytes, Access::kRead);
+      requests.push_back(call.start());
+    }
+  }
+  int done = 0;
+  MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
+  if (done == 0) return cudaErrorNotReady;
+  for (const Call& call : calls) {
+    if (call.writes.bytes > 0) check_operation_access(call.writes.data, call.writes.bytes, Access::kWrite);
+  }
+  return cudaSuccess;
+}
+
+ncclResult_t start_group() {
+  while (!group.empty()) {
+    const cudaStream_t stream = group.front().stream;
+    auto calls = std::make_shared<std::vector<Call>>();
+    std::erase_if(group, [&](Call& call) {
+      if (call.stream != stream) return false;
+      calls->push_back(std::move(call));
+      return true;
+    });
+    auto requests = std::make_shared<std::vector<MPI_Request>>();
+    enqueue(stream, [=] { return poll(*calls, *requests); });
+  }
+  return ncclSuccess;
+}
+
+ncclResult_t add(Call call) {
+  for (const Range& range : {call.reads, call.writes}) {
+    if (range.bytes > 0 && !on_device(range.data, range.bytes)) {
+      misuse(cudaErrorInvalidValue, "NCCL: a buffer is not device memory, or too short");
+      return ncclInvalidArgument;
+    }
+  }
+  group.push_back(std::move(call));
+  return group_depth > 0 ? ncclSuccess : start_group();
+}
+
+std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
+  switch (type) {
+    case ncclInt8:
+    case ncclUint8:
+      return count;
+    case ncclFloat16:
+    case ncclBfloat16:
+      return 2 * count;
+    case ncclInt64:
+    case ncclUint64:
+    case ncclFloat64:
+      return 8 * count;
+    default:
+      return 4 * count;
+  }
+}
+
+// The ranks of the job that belong to a new communicator, by their rank in it.
+std::vector<int> members_of(const Id& id, int size, int rank) {
+  int me = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &me);
+  std::vector<int> members(static_cast<std::size_t>(size));
+  const int tag = id.serial % kTags;
+  if (me != id.world_rank) {
+    MPI_Send(&rank, 1, MPI_INT, id.world_rank, tag, MPI_COMM_WORLD);
+    MPI_Recv(members.data(), size, MPI_INT, id.world_rank, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    return members;
+  }
+  members[static_cast<std::size_t>(rank)] = me;
+  for (int i = 1; i < size; ++i) {
+    int their_rank = 0;
+    MPI_Status status;
+    MPI_Recv(&their_rank, 1, MPI_INT, MPI_ANY_SOURCE, tag, MPI_COMM_WORLD, &status);
+    members[static_cast<std::size_t>(their_rank)] = status.MPI_SOURCE;
+  }
+  for (int member : members) {
+    if (member != me) MPI_Send(members.data(), size, MPI_INT, member, tag, MPI_COMM_WORLD);
+  }
+  return members;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* ncclGetErrorString(ncclResult_t result) {
+  return result == ncclSuccess ? "no error" : "invalid argument";
+}
+const char* ncclGetLastError(ncclComm_t) {
+  return "";
+}
+ncclResult_t ncclCommGetAsyncError(ncclComm_t, ncclResult_t* error) {
+  *error = ncclSuccess;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId* unique) {
+  static int made = 0;
+  Id id{0, ++made};
+  MPI_Comm_rank(MPI_COMM_WORLD, &id.world_rank);
+  std::memcpy(unique->internal, &id, sizeof id);
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId unique, int rank) {
+  Id id;
+  std::memcpy(&id, unique.internal, sizeof id);
+  const std::vector<int> members = members_of(id, size, rank);
+  MPI_Group world = MPI_GROUP_NULL, chosen = MPI_GROUP_NULL;
+  MPI_Comm_group(MPI_COMM_WORLD, &world);
+  MPI_Group_incl(world, size, members.data(), &chosen);
+  *comm = new ncclComm{MPI_COMM_NULL, rank, size};
+  MPI_Comm_create_group(MPI_COMM_WORLD, chosen, id.serial % kTags, &(*comm)->mpi);
+  MPI_Group_free(&chosen);
+  MPI_Group_free(&world);
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  finish_all_streams();
+  MPI_Comm_free(&comm->mpi);
+  delete comm;
+  return ncclSuccess;
+}
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  delete comm;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclGroupStart() {
+  ++group_depth;
+  return ncclSuccess;
+}
+ncclResult_t ncclGroupEnd() {
+  return --group_depth > 0 ? ncclSuccess : start_group();
+}
+
+ncclResult_t ncclSend(const void* data, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  const std::size_t bytes = bytes_of(count, type);
+  return add({stream, {data, bytes}, {}, [=] {
+                MPI_Request request;
+                MPI_Issend(data, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
+                return request;
+              }});
+}
+ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  const std::size_t bytes = bytes_of(count, type);
+  return add({stream, {}, {data, bytes}, [=] {
+                MPI_Request request;
+                MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
+                return request;
+              }});
+}
+
+ncclResult_t ncclAllGather(const void* in, void* out, std::size_t count, ncclDataType_t type, ncclComm_t comm,
+                           cudaStream_t stream) {
+  const std::size_t bytes = bytes_of(count, type);
+  const bool in_place = in == static_cast<char*>(out) + static_cast<std::size_t>(comm->rank) * bytes;
+  return add({stream, {in, bytes}, {out, bytes * static_cast<std::size_t>(comm->size)}, [=] {
+                MPI_Request request;
+                MPI_Iallgather(in_place ? MPI_IN_PLACE : in, static_cast<int>(bytes), MPI_BYTE, out,
+                               static_cast<int>(bytes), MPI_BYTE, comm->mpi, &request);
+                return request;
+              }});
+}
+ncclResult_t ncclBroadcast(const void* in, void* out, std::size_t count, ncclDataType_t type, int root,
+                           ncclComm_t comm, cudaStream_t stream) {
+  const std::size_t bytes = bytes_of(count, type);
+  const bool is_root = comm->rank == root;
+  return add({stream, is_root ? Range{in, bytes} : Range{}, {out, bytes}, [=] {
+                if (is_root && in != out) std::memcpy(out, in, bytes);
+                MPI_Request request;
+                MPI_Ibcast(out, static_cast<int>(bytes), MPI_BYTE, root, comm->mpi, &request);
+                return request;
+              }});
+}
+
+}  // extern "C"
