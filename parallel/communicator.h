@@ -1,7 +1,7 @@
 // Collectives over typed tensors. Public methods check shapes and dtypes, count wire bytes, short-cut groups
 // of one and call the back end: MPI (parallel/mpi), Meta (parallel/meta, dry run), threads (tests/support),
-// NCCL (parallel/nccl). Sums run in rank order on every back end, so their bits do not depend on the back end or on
-// message sizes. One host thread issues all collectives of a worker in program order.
+// NCCL (parallel/nccl). Sums run in rank order on every back end, so their bits do not depend on the back end
+// or on message sizes. One host thread issues all collectives of a worker in program order.
 #pragma once
 
 #include <cstdint>
