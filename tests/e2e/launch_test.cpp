@@ -41,12 +41,35 @@ void check_launch(const std::string& codes, const std::string& options, int code
   CHECK(fake.starts() == starts);
 }
 
-// Starts a command in the background, sends it signals, each after a pause, and waits for it.
-Ran signalled(const std::string& command, const std::vector<std::string>& signals, double pause) {
+// Shell code that waits until `condition` holds.
+std::string until(const std::string& condition) {
+  return fmt::format("until {} >/dev/null 2>&1; do sleep 0.05; done; ", condition);
+}
+
+// Starts a command in the background, sends it signals, each when `condition` holds, and waits for it.
+Ran signalled(const std::string& command, const std::vector<std::string>& signals,
+              const std::string& condition) {
   std::string script = command + " & pid=$!; ";
-  for (const std::string& signal : signals) script += fmt::format("sleep {}; kill -{} $pid; ", pause, signal);
+  for (const std::string& signal : signals)
+    script += until(condition) + "kill -" + signal + " $pid; sleep 0.3; ";
   return shell(script + "wait $pid", 60);
 }
+
+// A run that would never end, in its own directory.
+struct RealRun {
+  RealRun() {
+    test::write_corpus(dir / "corpus");
+    write_bytes(dir / "tiny.yaml", test::tiny_yaml(dir / "corpus", dir / "run"));
+  }
+  std::string train() const {
+    return fmt::format("{} train {} train.steps=1000000", JEVONS_PROGRAM, dir / "tiny.yaml");
+  }
+  std::string under_launch() const {
+    return fmt::format("{} --backoff 0 mpirun --bind-to none -n 2 {}", kLaunch, train());
+  }
+  std::string is_training() const { return "[ -s " + (dir / "run/metrics.jsonl") + " ]"; }
+  TempDir dir;
+};
 
 }  // namespace
 
@@ -70,21 +93,23 @@ TEST_CASE("launch: back-off doubles", "[launch]") {
   CHECK(contains(ran.output, "restart 2 of 2 in 2 s"));
 }
 
-TEST_CASE("launch: TERM and INT become USR1, a second one ends the command", "[launch]") {
+TEST_CASE("launch: TERM, USR1 and USR2 become USR1, a second TERM ends the command", "[launch]") {
   const TempDir dir;
-  const std::string fake = dir / "fake";
-  write_script(fake,
-               "trap \"echo saving; sleep 0.3; exit 75\" USR1\n"
-               "trap \"echo got TERM; exit 3\" TERM\nwhile :; do sleep 0.05; done\n");
+  const std::string fake = dir / "fake", is_ready = "[ -e " + (dir / "ready") + " ]";
+  const std::string wait = fmt::format("touch {}\nwhile :; do sleep 0.05; done\n", dir / "ready");
   for (const char* signal : {"TERM", "USR1", "USR2"}) {
-    const Ran ran = signalled(fmt::format("{} --on-stop \"echo requeued\" {}", kLaunch, fake), {signal}, 0.3);
+    fs::remove(dir / "ready");
+    write_script(fake, "trap \"echo saving; sleep 0.3; exit 75\" USR1\ntrap \"exit 3\" TERM\n" + wait);
+    const Ran ran =
+        signalled(fmt::format("{} --on-stop \"echo requeued\" {}", kLaunch, fake), {signal}, is_ready);
     INFO(ran.output);
     CHECK(ran.code == 75);
     CHECK(contains(ran.output, "saving"));
     CHECK(contains(ran.output, "requeued"));
   }
-  write_script(fake, "trap \"\" USR1\ntrap \"echo got TERM; exit 3\" TERM\nwhile :; do sleep 0.05; done\n");
-  const Ran ran = signalled(kLaunch + " " + fake, {"TERM", "TERM"}, 0.3);
+  fs::remove(dir / "ready");
+  write_script(fake, "trap \"\" USR1\ntrap \"echo got TERM; exit 3\" TERM\n" + wait);
+  const Ran ran = signalled(kLaunch + " " + fake, {"TERM", "TERM"}, is_ready);
   INFO(ran.output);
   CHECK(ran.code == 3);
   CHECK(contains(ran.output, "got TERM"));
@@ -95,14 +120,15 @@ TEST_CASE("launch: the Slurm templates requeue what was stopped", "[launch]") {
     const TempDir dir;
     const std::string bin = dir / "bin";
     fs::create_directory(bin);
-    write_script(bin + "/" + kind,
-                 "echo started \"$@\"\ntrap \"exit 75\" USR1\nwhile :; do sleep 0.05; done\n");
+    write_script(bin + "/" + kind, fmt::format("echo started \"$@\"\ntrap \"exit 75\" USR1\ntouch {}\n"
+                                               "while :; do sleep 0.05; done\n",
+                                               dir / "ready"));
     write_script(bin + "/scontrol", "echo scontrol \"$@\"\n");
     const std::string batch = fmt::format(
         "env PATH={}:$PATH CONFIG=run.yaml SLURM_JOB_ID=42 SLURM_SUBMIT_DIR={} bash "
         "{}/scripts/slurm/{}.sbatch",
         bin, JEVONS_SOURCE_DIR, JEVONS_SOURCE_DIR, kind);
-    const Ran ran = signalled(batch, {"USR1"}, 0.5);
+    const Ran ran = signalled(batch, {"USR1"}, "[ -e " + (dir / "ready") + " ]");
     INFO(ran.output);
     CHECK(ran.code == 75);
     CHECK(contains(ran.output, "jevons train run.yaml"));
@@ -110,52 +136,49 @@ TEST_CASE("launch: the Slurm templates requeue what was stopped", "[launch]") {
   }
 }
 
-TEST_CASE("launch: TERM saves a real run under mpirun; started again it goes on; a crash is repaired",
-          "[launch]") {
-  const TempDir dir;
-  test::write_corpus(dir / "corpus");
-  write_bytes(dir / "tiny.yaml", test::tiny_yaml(dir / "corpus", dir / "run"));
-  const std::string command = fmt::format("{} --backoff 0 mpirun --bind-to none -n 2 {} train {}", kLaunch,
-                                          JEVONS_PROGRAM, dir / "tiny.yaml");
-  const Ran stopped = signalled(command + " train.steps=1000000", {"TERM"}, 4);
+TEST_CASE("launch: TERM saves a real run under mpirun", "[launch]") {
+  const RealRun run;
+  const Ran stopped = signalled(run.under_launch(), {"TERM"}, run.is_training());
   INFO(stopped.output);
   CHECK(stopped.code == 75);
   CHECK(contains(stopped.output, "stopped by a signal"));
+}
 
-  // Kills one worker; the launcher starts the job again, which then stops for lack of time and is started
-  // again.
-  const std::string crash = fmt::format(
-      "{} train.steps=1000000 checkpoint.interval=20 checkpoint.keep_last=2 --exit-after-minutes 0.1 & "
-      "pid=$!; sleep 3; "
-      "kill -9 $(pgrep -f \"^{} train {}\" | head -1); sleep 5; kill -TERM $pid; wait $pid",
-      command, JEVONS_PROGRAM, dir / "tiny.yaml");
-  const Ran repaired = shell(crash, 60);
+TEST_CASE("launch: a killed worker is repaired by a restart that resumes", "[launch]") {
+  const RealRun run;
+  const std::string script =
+      run.under_launch() + " checkpoint.interval=20 checkpoint.keep_last=2 & pid=$!; " +
+      until("ls " + (run.dir / "run/checkpoints/") + "*/manifest.pb") +
+      fmt::format("kill -9 $(pgrep -f \"^{} train {}\" | head -1); ", JEVONS_PROGRAM, run.dir / "tiny.yaml") +
+      until("grep \"resumed from\" " + (run.dir / "run/logs/rank-0.log")) + "kill -TERM $pid; wait $pid";
+  const Ran repaired = shell(script, 60);
   INFO(repaired.output);
   CHECK(repaired.code == 75);
   CHECK(contains(repaired.output, "crashed with exit code"));
   CHECK(contains(repaired.output, "resumed from"));
 }
 
-TEST_CASE("a plain process: TERM saves, --exit-after-minutes saves, a second run is refused", "[launch]") {
-  const TempDir dir;
-  test::write_corpus(dir / "corpus");
-  write_bytes(dir / "tiny.yaml", test::tiny_yaml(dir / "corpus", dir / "run"));
-  const std::string train =
-      fmt::format("{} train {} train.steps=1000000 checkpoint.interval=0", JEVONS_PROGRAM, dir / "tiny.yaml");
+TEST_CASE("a plain process: signals and --exit-after-minutes save", "[launch]") {
   for (const char* signal : {"TERM", "USR1", "USR2"}) {
-    const Ran ran = signalled(train, {signal}, 1);
+    const RealRun run;
+    const Ran ran = signalled(run.train(), {signal}, run.is_training());
     INFO(ran.output);
     CHECK(ran.code == 75);
     CHECK(contains(ran.output, "stopped by a signal"));
   }
-  const Ran timed = shell(train + " --exit-after-minutes 0.02", 30);
-  INFO(timed.output);
-  CHECK(timed.code == 75);
-  CHECK(contains(timed.output, "its time is up"));
+  const RealRun run;
+  const Ran in_time = shell(run.train() + " --exit-after-minutes 0.02", 30);
+  INFO(in_time.output);
+  CHECK(in_time.code == 75);
+  CHECK(contains(in_time.output, "its time is up"));
+}
+
+TEST_CASE("a second run in the same directory is refused and told who has it", "[launch]") {
+  const RealRun run;
   const Ran second =
-      shell(fmt::format("{} > {} 2>&1 & pid=$!; sleep 1; {}; echo code $?; kill -USR1 $pid; wait $pid", train,
-                        dir / "first.log", train),
-            40);
+      shell(fmt::format("{} > {} 2>&1 & pid=$!; {}{}; echo code $?; kill -USR1 $pid; wait $pid", run.train(),
+                        run.dir / "first.log", until(run.is_training()), run.train()),
+            60);
   INFO(second.output);
   CHECK(second.code == 75);
   CHECK(contains(second.output, "another run is using this directory: process "));
@@ -163,14 +186,11 @@ TEST_CASE("a plain process: TERM saves, --exit-after-minutes saves, a second run
 }
 
 TEST_CASE("token files that change under a run stop it at the next save", "[launch]") {
-  const TempDir dir;
-  test::write_corpus(dir / "corpus");
-  write_bytes(dir / "tiny.yaml", test::tiny_yaml(dir / "corpus", dir / "run"));
-  const Ran ran =
-      shell(fmt::format("{} train {} train.steps=1000000 checkpoint.interval=50 checkpoint.keep_last=1 "
-                        "& pid=$!; sleep 1; printf \"?\" | dd of={}.bin bs=1 seek=5 conv=notrunc; wait $pid",
-                        JEVONS_PROGRAM, dir / "tiny.yaml", dir / "corpus"),
-            30);
+  const RealRun run;
+  const Ran ran = shell(fmt::format("{} checkpoint.interval=50 checkpoint.keep_last=1 & pid=$!; {}"
+                                    "printf \"?\" | dd of={}.bin bs=1 seek=5 conv=notrunc; wait $pid",
+                                    run.train(), until(run.is_training()), run.dir / "corpus"),
+                        60);
   INFO(ran.output);
   CHECK(ran.code == 65);
   CHECK(contains(ran.output, "the token files have changed since this launch"));
