@@ -1,0 +1,111 @@
+// What the account of cost takes from a step, piece by piece, and as a share of a step of given length.
+// usage: mpirun -n 2 bench_account [seconds of a step] [phase changes in a step] [directory for the ledger]
+#include <fmt/core.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "kernels/core/phase_clock.h"
+#include "parallel/mpi/mpi_session.h"
+#include "tests/bench/measure.h"
+#include "trainer/cost/energy.h"
+#include "trainer/cost/ledger.h"
+#include "trainer/report/event_file.h"
+#include "trainer/report/metrics_writer.h"
+
+namespace jevons::bench {
+namespace {
+
+constexpr double kHeartbeatSeconds = 10;  // default of cost.heartbeat_seconds
+constexpr double kEnergySeconds = 1;      // a reading may be this old
+constexpr double kLimit = 0.005;          // of a step
+
+// Median seconds of one call of `body`, over `samples` samples of `calls` calls.
+double time_of(int samples, int calls, const std::function<void()>& body) {
+  std::vector<double> seconds;
+  for (int s = 0; s < samples; ++s) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int c = 0; c < calls; ++c) body();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
+                      calls);
+  }
+  return median(seconds);
+}
+
+StepMetrics some_metrics() {
+  StepMetrics m;
+  m.step = 100, m.tokens = 204800, m.loss = 1.8, m.lr = 3e-4, m.currency = "USD";
+  m.layers.resize(4);
+  return m;
+}
+
+// Prints a line per piece and adds up what each takes of a step.
+class Sum {
+ public:
+  Sum(double step_seconds, bool prints) : step_seconds_(step_seconds), prints_(prints) {
+    if (prints_) fmt::print("{:<34} {:>12} {:>14} {:>12}\n", "", "us a time", "us a step", "of a step");
+  }
+  void add(const char* name, double seconds, double times_a_step) {
+    const double a_step = seconds * times_a_step;
+    total_ += a_step;
+    if (prints_) print(name, fmt::format("{:.3f}", 1e6 * seconds), a_step);
+  }
+  double share() const { return total_ / step_seconds_; }
+  void finish() const {
+    if (!prints_) return;
+    print("account", "", total_);
+    fmt::print("{} the limit of {:.1f} % of a step of {:.3f} s\n", share() < kLimit ? "within" : "ABOVE",
+               100 * kLimit, step_seconds_);
+  }
+
+ private:
+  void print(const char* name, const std::string& once, double a_step) const {
+    fmt::print("{:<34} {:>12} {:>14.2f} {:>10.4f} %\n", name, once, 1e6 * a_step,
+               100 * a_step / step_seconds_);
+  }
+  double step_seconds_, total_ = 0;
+  bool prints_;
+};
+
+int run(Communicator& world, double step_seconds, double phase_changes, const std::string& directory) {
+  Sum sum(step_seconds, world.rank() == 0);
+  PhaseClock clock;
+  sum.add("enter and leave a phase", time_of(21, 100000, [&] { PhaseScope s(&clock, Phase::kCompute); }),
+          phase_changes);
+  std::vector<double> totals(kNumPhases + 2, 1);
+  const Tensor tensor{totals.data(), {kNumPhases + 2}, DType::kF64, Device::kCpu};
+  world.barrier();
+  sum.add("sum of phases and energy over ranks", time_of(21, 200, [&] { world.all_reduce(tensor).wait(); }),
+          1);
+  world.barrier();
+  if (world.rank() != 0) return 0;
+
+  Ledger ledger(directory + "/ledger.jsonl", {}, std::chrono::steady_clock::now());
+  sum.add("heartbeat, flushed to disk", time_of(21, 1, [&] { ledger.heartbeat({}); }),
+          step_seconds / kHeartbeatSeconds);
+  MetricsWriter metrics(directory + "/metrics.jsonl", 0);
+  EventFile events(directory, 0);
+  const StepMetrics m = some_metrics();
+  sum.add("line of metrics, TensorBoard", time_of(21, 50, [&] { metrics.write(m), events.write(m); }), 1);
+  if (const auto meter = open_rapl()) {
+    sum.add("reading the energy counters", time_of(21, 20, [&] { meter->joules(); }),
+            std::min(1.0, step_seconds / kEnergySeconds));
+  }
+  sum.finish();
+  return sum.share() < kLimit ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace jevons::bench
+
+int main(int argc, char** argv) {
+  jevons::MpiSession session;
+  const double step_seconds = argc > 1 ? std::atof(argv[1]) : 0.1;
+  const double phase_changes = argc > 2 ? std::atof(argv[2]) : 200;
+  const std::string directory = argc > 3 ? argv[3] : "build/bench_account";
+  std::filesystem::create_directories(directory);
+  return jevons::bench::run(session.world(), step_seconds, phase_changes, directory);
+}
