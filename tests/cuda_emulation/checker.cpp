@@ -28,20 +28,26 @@ static_assert(kFirstOperation > kFreed);
 
 constexpr std::uint32_t kWholeOperation = ~0u;  // in place of a thread
 constexpr std::uint32_t kAtomicBit = 1u << 31;
+constexpr std::uint32_t kFirstByteBit = 1u << 30, kSecondByteBit = 1u << 29;  // one byte of the cell alone
+constexpr std::uint32_t kOffsetBits = kSecondByteBit - 1;
 
 struct Mark {
   std::uint32_t operation;
   std::uint32_t thread;  // block << 10 | thread of the block
   std::uint16_t barrier, warp_sync;
-  std::uint32_t code;  // offset in the program; the top bit says atomic
+  std::uint32_t code;  // offset in the program, and the bits above
 
   bool atomic() const { return (code & kAtomicBit) != 0; }
+  bool apart_from(const Mark& other) const {
+    return ((code | other.code) & kFirstByteBit) != 0 && ((code | other.code) & kSecondByteBit) != 0;
+  }
   std::uint32_t block() const { return thread >> 10; }
   std::uint32_t warp() const { return thread >> 5; }
 };
 
 // For two bytes of memory: the last write, and two reads since. More reads are rarely needed to see a race,
-// since readers that are ordered replace each other.
+// since readers that are ordered replace each other. Of two bytes that are written one by one, the
+// first one's write is kept in place of a read: later writes are held against it, later reads are not.
 struct Cell {
   Mark write;
   Mark read[2];
@@ -79,10 +85,10 @@ void fill(Cell* cell, std::size_t cells, State state) {
 
 // "file.cu:12", from the debug information.
 std::string source_line(std::uint32_t code) {
-  if ((code & ~kAtomicBit) == 0) return "a copy, fill or library call";
+  if ((code & kOffsetBits) == 0) return "a copy, fill or library call";
   char command[128], line[256] = "?";
   std::snprintf(command, sizeof command, "addr2line -s -e /proc/%d/exe 0x%x", getpid(),
-                (code & ~kAtomicBit) - 1);
+                (code & kOffsetBits) - 1);
   if (FILE* pipe = popen(command, "r")) {
     if (std::fgets(line, sizeof line, pipe) != nullptr) line[std::strcspn(line, " \n")] = 0;
     pclose(pipe);
@@ -121,7 +127,7 @@ bool ordered(const Mark& earlier, const Mark& now) {
 
 bool race(const Mark& earlier, const Mark& now) {
   return earlier.operation >= kFirstOperation && !(earlier.atomic() && now.atomic()) &&
-         !ordered(earlier, now);
+         !earlier.apart_from(now) && !ordered(earlier, now);
 }
 
 void touch_cell(Cell& cell, const Mark& now, Target target) {
@@ -135,7 +141,8 @@ void touch_cell(Cell& cell, const Mark& now, Target target) {
     for (const Mark& read : cell.read) {
       if (race(read, now)) report_access("race", target, now, &read);
     }
-    cell = {now, {}};
+    const bool beside = cell.write.apart_from(now);
+    cell = {now, {beside ? cell.write : Mark{}, {}}};
   } else if (cell.read[0].operation == 0 || ordered(cell.read[0], now)) {
     cell.read[0] = now;
   } else {
@@ -184,10 +191,13 @@ void note_shared_memory(const void* memory, std::size_t bytes) {
 void check_access(const void* memory, std::size_t bytes, Access access, const void* code) {
   if (thread_view == nullptr) return;
   const char* p = static_cast<const char*>(memory);
+  const std::uint32_t byte = bytes > 1                                      ? 0
+                             : reinterpret_cast<std::uintptr_t>(p) % 2 == 0 ? kFirstByteBit
+                                                                            : kSecondByteBit;
   const Mark now{position.operation, position.block << 10 | running_thread_number(),
                  static_cast<std::uint16_t>(position.barrier),
                  static_cast<std::uint16_t>(running_warp_syncs()),
-                 static_cast<std::uint32_t>(static_cast<const char*>(code) - &__executable_start) |
+                 static_cast<std::uint32_t>(static_cast<const char*>(code) - &__executable_start) | byte |
                      (access == Access::kAtomic ? kAtomicBit : 0)};
   if (in_device_addresses(p)) {
     touch(device_cell(p), cells_of(p, bytes), now, {"global", access});
