@@ -61,6 +61,15 @@ void GradSync::gather_weights(const Context& ctx) {
   for (Work& gather : gathers) gather.wait();
 }
 
+void GradSync::zero_others(const Context& ctx) {
+  for (std::size_t g = 0; g < store_.groups().size(); ++g) {
+    const Tensor grads = store_.groups()[g].grads;
+    const ShardRange range = update_range(g);
+    fill_zero(ctx, grads.slice(0, range.begin));
+    fill_zero(ctx, grads.slice(range.begin + range.numel, grads.numel()));
+  }
+}
+
 ShardRange GradSync::update_range(std::size_t group) const {
   const ParamGroup& g = store_.groups()[group];
   return zero_stage_ == 0 ? ShardRange{0, g.numel} : ShardRange{g.shard_begin(), g.shard_numel()};

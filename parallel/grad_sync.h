@@ -1,8 +1,8 @@
 // Sums gradients over ranks and spreads updated weights, per ParamGroup: the only place that knows the ZeRO
 // stage (Rajbhandari et al., arXiv:1910.02054). Stage 0: every rank holds all sums and updates everything.
 // Stage 1: each rank of a group's communicator receives the sums of its shard, updates that, and the weights
-// are gathered. A step: backward passes; start, finish; global_norm; optimizer on update_range of each group;
-// gather_weights; ParamStore::zero_grads (outside a rank's range stage 1 leaves unsummed gradients behind).
+// are gathered. A step: backward passes; start, finish; global_norm; optimizer on update_range of each group,
+// which leaves the gradients there 0; zero_others; gather_weights.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,9 @@ class GradSync {
   double global_norm(const Context& ctx) const;
   // Stage 1: every rank's range of the weights goes to all. Stage 0: nothing. Collective.
   void gather_weights(const Context& ctx);
+
+  // Zeroes the gradients outside of this rank's update ranges: parts of other ranks' sums.
+  void zero_others(const Context& ctx);
 
   // What this rank's optimizer updates of groups()[group].
   ShardRange update_range(std::size_t group) const;

@@ -91,6 +91,7 @@ void update(Worker& worker, const StepPosition& position, double norm) {
     const PhaseScope phase(ctx.clock, Phase::kOptimizer);
     const double scale = clip > 0 && norm > clip ? clip / norm : 1;
     worker.optimizer().step(ctx, position.lr, scale, position.optimizer_step);
+    worker.sync().zero_others(ctx);
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   worker.sync().gather_weights(ctx);
@@ -116,9 +117,12 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
              static_cast<double>(std::max<std::int64_t>(1, out.target_tokens));
   // Both figures are equal on all ranks, so all take the same way.
   out.skipped = !std::isfinite(out.grad_norm) || !std::isfinite(out.loss);
-  if (!out.skipped) update(worker, position, out.grad_norm);
+  if (out.skipped) {
+    worker.store().zero_grads(worker.ctx());
+  } else {
+    update(worker, position, out.grad_norm);
+  }
   out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
-  worker.store().zero_grads(worker.ctx());
   return out;
 }
 

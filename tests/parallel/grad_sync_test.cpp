@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -92,6 +93,30 @@ void check_sums(test::TestBed& bed, const GradSync& sync) {
   }
 }
 
+// As the optimizer leaves it: 0 in this rank's range. zero_others must clear the rest, and nothing else.
+void check_zeroing(test::TestBed& bed, GradSync& sync) {
+  const std::span<ParamGroup> groups = bed.store.groups();
+  fill_gradients(bed.store);
+  std::vector<double> before;
+  const auto inside = [&](const auto& visit) {
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const ShardRange range = sync.update_range(g);
+      for (std::int64_t i = range.begin; i < range.begin + range.numel; ++i)
+        visit(groups[g].grads.ptr<float>()[i]);
+    }
+  };
+  inside([&](float g) { before.push_back(g); });
+  sync.zero_others(bed.ctx);
+  std::size_t at = 0;
+  inside([&](float& g) {
+    ENSURE(g == before[at++], "a gradient of this rank's own range was changed");
+    g = 0;
+  });
+  for (const ParamGroup& group : groups) {
+    for (const float g : group.grads.span<float>()) ENSURE(g == 0, "a gradient was left behind");
+  }
+}
+
 // Every rank writes only its own range; after the gather all elements must have been written, padding still
 // zero.
 void check_gather(test::TestBed& bed, GradSync& sync) {
@@ -138,6 +163,7 @@ TEST_CASE("gradients are summed over the right ranks and the norm counts each pa
       const double norm = sync.global_norm(bed.ctx), wanted = expected_norm(layout);
       ENSURE(std::abs(norm - wanted) <= 1e-12 * wanted, "norm {}, expected {}", norm, wanted);
     }
+    check_zeroing(bed, sync);
     check_gather(bed, sync);
   });
 }
