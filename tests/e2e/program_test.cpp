@@ -49,7 +49,7 @@ void check(const Ran& ran, int code, const std::string& part) {
 TEST_CASE("help on every command", "[e2e]") {
   for (const char* command :
        {"", "train", "generate", "plan", "data", "data prepare", "data inspect", "config", "config show",
-        "checkpoint", "checkpoint inspect", "checkpoint diff", "cost", "doctor"}) {
+        "checkpoint", "checkpoint inspect", "checkpoint diff", "cost", "report", "doctor"}) {
     check(jevons(fmt::format("{} --help", command)), 0, "--help");
   }
   check(jevons("trian"), 2, "trian");
@@ -66,6 +66,10 @@ TEST_CASE("train, resume on another layout, inspect, generate, cost", "[e2e]") {
   const Ran cost = jevons("cost --json " + w.run());
   check(cost, 0, "device");
   CHECK(nlohmann::json::accept(cost.output));
+  check(jevons(fmt::format("cost {} --csv {} --sqlite {}", w.run(), w / "c.csv", w / "c.sqlite")), 0,
+        "device-h");
+  CHECK(contains(read_bytes(w / "c.csv"), "\r\n" + w.run()));
+  CHECK(read_bytes(w / "c.sqlite").starts_with("SQLite format 3"));
   for (const char* file :
        {"config.yaml", "passport.json", "ledger.jsonl", "metrics.jsonl", "logs/rank-1.log"}) {
     INFO(file);
