@@ -57,6 +57,7 @@ void __tsan_write_range(void* p, unsigned long bytes) {
 }
 READS_AND_WRITES(1)
 READS_AND_WRITES(2)
-READS_AND_WRITES(4) READS_AND_WRITES(8) READS_AND_WRITES(16) ATOMICS(16, std::uint16_t)
-    ATOMICS(32, std::uint32_t) ATOMICS(64, std::uint64_t)
+READS_AND_WRITES(4)
+READS_AND_WRITES(8) READS_AND_WRITES(16) ATOMICS(16, std::uint16_t) ATOMICS(32, std::uint32_t)
+    ATOMICS(64, std::uint64_t)
 }
