@@ -39,7 +39,9 @@ std::string to_string(Place place) {
 }
 
 Block::Block()
-    : fibers_(&Block::fiber_body), shared_(static_cast<char*>(std::aligned_alloc(1024, kMostSharedMemory))) {
+    : fibers_(&Block::fiber_body),
+      shared_(static_cast<char*>(std::aligned_alloc(1024, kMostSharedMemory))),
+      random_(settings().seed) {
   shared_used_ = kMostSharedMemory;
 }
 

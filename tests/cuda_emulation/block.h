@@ -86,7 +86,7 @@ class Block {
   std::size_t shared_used_ = 0;
   std::vector<SharedVariable> variables_;
   std::string error_;
-  std::mt19937_64 random_{1};
+  std::mt19937_64 random_;
 };
 
 Block& block();

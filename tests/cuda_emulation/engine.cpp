@@ -14,13 +14,16 @@ namespace {
 
 constexpr std::size_t kMostDynamicShared = std::size_t{48} << 10;  // without asking for more, on every GPU
 
-std::mt19937_64 block_order{1};
+std::mt19937_64& block_order() {
+  static std::mt19937_64 random(settings().seed);
+  return random;
+}
 
 std::vector<unsigned> order_of_blocks(unsigned blocks) {
   std::vector<unsigned> order(blocks);
   std::iota(order.begin(), order.end(), 0u);
   if (settings().order == Order::kReverse) std::reverse(order.begin(), order.end());
-  if (settings().order == Order::kRandom) std::shuffle(order.begin(), order.end(), block_order);
+  if (settings().order == Order::kRandom) std::shuffle(order.begin(), order.end(), block_order());
   return order;
 }
 
@@ -46,7 +49,7 @@ std::string run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, const Ke
 }
 
 void seed_engine(std::uint64_t seed) {
-  block_order.seed(seed);
+  block_order().seed(seed);
   block().seed(seed);
 }
 

@@ -57,7 +57,7 @@ struct Device {
   std::uint32_t streams_made = 0;
   Clock host;
   cudaError_t error = cudaSuccess;
-  std::mt19937_64 random{1};
+  std::mt19937_64 random{settings().seed};
 };
 Device& device() {
   static Device instance;
