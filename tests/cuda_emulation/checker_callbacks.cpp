@@ -55,9 +55,14 @@ void __tsan_read_range(void* p, unsigned long bytes) {
 void __tsan_write_range(void* p, unsigned long bytes) {
   check_access(p, bytes, Access::kWrite, CODE);
 }
+// clang-format off
 READS_AND_WRITES(1)
 READS_AND_WRITES(2)
 READS_AND_WRITES(4)
-READS_AND_WRITES(8) READS_AND_WRITES(16) ATOMICS(16, std::uint16_t) ATOMICS(32, std::uint32_t)
-    ATOMICS(64, std::uint64_t)
+READS_AND_WRITES(8)
+READS_AND_WRITES(16)
+ATOMICS(16, std::uint16_t)
+ATOMICS(32, std::uint32_t)
+ATOMICS(64, std::uint64_t)
+// clang-format on
 }
