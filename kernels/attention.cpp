@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/attention_engine.h"
 #include "kernels/cpu/launch.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/op_call.h"
 
 namespace jevons {
@@ -78,9 +79,7 @@ void check_doc_start(const AttentionShape& shape, const Tensor& doc_start) {
 // Calls f(task, sequence, kv_head) for every key-value head of every sequence.
 template <class F>
 void for_each_head(const Context& ctx, const AttentionShape& shape, const AttentionSaved& s, F f) {
-  const Device device = s.q.base.device;
-  if (device == Device::kMeta) return;
-  if (device == Device::kCuda) fail(ExitCode::kFailure, "attention on CUDA is not part of this build");
+  if (s.q.base.device == Device::kMeta) return;
   check_doc_start(shape, s.doc_start);
   const std::int64_t heads = s.k.heads;
   parallel_for(ctx, shape.batch * heads, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -99,6 +98,7 @@ void attention_forward(const Context& ctx, const AttentionShape& shape, HeadView
   check_saved(call, saved);
   const auto width = static_cast<double>(q.heads * (q.head_dim + v.head_dim));
   call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
+  if (q.base.device == Device::kCuda) return cuda::attention_forward(ctx, shape, saved);
   const cpu::AttentionEngine& engine = cpu::attention_engine(q.base.dtype);
   for_each_head(ctx, shape, saved,
                 [&](const cpu::AttentionTask& task, std::int64_t, std::int64_t) { engine.forward(task); });
@@ -117,6 +117,7 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const A
   // Five products: q k^T again, d_o v^T, and one for each gradient.
   const auto width = static_cast<double>(s.q.heads * (3 * s.q.head_dim + 2 * s.v.head_dim));
   call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
+  if (s.q.base.device == Device::kCuda) return cuda::attention_backward(ctx, shape, s, d_o, grads);
   const cpu::AttentionEngine& engine = cpu::attention_engine(dtype);
   const std::int64_t group = s.q.heads / s.k.heads;
   for_each_head(ctx, shape, s, [&](cpu::AttentionTask task, std::int64_t sequence, std::int64_t kv_head) {

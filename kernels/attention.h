@@ -15,7 +15,8 @@ struct AttentionShape {
 
 // q, k, v, o: f32, bf16 or f64. k and v may have fewer heads (a divisor of q's); v's head_dim may differ from
 // q's. doc_start (batch*seq) i32 gives for every query the first position, within its sequence, that it may
-// see; an undefined tensor means 0. lse (batch*seq, heads) accumulator dtype is written by forward.
+// see; an undefined tensor means 0; on the GPU it may not decrease within a sequence. lse (batch*seq, heads)
+// accumulator dtype is written by forward.
 void attention_forward(const Context&, const AttentionShape&, HeadView q, HeadView k, HeadView v,
                        Tensor doc_start, HeadView o, Tensor lse);
 // Assigns dq, dk, dv (which may be views of one fused tensor).

@@ -1,0 +1,122 @@
+#include "kernels/cuda/attention_graph.h"
+
+namespace jevons::cuda {
+namespace {
+
+using Node = CudnnGraph::Node;
+
+// Builds one graph. Inner values are named by shape: square (batch, heads, seq, seq), column (batch, heads,
+// seq, 1).
+class Builder {
+ public:
+  explicit Builder(const AttentionProblem& problem) : p_(problem) {}
+
+  CudnnGraph forward() {
+    const Node scores = masked(scaled_scores());
+    const Node max = graph_.reduce(CUDNN_REDUCE_TENSOR_MAX, scores, column());
+    const Node shifted = graph_.pointwise(CUDNN_POINTWISE_SUB, scores, max, square());
+    const Node powers = graph_.pointwise(CUDNN_POINTWISE_EXP, shifted, square());
+    const Node sum = graph_.reduce(CUDNN_REDUCE_TENSOR_ADD, powers, column());
+    const Node log_sum = graph_.pointwise(CUDNN_POINTWISE_LOG, sum, column());
+    graph_.pointwise(CUDNN_POINTWISE_ADD, log_sum, max, lse());
+    const Node p = graph_.pointwise(CUDNN_POINTWISE_DIV, powers, sum, square(CUDNN_DATA_BFLOAT16));
+    graph_.matmul(p, heads(p_.kv_heads, p_.v_dim, p_.v_row, kV), heads(p_.heads, p_.v_dim, p_.o_row, kO));
+    return std::move(graph_);
+  }
+
+  CudnnGraph backward() {
+    const Node d_o = heads(p_.heads, p_.v_dim, p_.d_o_row, kDO);
+    const Node delta = row_sums(d_o);
+    const Node scores = masked(scaled_scores());
+    const Node shifted = graph_.pointwise(CUDNN_POINTWISE_SUB, scores, lse(), square());
+    const Node p = graph_.pointwise(CUDNN_POINTWISE_EXP, shifted, square());
+    gradient_of_shared(p, d_o, p_.v_dim, heads(p_.kv_heads, p_.v_dim, p_.dv_row, kDv));
+
+    const Node dp = graph_.matmul(d_o, transposed_heads(p_.v_dim, p_.v_row, kV), square());
+    const Node centred = graph_.pointwise(CUDNN_POINTWISE_SUB, dp, delta, square());
+    const Node weighted = graph_.pointwise(CUDNN_POINTWISE_MUL, centred, p, square());
+    const Node ds = graph_.pointwise(CUDNN_POINTWISE_MUL, weighted, scale_, square());
+    gradient_of_shared(ds, q_, p_.dim, heads(p_.kv_heads, p_.dim, p_.dk_row, kDk));
+    const Node k = graph_.reshape(k_, heads(p_.kv_heads, p_.dim, p_.k_row, 0));
+    const Node dq = graph_.matmul(ds, k, packed(p_.dim, CUDNN_DATA_FLOAT));
+    graph_.pointwise(CUDNN_POINTWISE_IDENTITY, dq, heads(p_.heads, p_.dim, p_.dq_row, kDq));
+    return std::move(graph_);
+  }
+
+ private:
+  Node packed(std::int64_t last, cudnnDataType_t type, std::int64_t id = 0) {
+    const std::int64_t h = p_.heads, s = p_.seq;
+    return graph_.tensor({{p_.batch, h, s, last}, {h * s * last, s * last, last, 1}, type, id});
+  }
+  Node square(cudnnDataType_t type = CUDNN_DATA_FLOAT) { return packed(p_.seq, type); }
+  Node column(std::int64_t id = 0) { return packed(1, CUDNN_DATA_FLOAT, id); }
+  Node lse() {
+    return graph_.tensor(
+        {{p_.batch, p_.heads, p_.seq, 1}, {p_.seq * p_.heads, 1, p_.heads, 1}, CUDNN_DATA_FLOAT, kLse});
+  }
+  // Heads inside the rows of a matrix, as (batch, heads, seq, dim), and with the last two dims exchanged.
+  Node heads(std::int64_t count, std::int64_t dim, std::int64_t row, std::int64_t id) {
+    return graph_.tensor(
+        {{p_.batch, count, p_.seq, dim}, {p_.seq * row, dim, row, 1}, CUDNN_DATA_BFLOAT16, id});
+  }
+  Node transposed_heads(std::int64_t dim, std::int64_t row, std::int64_t id) {
+    return graph_.tensor(
+        {{p_.batch, p_.kv_heads, dim, p_.seq}, {p_.seq * row, dim, 1, row}, CUDNN_DATA_BFLOAT16, id});
+  }
+
+  Node scaled_scores() {
+    q_ = heads(p_.heads, p_.dim, p_.q_row, kQ);
+    k_ = transposed_heads(p_.dim, p_.k_row, kK);
+    scale_ = graph_.scalar(kScale);
+    return graph_.pointwise(CUDNN_POINTWISE_MUL, graph_.matmul(q_, k_, square()), scale_, square());
+  }
+
+  // The lowest number where a key comes after its query or, with documents, in an earlier document. A vector
+  // over keys, since cuDNN's backward has room for no third vector over queries beside lse and delta on every
+  // architecture.
+  Node masked(Node scores) {
+    const Node row = graph_.index(scores, 2, square(CUDNN_DATA_INT32));
+    const Node col = graph_.index(scores, 3, square(CUDNN_DATA_INT32));
+    const Node lowest = graph_.scalar(kLowest);
+    const Node causal = graph_.pointwise(CUDNN_POINTWISE_CMP_GE, row, col, square(CUDNN_DATA_BOOLEAN));
+    const Node past = graph_.select(causal, scores, lowest, square());
+    if (!p_.documents) return past;
+    const Node end =
+        graph_.tensor({{p_.batch, 1, 1, p_.seq}, {p_.seq, p_.seq, p_.seq, 1}, CUDNN_DATA_INT32, kDocEnd});
+    const Node inside = graph_.pointwise(CUDNN_POINTWISE_CMP_LT, row, end, square(CUDNN_DATA_BOOLEAN));
+    return graph_.select(inside, past, lowest, square());
+  }
+
+  Node row_sums(Node d_o) {
+    const Node o = heads(p_.heads, p_.v_dim, p_.o_row, kO);
+    const Node products = graph_.pointwise(CUDNN_POINTWISE_MUL, d_o, o, packed(p_.v_dim, CUDNN_DATA_FLOAT));
+    const Node sums = graph_.reduce(CUDNN_REDUCE_TENSOR_ADD, products, column());
+    return graph_.pointwise(CUDNN_POINTWISE_MUL, sums, graph_.scalar(kOne), column(kDelta));
+  }
+
+  // result = sum over the query heads of a group of square^T x.
+  void gradient_of_shared(Node square_value, Node x, std::int64_t dim, Node result) {
+    const std::int64_t h = p_.heads, s = p_.seq;
+    const Node turned =
+        graph_.tensor({{p_.batch, h, s, s}, {h * s * s, s * s, 1, s}, CUDNN_DATA_BFLOAT16, 0});
+    const Node per_head =
+        graph_.matmul(graph_.reshape(square_value, turned), x, packed(dim, CUDNN_DATA_BFLOAT16));
+    graph_.reduce(CUDNN_REDUCE_TENSOR_ADD, per_head, result);
+  }
+
+  const AttentionProblem& p_;
+  CudnnGraph graph_;
+  Node q_ = nullptr, k_ = nullptr, scale_ = nullptr;
+};
+
+}  // namespace
+
+CudnnGraph attention_forward_graph(const AttentionProblem& problem) {
+  return Builder(problem).forward();
+}
+
+CudnnGraph attention_backward_graph(const AttentionProblem& problem) {
+  return Builder(problem).backward();
+}
+
+}  // namespace jevons::cuda

@@ -1,0 +1,90 @@
+// Plans of attention by the real cuDNN for GPUs that are not there: from a description of the device, with a
+// driver that only pretends to load modules (fake_driver.sh). cuDNN's heuristics choose an engine and its
+// kernels are compiled; nothing is executed. Exits with 0 if every attention of the presets has a plan,
+// forward and backward, on every architecture.
+#include <fmt/core.h>
+
+#include <set>
+
+#include "kernels/core/error.h"
+#include "kernels/cuda/attention_graph.h"
+#include "tests/support/presets.h"
+
+namespace jevons {
+namespace {
+
+struct Gpu {
+  const char* name;
+  int version, multiprocessors, shared_memory;  // shared memory: most that a block may ask for, bytes
+};
+constexpr Gpu kGpus[] = {{"A100", 800, 108, 166912}, {"H100", 900, 132, 232448}, {"B200", 1000, 148, 232448}};
+
+cuda::CudnnDescriptor description_of(const Gpu& gpu) {
+  const std::string json = fmt::format(
+      R"({{"deviceVer":{},"deviceName":"{}","multiProcessorCount":{},"smClockRateKHz":1980000,)"
+      R"("memClockRateKHz":2619000,"l2CacheSize":41943040,"warpSize":32,"maxGridSize":[2147483647,65535,65535],)"
+      R"("maxBlockSize":[1024,1024,64],"regsPerBlock":65536,"maxRegistersPerSM":65536,)"
+      R"("maxSharedMemoryPerBlock":49152,"maxSharedMemoryPerBlockOptin":{},"reservedSharedMemoryPerBlock":1024,)"
+      R"("maxCtasPerSM":32,"maxThreadsPerBlock":1024,"maxThreadsPerSM":2048,"pciDeviceId":0,"isTccDriver":0,)"
+      R"("supportCoopLaunch":1,"totalGlobalMem":85024112640,"cudaDeviceId":0,"driverVer":13000}})",
+      gpu.version, gpu.name, gpu.multiprocessors, gpu.shared_memory);
+  cuda::CudnnDescriptor description(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+  description.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, std::span<const char>(json))
+      .finalize();
+  return description;
+}
+
+// As the attention layer calls it: q, k and v in one fused matrix, one sequence.
+cuda::AttentionProblem problem_of(std::int64_t seq, std::int64_t heads, std::int64_t kv_heads,
+                                  std::int64_t dim) {
+  cuda::AttentionProblem p;
+  p.batch = 1, p.seq = seq, p.heads = heads, p.kv_heads = kv_heads, p.dim = p.v_dim = dim;
+  p.q_row = p.k_row = p.v_row = (heads + 2 * kv_heads) * dim;
+  p.o_row = heads * dim;
+  return p;
+}
+
+std::set<cuda::AttentionProblem> problems() {
+  std::set<cuda::AttentionProblem> all;
+  for (const ModelConfig& c :
+       {test::llama3_8b(), test::llama3_70b(), test::llama3_405b(), test::mixtral_8x7b(), test::olmoe_1b_7b(),
+        test::qwen3_30b_a3b(), test::qwen3_235b_a22b()}) {
+    all.insert(problem_of(c.seq_len, c.num_heads, c.num_kv_heads, c.head_dim));
+  }
+  cuda::AttentionProblem documents = *all.begin();
+  documents.documents = true;
+  all.insert(documents);
+  all.insert(problem_of(256, 4, 4, 64));
+  return all;
+}
+
+void plan(const Gpu& gpu, const cuda::CudnnTarget& target, cuda::AttentionProblem p) {
+  const std::string what = fmt::format("{}: attention of {} positions, {} and {} heads of {}{}", gpu.name,
+                                       p.seq, p.heads, p.kv_heads, p.dim, p.documents ? ", documents" : "");
+  const cuda::CudnnPlan forward(attention_forward_graph(p), target, what + ", forward");
+  p.d_o_row = p.o_row, p.dq_row = p.dk_row = p.dv_row = p.q_row;
+  const cuda::CudnnPlan backward(attention_backward_graph(p), target, what + ", backward");
+  fmt::print("{}: scratch {:.1f} and {:.1f} MiB\n", what,
+             static_cast<double>(forward.workspace_bytes()) / (1 << 20),
+             static_cast<double>(backward.workspace_bytes()) / (1 << 20));
+}
+
+int run() {
+  try {
+    for (const Gpu& gpu : kGpus) {
+      const cuda::CudnnDescriptor description = description_of(gpu);
+      for (const cuda::AttentionProblem& p : problems()) plan(gpu, {nullptr, description.get()}, p);
+    }
+  } catch (const Error& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return static_cast<int>(error.code());
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace jevons
+
+int main() {
+  return jevons::run();
+}
