@@ -19,14 +19,14 @@ std::string message_of(const std::function<void()>& action) {
 
 }  // namespace
 
-TEST_CASE("without a driver there is no GPU, and the reason is said") {
+TEST_CASE("without a driver there is no GPU, and the reason is said", "[emulation]") {
   const EmulationScope scope(Settings{.devices = 0});
   const cuda::Availability availability = cuda::availability();
   CHECK(availability.devices == 0);
   CHECK(availability.reason == "no CUDA driver");
 }
 
-TEST_CASE("GPUs are counted and selected") {
+TEST_CASE("GPUs are counted and selected", "[emulation]") {
   const EmulationScope scope(Settings{.devices = 2});
   CHECK(cuda::availability().devices == 2);
   cuda::select_device(1);
@@ -34,7 +34,7 @@ TEST_CASE("GPUs are counted and selected") {
         "cudaSetDevice: cudaErrorInvalidDevice (cudaErrorInvalidDevice)");
 }
 
-TEST_CASE("copies keep every byte, of any memory and any size") {
+TEST_CASE("copies keep every byte, of any memory and any size", "[device]") {
   GpuBench gpu;
   KernelBench cpu;
   for (std::int64_t n : {0, 1, 63, 5 << 20}) {  // the last takes two staging blocks
@@ -47,7 +47,7 @@ TEST_CASE("copies keep every byte, of any memory and any size") {
   CHECK(message_of([&] { copy_async(&gpu.stream, b, a.slice(0, 3)); }) != "no error");
 }
 
-TEST_CASE("asynchronous copies refuse host memory that is not pinned") {
+TEST_CASE("asynchronous copies refuse host memory that is not pinned", "[emulation]") {
   GpuBench gpu;
   std::vector<float> host(8);
   const Tensor pageable{host.data(), {8}, DType::kF32, Device::kCpu};
@@ -57,7 +57,7 @@ TEST_CASE("asynchronous copies refuse host memory that is not pinned") {
   CHECK(emulation::take_findings().at(0) == "cudaMemcpyAsync from what is not pinned memory, or too short");
 }
 
-TEST_CASE("buffers are zero unless asked otherwise, and arenas hand out device memory") {
+TEST_CASE("buffers are zero unless asked otherwise, and arenas hand out device memory", "[device]") {
   GpuBench gpu;
   for (double value : to_doubles(gpu.download(gpu.zeros({1000}, DType::kF32)))) REQUIRE(value == 0);
   Arena arena(Device::kCuda, "arena");
@@ -69,12 +69,12 @@ TEST_CASE("buffers are zero unless asked otherwise, and arenas hand out device m
   for (double value : to_doubles(gpu.download(a))) REQUIRE(value == 0);
 }
 
-TEST_CASE("memory beyond the GPU's is refused with the sizes") {
+TEST_CASE("memory beyond the GPU's is refused with the sizes", "[emulation]") {
   const std::string message = message_of([] { Buffer(Device::kCuda, std::size_t{17} << 30); });
   CHECK(message.find("out of GPU memory: cannot allocate 18253611008 bytes, ") == 0);
 }
 
-TEST_CASE("events order streams, and an event without a record orders nothing") {
+TEST_CASE("events order streams, and an event without a record orders nothing", "[device]") {
   GpuBench gpu;
   const Stream other(Device::kCuda);
   Event event(Device::kCuda);

@@ -1,0 +1,19 @@
+// The controls of the emulated GPU (tests/cuda_emulation/control.h) in programs that run on a real one: there
+// is nothing to set and nothing that was found.
+#include "tests/cuda_emulation/control.h"
+
+namespace emulation {
+
+const Settings& settings() {
+  static const Settings none;
+  return none;
+}
+void configure(const Settings&) {}
+bool checking() {
+  return false;
+}
+std::vector<std::string> take_findings() {
+  return {};
+}
+
+}  // namespace emulation
