@@ -307,8 +307,19 @@ void RunRecorder::validation(const TrainState& state, double loss_nats, double b
   std::fflush(stdout);
 }
 
-void RunRecorder::checkpoint(const TrainState& state, const std::string& path) {
-  if (impl_->writes()) log_info("step {}: saved {}", state.step, path);
+void RunRecorder::checkpoint(const SavedCheckpoint& saved, double stall) {
+  if (!impl_->writes()) return;
+  const PhaseScope phase(&impl_->clock, Phase::kLog);
+  const CheckpointMetrics m{.step = saved.step,
+                            .bytes = saved.bytes,
+                            .stall_seconds = stall,
+                            .write_seconds = saved.write_seconds,
+                            .disk_seconds = saved.disk_seconds};
+  impl_->metrics->write(m);
+  log_info(
+      "step {}: saved {}, {} written in {:.3f} s ({}/s; the disk alone {}/s); training stalled for {:.3f} s",
+      m.step, saved.path, format_bytes(m.bytes), m.write_seconds, format_bytes(m.write_rate()),
+      format_bytes(m.disk_rate()), m.stall_seconds);
 }
 
 bool RunRecorder::out_of_budget() const {

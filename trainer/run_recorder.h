@@ -11,6 +11,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/phase_clock.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/saver.h"
 #include "trainer/config/run_config.h"
 #include "trainer/train_step.h"
 
@@ -32,7 +33,8 @@ class RunRecorder {
   // After every step. Collective.
   void step(const TrainState& state, const StepOutcome& outcome, Worker& worker);
   void validation(const TrainState& state, double loss_nats, double bytes_per_token);
-  void checkpoint(const TrainState& state, const std::string& path);
+  // `stall`: seconds that this checkpoint has held up training.
+  void checkpoint(const SavedCheckpoint& saved, double stall);
   // After step(), on rank 0: the budget does not last for another step and its checkpoint.
   bool out_of_budget() const;
   // Last words: totals, memory against the dry run, the ledger's exit record. Collective.

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
-#include "parallel/agree.h"
 #include "trainer/checkpoint/retention.h"
 #include "trainer/continuation.h"
 #include "trainer/optim/schedule.h"
@@ -55,7 +55,8 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, Communicator&
       fingerprint_(loader_->fingerprint()),
       worker_(config, world, Device::kCpu, &clock),
       total_steps_(total_steps(config.train, config.model.seq_len)),
-      recorder_(config, yaml, world, clock, total_steps_) {
+      recorder_(config, yaml, world, clock, total_steps_),
+      saver_(world, checkpoint_dir(config), worker_.ctx().stream) {
   begin();
   recorder_.launch(state_, fingerprint_);
 }
@@ -67,13 +68,14 @@ ExitCode Trainer::run() {
     recorder_.step(state_, outcome, worker_);
     if (due(state_.step, config_.train.eval_interval)) validate();
     if (state_.step == total_steps_) break;
-    const StopReason stop = reason_to_stop();
-    if (stop != StopReason::kNone) {
+    const Agreement next = agree_on_next();
+    if (next.stop != StopReason::kNone) {
       save(SaveOccasion::kEnd);
-      recorder_.finish(stop == StopReason::kSignal ? "stopped by a signal" : "stopped, its time is up",
+      recorder_.finish(next.stop == StopReason::kSignal ? "stopped by a signal" : "stopped, its time is up",
                        ExitCode::kTryAgain, worker_);
       return ExitCode::kTryAgain;
     }
+    if (next.writing == 0) commit(SaveOccasion::kInterval);
     if (due(state_.step, config_.checkpoint.interval)) save(SaveOccasion::kInterval);
   }
   validate();
@@ -82,14 +84,18 @@ ExitCode Trainer::run() {
   return ExitCode::kOk;
 }
 
-// Every rank's reason counts, so that all stop after the same step.
-Trainer::StopReason Trainer::reason_to_stop() {
-  StopReason reason = StopReason::kNone;
-  if (start_.deadline && std::chrono::steady_clock::now() >= *start_.deadline) reason = StopReason::kDeadline;
-  if (recorder_.out_of_budget()) reason = StopReason::kBudget;
-  if (stop_signal_received()) reason = StopReason::kSignal;
-  world_.all_reduce({&reason, {1}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
-  return reason;
+// Every rank's reason counts, so that all stop after the same step; and all commit a checkpoint after the
+// same one.
+Trainer::Agreement Trainer::agree_on_next() {
+  Agreement next;
+  if (start_.deadline && std::chrono::steady_clock::now() >= *start_.deadline)
+    next.stop = StopReason::kDeadline;
+  if (recorder_.out_of_budget()) next.stop = StopReason::kBudget;
+  if (stop_signal_received()) next.stop = StopReason::kSignal;
+  next.writing = saver_.is_writing() ? 1 : 0;
+  static_assert(sizeof(Agreement) == 2 * sizeof(std::int32_t));
+  world_.all_reduce({&next, {2}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
+  return next;
 }
 
 StepOutcome Trainer::step() {
@@ -155,22 +161,43 @@ void Trainer::validate() {
 }
 
 void Trainer::save(SaveOccasion occasion) {
-  if (saved_step_ == state_.step) return;
   const PhaseScope phase(&clock_, Phase::kCheckpoint);
+  // A save under way takes the buffers; it is of this step only if the run stops right after it began.
+  commit(saved_step_ == state_.step ? occasion : SaveOccasion::kInterval);
+  if (saved_step_ == state_.step) return;
+  stall_mark_ = clock_.seconds()[static_cast<std::size_t>(Phase::kCheckpoint)];
   check_data();
   state_.passport = recorder_.passport(fingerprint_);
   if (validated_step_ == state_.step) set_validation_loss(state_, validation_loss_);
+  const bool beside_training = occasion == SaveOccasion::kInterval && config_.checkpoint.asynchronous;
   try {
-    const std::string path = save_checkpoint(world_, checkpoint_dir(config_), state_, boxes_to_save(worker_));
+    saver_.begin(state_, boxes_to_save(worker_), beside_training ? Originals::kCopied : Originals::kLent);
     saved_step_ = state_.step;
-    recorder_.checkpoint(state_, path);
   } catch (const AgreedError& e) {
-    const bool go_on = config_.checkpoint.on_error == SaveErrorPolicy::kContinue;
-    if (occasion == SaveOccasion::kEnd || !go_on) throw;
-    if (e.speaks()) log_warning("step {}: not saved, training goes on: {}", state_.step, e.what());
-    return;
+    accept_failure(e, occasion, state_.step);
   }
-  delete_superfluous();
+  if (!beside_training) commit(occasion);
+}
+
+// Of the save under way, if there is one; waits for the files.
+void Trainer::commit(SaveOccasion occasion) {
+  if (!saver_.under_way()) return;
+  const PhaseScope phase(&clock_, Phase::kCheckpoint);
+  try {
+    const SavedCheckpoint saved = saver_.commit();
+    delete_superfluous(saved.step);
+    const double stall = clock_.seconds()[static_cast<std::size_t>(Phase::kCheckpoint)] - stall_mark_;
+    recorder_.checkpoint(saved, stall);
+  } catch (const AgreedError& e) {
+    const std::int64_t step = std::exchange(saved_step_, -1);
+    accept_failure(e, occasion, step);
+  }
+}
+
+void Trainer::accept_failure(const AgreedError& error, SaveOccasion occasion, std::int64_t step) {
+  const bool go_on = config_.checkpoint.on_error == SaveErrorPolicy::kContinue;
+  if (occasion == SaveOccasion::kEnd || !go_on) throw AgreedError(error);
+  if (error.speaks()) log_warning("step {}: not saved, training goes on: {}", step, error.what());
 }
 
 // Token files must not change under a run; what was read since the last checkpoint may be either.
@@ -189,17 +216,20 @@ void Trainer::check_data() {
   });
 }
 
-void Trainer::delete_superfluous() const {
+// On a thread: it takes time to delete large files.
+void Trainer::delete_superfluous(std::int64_t committed) {
   if (world_.rank() != 0) return;
   const CheckpointConfig& c = config_.checkpoint;
-  try {
-    const auto deleted =
-        apply_retention(checkpoint_dir(config_), state_.step,
-                        {.keep_last = c.keep_last, .keep_every = c.keep_every, .keep_best = c.keep_best});
-    if (!deleted.empty()) log_info("checkpoints of steps {} deleted", fmt::join(deleted, ", "));
-  } catch (const Error& e) {
-    log_warning("older checkpoints are not deleted: {}", e.what());
-  }
+  const Retention retention{.keep_last = c.keep_last, .keep_every = c.keep_every, .keep_best = c.keep_best};
+  if (deleting_.valid()) deleting_.wait();
+  deleting_ = std::async(std::launch::async, [dir = checkpoint_dir(config_), committed, retention] {
+    try {
+      const auto deleted = apply_retention(dir, committed, retention);
+      if (!deleted.empty()) log_info("checkpoints of steps {} deleted", fmt::join(deleted, ", "));
+    } catch (const std::exception& e) {
+      log_warning("older checkpoints are not deleted: {}", e.what());
+    }
+  });
 }
 
 void Trainer::begin() {

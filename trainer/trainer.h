@@ -4,12 +4,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "data/data_loader.h"
+#include "parallel/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/saver.h"
 #include "trainer/run_recorder.h"
 #include "trainer/train_step.h"
 #include "trainer/worker.h"
@@ -36,7 +39,12 @@ class Trainer {
 
  private:
   enum class StopReason : std::int32_t { kNone, kDeadline, kBudget, kSignal };
-  StopReason reason_to_stop();
+  // What all ranks know of each other after a step.
+  struct Agreement {
+    StopReason stop = StopReason::kNone;  // the weightiest of any rank
+    std::int32_t writing = 0;             // 1 while any rank writes a checkpoint
+  };
+  Agreement agree_on_next();
   void begin();
   void resume(const std::string& path);
   void take_weights(const std::string& path);
@@ -46,8 +54,10 @@ class Trainer {
   // At an interval checkpoint.on_error says what a failure to save means; at the end it is always an error.
   enum class SaveOccasion : std::uint8_t { kInterval, kEnd };
   void save(SaveOccasion occasion);
+  void commit(SaveOccasion occasion);
+  void accept_failure(const AgreedError& error, SaveOccasion occasion, std::int64_t step);
   void check_data();
-  void delete_superfluous() const;
+  void delete_superfluous(std::int64_t committed);
 
   RunConfig config_;
   std::string yaml_;
@@ -60,10 +70,13 @@ class Trainer {
   std::int64_t total_steps_;
   TrainState state_;
   std::int64_t bad_steps_ = 0;    // consecutive steps that were skipped
-  std::int64_t saved_step_ = -1;  // newest step in a checkpoint
+  std::int64_t saved_step_ = -1;  // newest step in a checkpoint, or in the one under way
+  double stall_mark_ = 0;         // seconds of the checkpoint phase when the save under way began
   std::int64_t validated_step_ = -1;
   double validation_loss_ = 0;  // at validated_step_
   RunRecorder recorder_;
+  CheckpointSaver saver_;
+  std::future<void> deleting_;  // older checkpoints, on rank 0
 };
 
 }  // namespace jevons

@@ -7,6 +7,7 @@
 #include "kernels/core/error.h"
 #include "tests/state/scratch.h"
 #include "tests/support/thread_ranks.h"
+#include "trainer/checkpoint/saver.h"
 
 namespace jevons::test {
 namespace {
@@ -132,6 +133,13 @@ std::string difference(const TensorBox& box) {
 
 TrainState some_state(std::int64_t step) {
   return {step, 1234567890123u, 42, step - 1, {{"config", "a: 1\nb: 2"}, {"layout", "dp 2, tp 1, ep 2"}}};
+}
+
+std::string save_checkpoint(Communicator& world, const std::string& dir, const TrainState& state,
+                            const std::vector<TensorBox>& boxes) {
+  CheckpointSaver saver(world, dir);
+  saver.begin(state, boxes, Originals::kLent);
+  return saver.commit().path;
 }
 
 std::string save_filled(const std::string& dir, const TrainState& state, int ranks, Sharding sharding) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/core/memory.h"
+#include "parallel/communicator.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 namespace jevons::test {
@@ -33,6 +34,10 @@ void poison(const TensorBox& box);
 std::string difference(const TensorBox& box);
 
 TrainState some_state(std::int64_t step);
+
+// Saves and waits. Collective; returns the checkpoint's path.
+std::string save_checkpoint(Communicator& world, const std::string& dir, const TrainState& state,
+                            const std::vector<TensorBox>& boxes);
 
 // Saves filled boxes from `ranks` threads; returns the checkpoint's path.
 std::string save_filled(const std::string& dir, const TrainState& state, int ranks, Sharding sharding);

@@ -38,9 +38,12 @@ struct Run {
 }  // namespace
 
 TEST_CASE("a full disk ends the run, and older checkpoints are intact", "[save]") {
+  const std::string when = GENERATE("true", "false");
+  INFO("asynchronous " << when);
   const Run run;
   run.fill_disk(4);
-  const std::string message = message_of(ExitCode::kFailure, [&] { run.start(2, {}); });
+  const std::string message =
+      message_of(ExitCode::kFailure, [&] { run.start(2, {"checkpoint.asynchronous=" + when}); });
   CHECK(contains(message, "rank 1: "));
   CHECK(contains(message, "No space left on device"));
   CHECK_FALSE(run.saved(4));
@@ -67,6 +70,20 @@ TEST_CASE("checkpoint.on_error=continue: the last checkpoint must be written", "
   CHECK(contains(message, "cannot create the directory"));
   fs::remove(run.checkpoints());
   CHECK(run.start(2, {}) == ExitCode::kOk);
+}
+
+TEST_CASE("a checkpoint written beside training is the one that training waits for", "[save]") {
+  const Run beside, waited;
+  CHECK(beside.start(2, {"parallel.ep=2"}) == ExitCode::kOk);
+  CHECK(waited.start(2, {"parallel.ep=2", "checkpoint.asynchronous=false"}) == ExitCode::kOk);
+  for (int step : {2, 4, 6, 8}) {
+    for (const char* file : {"/rank-00000.safetensors", "/rank-00001.safetensors"}) {
+      INFO(step << file);
+      CHECK(read_bytes(beside.step(step) + file) == read_bytes(waited.step(step) + file));
+    }
+  }
+  // What was saved, and what it cost, stands in the metrics.
+  CHECK(contains(read_bytes(beside.dir / "run/metrics.jsonl"), "{\"kind\":\"checkpoint\",\"step\":6,"));
 }
 
 TEST_CASE("keep_last, keep_every and keep_best in a run", "[save]") {

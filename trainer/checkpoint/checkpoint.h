@@ -1,6 +1,7 @@
 // Sharded checkpoints that any layout can read. One safetensors file per writing rank and a protobuf manifest
 // written last: renaming it into place is the commit. The manifest says for every tensor: global shape,
 // dtype, and the boxes that make it up (offset, extent, file, byte range, XXH3). Loading intersects boxes.
+// Saving: saver.h.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,6 @@
 #include <vector>
 
 #include "kernels/core/tensor.h"
-#include "parallel/communicator.h"
 
 namespace jevons {
 
@@ -39,14 +39,6 @@ struct TrainState {
   std::map<std::string, std::string>
       passport;  // config, layout, data fingerprint, versions: for people and checks
 };
-
-// Collective. Writes <dir>/step-XXXXXXXX: temporary names, fsync, rename, fsync of the directory. Returns its
-// path. The boxes of all ranks must cover every tensor exactly once; empty ones are left out; tensors are on
-// the CPU. On failure every rank throws the Error of the lowest failing rank, and no manifest is left. A
-// checkpoint of the same step that was there before is replaced: it stops being one before its files are
-// touched.
-std::string save_checkpoint(Communicator& world, const std::string& dir, const TrainState& state,
-                            const std::vector<TensorBox>& boxes);
 
 // An opened, committed checkpoint. Throws Error(kData) naming file, tensor and what is wrong.
 class CheckpointReader {

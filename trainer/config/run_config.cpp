@@ -126,6 +126,7 @@ CheckpointConfig to_struct(const schema::Checkpoint& checkpoint) {
   config.keep_every = checkpoint.keep_every();
   config.keep_best = checkpoint.keep_best();
   config.on_error = static_cast<SaveErrorPolicy>(checkpoint.on_error());
+  config.asynchronous = checkpoint.asynchronous();
   return config;
 }
 

@@ -50,6 +50,7 @@ struct CheckpointConfig {
   std::int64_t keep_every = 0;  // steps that are multiples of this stay; 0 = none
   std::int64_t keep_best = 0;   // so many with the lowest validation loss stay
   SaveErrorPolicy on_error = SaveErrorPolicy::kStop;
+  bool asynchronous = true;  // at an interval: a copy in host memory is written beside training
   bool operator==(const CheckpointConfig&) const = default;
 };
 

@@ -93,4 +93,15 @@ void MetricsWriter::write(const ValidationMetrics& m) {
   file_.write(line.dump() + "\n");
 }
 
+void MetricsWriter::write(const CheckpointMetrics& m) {
+  const ordered_json line = {{"kind", "checkpoint"},
+                             {"step", m.step},
+                             {"bytes", m.bytes},
+                             {"stall_seconds", m.stall_seconds},
+                             {"write_seconds", m.write_seconds},
+                             {"write_bytes_per_second", m.write_rate()},
+                             {"disk_bytes_per_second", m.disk_rate()}};
+  file_.write(line.dump() + "\n");
+}
+
 }  // namespace jevons

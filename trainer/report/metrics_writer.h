@@ -1,5 +1,6 @@
-// metrics.jsonl: one JSON object per logged step or validation, for programs. A resumed run first takes out
-// the lines of steps that it will repeat, so that every step appears once. Keys and units: docs/metrics.md.
+// metrics.jsonl: one JSON object per logged step, validation or checkpoint, for programs. A resumed run first
+// takes out the lines of steps that it will repeat, so that every step appears once. Keys and units:
+// docs/metrics.md.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@ class MetricsWriter {
   MetricsWriter(const std::string& path, std::int64_t start_step);
   void write(const StepMetrics& metrics);
   void write(const ValidationMetrics& metrics);
+  void write(const CheckpointMetrics& metrics);
 
  private:
   File file_;

@@ -74,9 +74,10 @@ Metrics read_metrics(const std::string& path) {
   for (std::string text; std::getline(file, text);) {
     try {
       const ordered_json line = ordered_json::parse(text);
-      if (line.at("kind") == "step") {
+      const ordered_json& kind = line.at("kind");
+      if (kind == "step") {
         add_step(metrics, line);
-      } else {
+      } else if (kind == "validation") {
         metrics.validations.push_back(point_of(line));
       }
     } catch (const ordered_json::exception&) {

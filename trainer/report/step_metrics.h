@@ -37,6 +37,18 @@ struct StepMetrics {
   std::vector<LayerLoad> layers;
 };
 
+// Of a committed checkpoint. Seconds are those of the slowest rank, rates in bytes per second over all ranks.
+struct CheckpointMetrics {
+  std::int64_t step = 0;
+  double bytes = 0;          // of all files
+  double stall_seconds = 0;  // that training waited
+  double write_seconds = 0;  // hashing, writing, flushing
+  double disk_seconds = 0;   // of those inside write and fsync
+
+  double write_rate() const { return write_seconds > 0 ? bytes / write_seconds : 0; }
+  double disk_rate() const { return disk_seconds > 0 ? bytes / disk_seconds : 0; }
+};
+
 struct ValidationMetrics {
   std::int64_t step = 0;
   double loss = 0;  // nats per target token
