@@ -118,6 +118,7 @@ void add_plan(CLI::App& app, CommandLine& line) {
   command->add_option("--world", options->world_size, "Workers of the planned run")
       ->capture_default_str()
       ->check(at_least(1));
+  command->add_flag("--json", options->json, "As JSON");
   command->callback([options, &line] { line.run = [options](Job&) { return run_plan(*options); }; });
 }
 

@@ -79,7 +79,7 @@ ExitCode Trainer::run() {
     if (due(state_.step, config_.checkpoint.interval)) save(SaveOccasion::kInterval);
   }
   validate();
-  save(SaveOccasion::kEnd);
+  config_.checkpoint.final_save ? save(SaveOccasion::kEnd) : commit(SaveOccasion::kEnd);
   recorder_.finish("done", ExitCode::kOk, worker_);
   return ExitCode::kOk;
 }

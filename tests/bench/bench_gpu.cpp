@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -26,6 +27,8 @@
 #include "kernels/rope.h"
 #include "kernels/routing.h"
 #include "kernels/row/scalar.h"
+#include "parallel/mpi/mpi_session.h"
+#include "parallel/nccl/device_world.h"
 
 namespace jevons {
 namespace {
@@ -35,7 +38,8 @@ struct Options {
                vocab = 50304;
   double peak_tflops = 0;  // dense bf16; 0: no share is printed
   double seconds = 0.1;    // per case
-  std::size_t copy_bytes = std::size_t{1} << 30;
+  std::vector<std::string> parts = {"rows", "products", "attention"};
+  std::int64_t copy_bytes = std::int64_t{1} << 30, peer_bytes = 64 << 20;
 };
 
 class Bench {
@@ -52,6 +56,7 @@ class Bench {
   void rows();
   void products();
   void attention();
+  void exchange(Communicator& hosts);
 
  private:
   // Seconds of one call, after a warm-up: calls are enqueued until --seconds have passed by the clock of the
@@ -147,7 +152,7 @@ class Bench {
 };
 
 void Bench::copy_within_device() {
-  const auto bytes = static_cast<std::int64_t>(o_.copy_bytes);
+  const std::int64_t bytes = o_.copy_bytes;
   const Tensor from = undefined({bytes}, DType::kU8), to = undefined({bytes}, DType::kU8);
   zero_async(&stream_, from);
   const double seconds = seconds_of([&] { copy_async(&stream_, to, from); });
@@ -327,6 +332,59 @@ void Bench::attention() {
   }
 }
 
+// Bytes that leave a rank, over the time of the slowest.
+void Bench::exchange(Communicator& hosts) {
+  const std::unique_ptr<Communicator> world = nccl::make_device_world(hosts, stream_);
+  const int ranks = hosts.size();
+  if (hosts.rank() == 0) {
+    fmt::print(
+        "\n## Collectives of {} GPUs\n\nGB/s that leave a GPU.\n\n"
+        "| MB per peer | all-to-all | reduce-scatter (fp32) | all-gather |\n|---|---|---|---|\n",
+        ranks);
+  }
+  for (std::int64_t bytes = o_.peer_bytes / 64; bytes <= o_.peer_bytes; bytes *= 8) {
+    const Tensor all = undefined({ranks * bytes / 4}, DType::kF32),
+                 other = undefined({ranks * bytes / 4}, DType::kF32);
+    const Tensor part = undefined({bytes / 4}, DType::kF32);
+    fill_zero(ctx_, all);
+    fill_zero(ctx_, part);
+    const auto rate = [&](const std::function<void()>& op) {
+      constexpr int kCalls = 20;
+      op();
+      stream_.synchronise();
+      hosts.barrier();
+      const auto begin = std::chrono::steady_clock::now();
+      for (int i = 0; i < kCalls; ++i) op();
+      stream_.synchronise();
+      double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      hosts.all_reduce({&seconds, {1}, DType::kF64, Device::kCpu}, ReduceOp::kMax).wait();
+      return static_cast<double>((ranks - 1) * bytes) * kCalls / seconds * 1e-9;
+    };
+    const double to_all = rate([&] { world->all_to_all(all, other).wait(); });
+    const double scatter = rate([&] { world->reduce_scatter(all, part).wait(); });
+    const double gather = rate([&] { world->all_gather(part, all).wait(); });
+    if (hosts.rank() == 0) {
+      fmt::print("| {:.2f} | {:.1f} | {:.1f} | {:.1f} |\n", static_cast<double>(bytes) * 1e-6, to_all,
+                 scatter, gather);
+    }
+    forget();
+  }
+}
+
+// One worker of the exchange: every other table is of one GPU.
+int run_exchange(const Options& options) {
+  MpiSession session;
+  Communicator& hosts = session.world();
+  try {
+    cuda::select_device(session.local_rank() % cuda::availability().devices);
+    Bench(options).exchange(hosts);
+  } catch (const Error& error) {
+    fmt::print(stderr, "rank {}: {}\n", hosts.rank(), error.what());
+    hosts.abort(static_cast<int>(error.code()));
+  }
+  return 0;
+}
+
 int run(int argc, char** argv) {
   Options o;
   CLI::App app("Rates of Jevons' ops on a GPU.", "bench_gpu");
@@ -340,6 +398,11 @@ int run(int argc, char** argv) {
   app.add_option("--vocab", o.vocab)->capture_default_str();
   app.add_option("--peak-tflops", o.peak_tflops, "Dense bf16 peak of the GPU; 0: unknown")
       ->capture_default_str();
+  app.add_option("--parts", o.parts, "Which tables; exchange stands alone, under mpirun")
+      ->capture_default_str()
+      ->delimiter(',')
+      ->check(CLI::IsMember({"rows", "products", "attention", "exchange"}));
+  app.add_option("--peer-bytes", o.peer_bytes, "Largest message of the exchange")->capture_default_str();
   app.add_option("--seconds", o.seconds, "Length of every case")->capture_default_str();
   app.add_option("--copy-bytes", o.copy_bytes, "Size of the copy that is the measure of bandwidth")
       ->capture_default_str();
@@ -349,11 +412,13 @@ int run(int argc, char** argv) {
     fmt::print("skipped: {}\n", gpus.reason);
     return 77;
   }
+  if (o.parts == std::vector<std::string>{"exchange"}) return run_exchange(o);
   cuda::select_device(0);
   Bench bench(o);
-  bench.rows();
-  bench.products();
-  bench.attention();
+  const auto wanted = [&](const char* part) { return std::ranges::count(o.parts, part) > 0; };
+  if (wanted("rows")) bench.rows();
+  if (wanted("products")) bench.products();
+  if (wanted("attention")) bench.attention();
   return 0;
 }
 

@@ -81,6 +81,26 @@ TEST_CASE("attention on the GPU keeps documents apart", "[attention]") {
   check_case({2, 37, 4, 2, 16, 16, true});
 }
 
+TEST_CASE("attention on the GPU gives the same bits again", "[attention]") {
+  const Case c{2, 200, 4, 2, 64, 64};
+  GpuBench gpu;
+  KernelBench cpu;
+  const std::int64_t rows = c.batch * c.seq,
+                     columns = (c.heads + c.kv_heads) * c.dim + 8 + c.kv_heads * c.v_dim;
+  Side side{gpu.upload(cpu.random({rows, columns}, DType::kBF16)),
+            gpu.undefined({rows, c.heads * c.v_dim}, DType::kBF16),
+            gpu.undefined({rows, c.heads}, DType::kF32),
+            gpu.upload(cpu.random({rows, c.heads * c.v_dim}, DType::kBF16)),
+            gpu.zeros({rows, columns}, DType::kBF16),
+            {}};
+  side.run(gpu.ctx, c);
+  const Tensor first = gpu.download(side.d_qkv);
+  for (int again = 0; again < 5; ++again) {
+    side.run(gpu.ctx, c);
+    CHECK(same_bits(gpu.download(side.d_qkv), first));
+  }
+}
+
 TEST_CASE("attention on the GPU refuses what cuDNN cannot take", "[attention]") {
   GpuBench gpu;
   const auto run = [&](DType dtype, std::int64_t dim) {

@@ -43,6 +43,15 @@ TEST_CASE("command line: help gives defaults, version gives the commit", "[e2e]"
   check_answer(test::jevons("--version"), 0, "jevons 0.");
 }
 
+TEST_CASE("command line: a plan as JSON has the figures of the text", "[e2e]") {
+  const std::string plan = "plan " + kTiny + " --world 2";
+  const auto json = nlohmann::json::parse(test::jevons(plan + " --json").output);
+  CHECK(json["memory_bytes"]["total"] > 1 << 20);
+  check_answer(test::jevons(plan), 0,
+               fmt::format("parameters: {} in all", json["parameters"].get<std::int64_t>()));
+  CHECK(json["work"]["grouped_gemm"]["flops"] > 0);
+}
+
 TEST_CASE("command line: config show prints what it was given, config schema every option", "[e2e]") {
   check_answer(test::jevons("config show " + kTiny + " train.steps=123"), 0, "  steps: 123\n");
   check_answer(test::jevons("config show " + kTiny + " --help-text"), 0, "# transformer blocks");

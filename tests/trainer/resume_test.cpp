@@ -45,6 +45,16 @@ struct Case {
 
 }  // namespace
 
+TEST_CASE("a run without a final save keeps what it saved on the way, and no more", "[resume]") {
+  const TempDir dir;
+  write_corpus(dir / "corpus");
+  const std::string run = dir / "run";
+  CHECK(train(2, tiny_yaml(dir / "corpus", run), {"checkpoint.interval=7", "checkpoint.final_save=false"}) ==
+        ExitCode::kOk);
+  CHECK(fs::exists(run + "/checkpoints/step-00000007/manifest.pb"));
+  CHECK_FALSE(fs::exists(run + "/checkpoints/step-00000008"));
+}
+
 TEST_CASE("a resumed run repeats the straight one bit for bit", "[resume]") {
   const std::vector<Case> cases{
       {"one worker", 1, {}},

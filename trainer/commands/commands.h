@@ -42,6 +42,7 @@ int run_generate(const GenerateOptions&);
 struct PlanOptions {
   ConfigArguments config;
   int world_size = 1;  // workers of the planned run; one process plays them all on the meta device
+  bool json = false;
 };
 int run_plan(const PlanOptions&);
 

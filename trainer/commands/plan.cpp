@@ -1,6 +1,8 @@
 // jevons plan: what a run would need, from a dry run of the real program on the meta device.
 #include <fmt/core.h>
 
+#include <nlohmann/json.hpp>
+
 #include "kernels/core/error.h"
 #include "trainer/commands/commands.h"
 #include "trainer/dry_run.h"
@@ -29,6 +31,28 @@ void print_work(const WorkMeter& work) {
   }
 }
 
+// Bytes, FLOPs and calls of a worker and a step, under the names of the text.
+nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const ParamCount& params) {
+  const MemoryReport& m = run.memory;
+  nlohmann::ordered_json json = {{"layout", config.parallel.layout.to_string()},
+                                 {"parameters", params.total},
+                                 {"active_parameters", params.active},
+                                 {"model_flops_per_token", model_flops_per_token(config.model)},
+                                 {"tokens_per_step", run.global_sequences * config.model.seq_len},
+                                 {"memory_bytes",
+                                  {{"weights_and_gradients", m.weights_and_grads},
+                                   {"optimizer", m.optimizer},
+                                   {"saved_activations", m.stash},
+                                   {"temporaries", m.work},
+                                   {"total", m.total()}}}};
+  for (std::size_t k = 0; k < kNumWorkKinds; ++k) {
+    const WorkMeter::Entry& work = run.work[static_cast<WorkKind>(k)];
+    json["work"][name_of(static_cast<WorkKind>(k))] = {
+        {"flops", work.flops}, {"bytes", work.bytes}, {"calls", work.calls}};
+  }
+  return json;
+}
+
 }  // namespace
 
 int run_plan(const PlanOptions& options) {
@@ -36,6 +60,10 @@ int run_plan(const PlanOptions& options) {
   validate_for_world(config, options.world_size);
   const ParamCount params = count_params(config.model);
   const DryRun run = dry_run(config, options.world_size);
+  if (options.json) {
+    fmt::print("{}\n", as_json(config, run, params).dump(2));
+    return static_cast<int>(ExitCode::kOk);
+  }
   const double tokens = static_cast<double>(run.global_sequences * config.model.seq_len);
   fmt::print("{} workers: {}\n", options.world_size, config.parallel.layout.to_string());
   fmt::print("parameters: {} in all, {} active for a token\n", params.total, params.active);

@@ -127,6 +127,7 @@ CheckpointConfig to_struct(const schema::Checkpoint& checkpoint) {
   config.keep_best = checkpoint.keep_best();
   config.on_error = static_cast<SaveErrorPolicy>(checkpoint.on_error());
   config.asynchronous = checkpoint.asynchronous();
+  config.final_save = checkpoint.final_save();
   return config;
 }
 

@@ -51,6 +51,7 @@ struct CheckpointConfig {
   std::int64_t keep_best = 0;   // so many with the lowest validation loss stay
   SaveErrorPolicy on_error = SaveErrorPolicy::kStop;
   bool asynchronous = true;  // at an interval: a copy in host memory is written beside training
+  bool final_save = true;
   bool operator==(const CheckpointConfig&) const = default;
 };
 
