@@ -128,15 +128,21 @@ OutgoingSlots balanced_slots(std::int64_t tokens, const DispatchOptions& options
   return out;
 }
 
-Counts expert_offsets(const IncomingSlots& in) {
+Counts source_offsets(const IncomingSlots& in) {
   const std::size_t ranks = in.slots.size(), local = in.load.size() / ranks;
-  Counts offsets(local + 1);
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
-    for (std::size_t expert = 0; expert < local; ++expert) {
-      offsets[expert + 1] += in.load[rank * local + expert];
+  Counts offsets{0};
+  for (std::size_t expert = 0; expert < local; ++expert) {
+    for (std::size_t rank = 0; rank < ranks; ++rank) {
+      offsets.push_back(offsets.back() + in.load[rank * local + expert]);
     }
   }
-  std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
+  return offsets;
+}
+
+Counts expert_offsets(const IncomingSlots& in) {
+  const Counts by_source = source_offsets(in);
+  Counts offsets;
+  for (std::size_t i = 0; i < by_source.size(); i += in.slots.size()) offsets.push_back(by_source[i]);
   return offsets;
 }
 

@@ -29,6 +29,7 @@ struct DispatchPlan {
   std::int64_t rows = 0;                               // R
   std::int64_t dropped = 0;                            // slots of this rank's tokens over capacity
   std::vector<std::int64_t> expert_offsets;            // (e+1) into the R rows
+  std::vector<std::int64_t> source_offsets;            // (e*P+1) the same, cut by source rank as well
   std::vector<std::int64_t> send_tokens, recv_tokens;  // (P) distinct tokens to and from each rank
   std::vector<std::int64_t> send_slots, recv_slots;    // (P) slots to and from each rank
   Tensor send_index;    // (sum of send_tokens) i32: token of each row that goes out
@@ -64,6 +65,8 @@ struct IncomingSlots {
 };
 // The first position of each expert and, at the end, R: (e+1).
 std::vector<std::int64_t> expert_offsets(const IncomingSlots& in);
+// The first position of each expert's rows from each rank, by expert, then rank, and at the end R: (e*P+1).
+std::vector<std::int64_t> source_offsets(const IncomingSlots& in);
 
 // Expert rows of the slots received; lists as in DispatchPlan.
 struct ExpertRows {

@@ -108,7 +108,8 @@ ParamId ParamStore::add(ParamSpec spec) {
                        .keep_f32 = param.spec.keep_f32,
                        .comm = communicator_of(param.sync, mesh_),
                        .weights = {},
-                       .grads = {}});
+                       .grads = {},
+                       .source_grads = {}});
     group = groups_.end() - 1;
   }
   param.flat_begin = group->numel;
@@ -118,18 +119,21 @@ ParamId ParamStore::add(ParamSpec spec) {
   return id;
 }
 
-void ParamStore::allocate() {
+void ParamStore::allocate(GradSources sources) {
   ENSURE(buffers_.empty(), "weights are already allocated");
   const DType accumulator = accumulator_of(compute_);
   const auto place = [&](std::int64_t numel, DType dtype) {
     buffers_.emplace_back(device_, static_cast<std::size_t>(numel) * size_of(dtype));
     return buffers_.back().view(0, {numel}, dtype);
   };
+  if (sources == GradSources::kApart) expert_sources_ = mesh_.ep().size();
   for (ParamGroup& group : groups_) {
     const std::int64_t multiple = group.comm->size() * kShardMultiple;
     group.numel = (group.numel + multiple - 1) / multiple * multiple;
     group.weights = place(group.numel, group.keep_f32 ? accumulator : compute_);
-    group.grads = place(group.numel, accumulator);
+    const std::int64_t copies = group.sync == SyncGroup::kExpert ? expert_sources_ : 1;
+    for (std::int64_t i = 0; i < copies; ++i) group.source_grads.push_back(place(group.numel, accumulator));
+    group.grads = group.source_grads.front();
   }
 }
 
@@ -169,32 +173,39 @@ Tensor ParamStore::grad(ParamId id) const {
   return local(id, &ParamGroup::grads);
 }
 
-Tensor ParamStore::fused(std::span<const ParamId> ids, Tensor ParamGroup::*flat) const {
+const ParamGroup& ParamStore::group_of_all(std::span<const ParamId> ids) const {
   ENSURE(!ids.empty(), "no weights to fuse");
-  const Tensor first = local(ids.front(), flat);
-  std::int64_t rows = 0, end = params_[ids.front()].flat_begin;
+  return groups_[group_index_.at(ids.front())];
+}
+
+Tensor ParamStore::fused(std::span<const ParamId> ids, const Tensor& flat) const {
+  ENSURE(flat.defined(), "{}: used before allocate()", params_[ids.front()].spec.name);
+  const std::int64_t begin = params_[ids.front()].flat_begin, cols = params_[ids.front()].local_shape[1];
+  std::int64_t rows = 0, end = begin;
   for (ParamId id : ids) {
     const Param& param = params_.at(id);
     ENSURE(group_index_[id] == group_index_[ids.front()] && param.flat_begin == end &&
-               param.local_shape.ndim() == 2 && param.local_shape[1] == first.cols(),
+               param.local_shape.ndim() == 2 && param.local_shape[1] == cols,
            "{} {} does not continue {} {} as one matrix", param.spec.name, param.local_shape.to_string(),
            params_[ids.front()].spec.name, params_[ids.front()].local_shape.to_string());
     rows += param.local_shape[0];
     end += param.local_shape.numel();
   }
-  const Tensor& buffer = groups_[group_index_[ids.front()]].*flat;
-  return buffer.slice(params_[ids.front()].flat_begin, end).reshape({rows, first.cols()});
+  return flat.slice(begin, end).reshape({rows, cols});
 }
 
 Tensor ParamStore::fused_weight(std::span<const ParamId> ids) const {
-  return fused(ids, &ParamGroup::weights);
+  return fused(ids, group_of_all(ids).weights);
 }
-Tensor ParamStore::fused_grad(std::span<const ParamId> ids) const {
-  return fused(ids, &ParamGroup::grads);
+Tensor ParamStore::fused_grad(std::span<const ParamId> ids, std::int64_t source) const {
+  const ParamGroup& group = group_of_all(ids);
+  return fused(ids, source == 0 ? group.grads : group.source_grads.at(static_cast<std::size_t>(source)));
 }
 
 void ParamStore::zero_grads(const Context& ctx) {
-  for (ParamGroup& group : groups_) fill_zero(ctx, group.grads);
+  for (ParamGroup& group : groups_) {
+    for (const Tensor& grads : group.source_grads) fill_zero(ctx, grads);
+  }
 }
 
 std::size_t ParamStore::group_of(ParamId id) const {

@@ -50,12 +50,16 @@ struct ParamGroup {
   SyncGroup sync;
   bool keep_f32 = false;
   Communicator* comm = nullptr;
-  std::int64_t numel = 0;  // padded
-  Tensor weights;          // (numel) compute dtype, or accumulator dtype when keep_f32
-  Tensor grads;            // (numel) accumulator dtype
+  std::int64_t numel = 0;            // padded
+  Tensor weights;                    // (numel) compute dtype, or accumulator dtype when keep_f32
+  Tensor grads;                      // (numel) accumulator dtype
+  std::vector<Tensor> source_grads;  // experts' under kApart: one (numel) per ep rank; else grads alone
   std::int64_t shard_begin() const { return numel / comm->size() * comm->rank(); }
   std::int64_t shard_numel() const { return numel / comm->size(); }
 };
+
+// Whether the gradients of experts from the rows of every ep rank add up or stay apart.
+enum class GradSources : std::uint8_t { kSummed, kApart };
 
 class ParamStore {
  public:
@@ -63,7 +67,7 @@ class ParamStore {
 
   // Declares a weight; throws if the name is taken or tp does not divide the dim. Only before allocate().
   ParamId add(ParamSpec spec);
-  void allocate();
+  void allocate(GradSources sources = GradSources::kSummed);
   // Fills weights as a pure function of (seed, name, global element index): the same on every layout and for
   // any number of CPU threads.
   void initialize(std::uint64_t seed, int threads = 1);
@@ -72,7 +76,9 @@ class ParamStore {
   Tensor grad(ParamId id) const;
   // Consecutive ids of one group as one matrix (sum of rows, cols); throws if they are not neighbours.
   Tensor fused_weight(std::span<const ParamId> ids) const;
-  Tensor fused_grad(std::span<const ParamId> ids) const;
+  // Of rows of ep rank `source`; under kSummed there is 0 alone.
+  Tensor fused_grad(std::span<const ParamId> ids, std::int64_t source = 0) const;
+  std::int64_t expert_sources() const { return expert_sources_; }
   void zero_grads(const Context& ctx);
 
   std::span<const Param> params() const { return params_; }
@@ -85,12 +91,14 @@ class ParamStore {
   DType compute() const { return compute_; }
 
  private:
-  Tensor fused(std::span<const ParamId> ids, Tensor ParamGroup::*flat) const;
+  const ParamGroup& group_of_all(std::span<const ParamId> ids) const;
+  Tensor fused(std::span<const ParamId> ids, const Tensor& flat) const;
   Tensor local(ParamId id, Tensor ParamGroup::*flat) const;
 
   Mesh& mesh_;
   Device device_;
   DType compute_;
+  std::int64_t expert_sources_ = 1;
   std::vector<Param> params_;
   std::vector<std::size_t> group_index_;  // of each param
   std::unordered_map<std::string, ParamId> by_name_;

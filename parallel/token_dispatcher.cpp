@@ -59,6 +59,7 @@ DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& ar
   plan.rows = total(in.slots);
   plan.dropped = out.dropped;
   plan.expert_offsets = expert_offsets(in);
+  plan.source_offsets = source_offsets(in);
   plan.send_tokens = out.tokens, plan.recv_tokens = in.tokens;
   plan.send_slots = out.slots, plan.recv_slots = in.slots;
   std::vector<std::int32_t> slot_row = out.slot_row;

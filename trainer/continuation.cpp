@@ -27,7 +27,8 @@ bool concerns_training(const ConfigChange& change) {
   constexpr std::array kSections = {"model", "parallel", "optimizer", "schedule", "train"};
   const bool settings = std::any_of(kSections.begin(), kSections.end(),
                                     [&](const char* section) { return in_section(change, section); });
-  return settings || (in_section(change, "data") && change.key != "data.allow_change");
+  return settings || change.key == "numerics" ||
+         (in_section(change, "data") && change.key != "data.allow_change");
 }
 
 std::string lines_of(const std::vector<ConfigChange>& changes) {

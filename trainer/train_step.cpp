@@ -1,9 +1,9 @@
 #include "trainer/train_step.h"
 
-#include <array>
 #include <cmath>
 
 #include "kernels/core/error.h"
+#include "kernels/core/exact_sum.h"
 #include "trainer/model/balance.h"
 
 namespace jevons {
@@ -17,10 +17,10 @@ Tensor host_rows(const Worker& worker, const std::vector<std::int32_t>& data, st
   return t;
 }
 
-// Sequences [first, first + micro_batch_size) of the batch, on the worker's device.
+// The sequences of the pass that begins with `first`, on the worker's device.
 MicroBatch micro_batch(const Worker& worker, const HostBatch& batch, std::int64_t first) {
   const RunConfig& c = worker.config();
-  const std::int64_t begin = first * c.model.seq_len, rows = c.train.micro_batch_size * c.model.seq_len;
+  const std::int64_t begin = first * c.model.seq_len, rows = worker.sequences_per_pass() * c.model.seq_len;
   MicroBatch m{.tokens = host_rows(worker, batch.tokens, begin, rows),
                .targets = host_rows(worker, batch.targets, begin, rows),
                .doc_start = {}};
@@ -34,11 +34,10 @@ std::int64_t count_targets(const HostBatch& batch) {
   return n;
 }
 
-// Sum over all ranks. The meta world has nothing to add.
-template <std::size_t N>
-std::array<double, N> sum_over_ranks(Communicator& world, std::array<double, N> values) {
-  world.all_reduce({values.data(), {static_cast<std::int64_t>(N)}, DType::kF64, Device::kCpu}).wait();
-  return values;
+// Over all ranks; the same bits however the terms are spread over them. The meta world has nothing to add.
+double sum_over_ranks(Communicator& world, ExactSum sum) {
+  world.all_reduce({sum.parts().data(), {ExactSum::kParts}, DType::kI64, Device::kCpu}).wait();
+  return sum.value();
 }
 
 // Target tokens of the global batch. tp ranks hold the same sequences, which count once.
@@ -52,20 +51,21 @@ LossScales scales_of(const Worker& worker, const StepPosition& position, std::in
   const RunConfig& c = worker.config();
   const auto sequences = static_cast<double>(position.global_sequences);
   return {.token = targets > 0 ? 1.0 / static_cast<double>(targets) : 0,
-          .micro_batch = static_cast<double>(c.train.micro_batch_size) / sequences,
+          .micro_batch = static_cast<double>(worker.sequences_per_pass()) / sequences,
           .sequence = 1.0 / sequences,
           .position = 1.0 / (sequences * static_cast<double>(c.model.seq_len))};
 }
 
-// Forward and backward of every micro-batch; returns this rank's part of the loss in nats.
-double forward_backward(Worker& worker, const HostBatch& batch, const LossScales& scales) {
+// Forward and backward of every pass; returns this rank's part of the loss in nats.
+ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScales& scales) {
   const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
   Model::Saved saved;
-  double loss_sum = 0;
-  for (std::int64_t s = 0; s < batch.sequences; s += worker.config().train.micro_batch_size) {
+  ExactSum loss_sum;
+  for (std::int64_t s = 0; s < batch.sequences; s += worker.sequences_per_pass()) {
     worker.reset_arenas();
-    loss_sum += worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), saved).loss_sum;
+    loss_sum.add(worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), saved).loss_sum);
     worker.model().backward(worker.ctx(), saved, scales);
+    if (worker.slots() != nullptr) worker.slots()->take(worker.ctx(), s);
   }
   return loss_sum;
 }
@@ -79,6 +79,10 @@ double sync_gradients(Worker& worker) {
     worker.mesh().world().barrier();
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  if (SlotReducer* slots = worker.slots()) {
+    slots->finish(ctx);
+    return slots->global_norm(ctx);
+  }
   worker.sync().start(ctx);
   worker.sync().finish(ctx);
   return worker.sync().global_norm(ctx);
@@ -111,9 +115,10 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
          position.global_sequences);
   StepOutcome out;
   out.target_tokens = global_targets(worker, batch);
-  const double loss_sum = forward_backward(worker, batch, scales_of(worker, position, out.target_tokens));
+  if (worker.slots() != nullptr) worker.slots()->begin(position.global_sequences);
+  const ExactSum loss_sum = forward_backward(worker, batch, scales_of(worker, position, out.target_tokens));
   out.grad_norm = sync_gradients(worker);
-  out.loss = sum_over_ranks<1>(worker.mesh().world(), {loss_sum})[0] /
+  out.loss = sum_over_ranks(worker.mesh().world(), loss_sum) /
              static_cast<double>(std::max<std::int64_t>(1, out.target_tokens));
   // Both figures are equal on all ranks, so all take the same way.
   out.skipped = !std::isfinite(out.grad_norm) || !std::isfinite(out.loss);
@@ -131,15 +136,18 @@ double evaluate(Worker& worker, std::int64_t rounds,
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
   const RunConfig& c = worker.config();
   HostBatch batch(c.train.micro_batch_size, c.model.seq_len);
-  std::array<double, 2> sums{};
+  ExactSum loss_sum, targets;
   for (std::int64_t round = 0; round < rounds; ++round) {
     fill(round, batch);
-    worker.reset_arenas();
-    const TokenLoss loss = worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, 0));
-    sums[0] += loss.loss_sum, sums[1] += static_cast<double>(loss.target_tokens);
+    for (std::int64_t s = 0; s < batch.sequences; s += worker.sequences_per_pass()) {
+      worker.reset_arenas();
+      const TokenLoss loss = worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, s));
+      loss_sum.add(loss.loss_sum), targets.add(static_cast<double>(loss.target_tokens));
+    }
   }
-  sums = sum_over_ranks(worker.mesh().world(), sums);
-  return sums[1] > 0 ? sums[0] / sums[1] : 0;
+  Communicator& world = worker.mesh().world();
+  const double loss = sum_over_ranks(world, loss_sum), count = sum_over_ranks(world, targets);
+  return count > 0 ? loss / count : 0;
 }
 
 }  // namespace jevons

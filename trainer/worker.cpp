@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "kernels/core/error.h"
+#include "kernels/cpu/gemm_engine.h"
+
 namespace jevons {
 namespace {
 
@@ -9,7 +12,23 @@ DType compute_dtype(Precision precision) {
   return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
 }
 
+// Of the accumulator dtype too: the router computes in it.
+void check_layout_invariance(Device device, DType compute) {
+  if (device == Device::kCuda)
+    fail(ExitCode::kUsage, "numerics = layout_invariant: not on a GPU; use device: cpu");
+  for (DType dtype : {compute, accumulator_of(compute)}) require_row_invariance(cpu::gemm_engine(dtype));
+}
+
 }  // namespace
+
+void require_row_invariance(const cpu::GemmEngine& engine) {
+  if (engine.row_invariant) return;
+  fail(ExitCode::kUsage,
+       "numerics = layout_invariant: matrix products on this CPU are by {}, where a row's bits may depend on "
+       "the "
+       "other rows; it takes a CPU with AVX-512, and AVX512_BF16 for train.precision = bf16",
+       engine.name);
+}
 
 Worker::Worker(const RunConfig& config, Communicator& world, Device device, PhaseClock* clock)
     : config_(config),
@@ -25,9 +44,12 @@ Worker::Worker(const RunConfig& config, Communicator& world, Device device, Phas
       mesh_(world, config.parallel.layout, layout_limits(config.model)),
       store_(mesh_, device, ctx_.compute),
       model_(store_, config.model) {
-  store_.allocate();
+  const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
+  if (by_slot) check_layout_invariance(device, ctx_.compute);
+  store_.allocate(by_slot ? GradSources::kApart : GradSources::kSummed);
   store_.initialize(config.train.seed, ctx_.threads);
   sync_ = std::make_unique<GradSync>(store_, config.parallel.zero_stage);
+  if (by_slot) slots_ = std::make_unique<SlotReducer>(store_, config.parallel.zero_stage);
   optimizer_ = std::make_unique<Optimizer>(store_, *sync_, config.optim);
   optimizer_->adopt_weights(ctx_);
   for (Communicator* c : {&world, &mesh_.dp(), &mesh_.tp(), &mesh_.ep(), &mesh_.edp(), &mesh_.tokens()}) {
@@ -41,7 +63,7 @@ void Worker::reset_arenas() {
 }
 
 MemoryReport Worker::memory() const {
-  return {.weights_and_grads = store_.bytes(),
+  return {.weights_and_grads = store_.bytes() + (slots_ ? slots_->bytes() : 0),
           .optimizer = optimizer_->bytes(),
           .stash = stash_.peak_bytes(),
           .work = work_.peak_bytes()};

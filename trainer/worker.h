@@ -10,20 +10,28 @@
 #include "parallel/grad_sync.h"
 #include "parallel/mesh.h"
 #include "parallel/param_store.h"
+#include "parallel/slot_reducer.h"
 #include "trainer/config/run_config.h"
 #include "trainer/model/model.h"
 #include "trainer/optim/optimizer.h"
 
 namespace jevons {
 
+namespace cpu {
+struct GemmEngine;
+}
+
 // Bytes of one worker at its peak.
 struct MemoryReport {
-  std::size_t weights_and_grads = 0;
+  std::size_t weights_and_grads = 0;  // with the partial sums of layout-invariant gradients
   std::size_t optimizer = 0;
   std::size_t stash = 0;  // saved activations of one micro-batch
   std::size_t work = 0;   // temporaries
   std::size_t total() const { return weights_and_grads + optimizer + stash + work; }
 };
+
+// Throws Error(kUsage) unless numerics: layout_invariant holds with products by `engine`.
+void require_row_invariance(const cpu::GemmEngine& engine);
 
 class Worker {
  public:
@@ -39,13 +47,17 @@ class Worker {
   ParamStore& store() { return store_; }
   Model& model() { return model_; }
   GradSync& sync() { return *sync_; }
+  // Sums gradients instead of sync() under numerics: layout_invariant; else null.
+  SlotReducer* slots() { return slots_.get(); }
   Optimizer& optimizer() { return *optimizer_; }
 
   // This worker's dp coordinate: which part of a batch it reads.
   int dp_rank() { return mesh_.dp().rank(); }
   int dp_size() { return mesh_.dp().size(); }
 
-  // Empties both arenas between micro-batches.
+  // Sequences of one forward and backward pass.
+  std::int64_t sequences_per_pass() const { return slots_ ? 1 : config_.train.micro_batch_size; }
+  // Empties both arenas between passes.
   void reset_arenas();
   MemoryReport memory() const;
 
@@ -58,6 +70,7 @@ class Worker {
   ParamStore store_;
   Model model_;
   std::unique_ptr<GradSync> sync_;  // after allocate()
+  std::unique_ptr<SlotReducer> slots_;
   std::unique_ptr<Optimizer> optimizer_;
 };
 

@@ -169,6 +169,7 @@ RunConfig to_struct(const schema::Run& run) {
   config.checkpoint = to_struct(run.checkpoint());
   config.cost = to_struct(run.cost());
   config.budget = to_struct(run.budget());
+  config.numerics = static_cast<Numerics>(run.numerics());
   return config;
 }
 

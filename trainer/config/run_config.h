@@ -18,6 +18,7 @@
 namespace jevons {
 
 enum class Precision : std::uint8_t { kF32, kBF16 };
+enum class Numerics : std::uint8_t { kStandard, kLayoutInvariant };
 enum class DeviceChoice : std::uint8_t { kAuto, kCpu, kCuda };
 
 struct ParallelConfig {
@@ -81,6 +82,7 @@ struct RunConfig {
   CheckpointConfig checkpoint;
   CostConfig cost;
   BudgetConfig budget;
+  Numerics numerics = Numerics::kStandard;
   bool operator==(const RunConfig&) const = default;
 };
 

@@ -126,6 +126,25 @@ void check_sources(const schema::Data& data, Checker& check) {
   paths(data.validation(), "validation");
 }
 
+// What stands in the way of the same bits on every layout (docs/numerics.md).
+void check_numerics(const schema::Run& run, Checker& check) {
+  if (run.numerics() != schema::NUMERICS_LAYOUT_INVARIANT) return;
+  const auto needs = [&](bool holds, const char* key, const char* reason) {
+    check.rule(holds, key, "numerics = layout_invariant cannot be had with {}: {}", key, reason);
+  };
+  const schema::Parallel& parallel = run.parallel();
+  needs(parallel.tp() == 1, "parallel.tp", "sums inside a layer would be cut into tp parts; use 1");
+  needs(parallel.pp() == 1, "parallel.pp", "use 1");
+  needs(parallel.cp() == 1, "parallel.cp", "sums over a sequence would be cut into cp parts; use 1");
+  const schema::Moe& moe = run.model().moe();
+  needs(moe.global_balance_loss() == 0, "model.moe.global_balance_loss",
+        "it sees the part of the batch that is done so far; use sequence_balance_loss");
+  needs(!moe.reduce_at_expert(), "model.moe.reduce_at_expert",
+        "sums of a token's experts would be grouped by worker; use false");
+  needs(run.device() != schema::DEVICE_CUDA, "device",
+        "the GPU's products are not known to keep rows apart; use cpu");
+}
+
 bool is_directory_name(const std::string& name) {
   const auto good = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.'; };
   return !name.empty() && name.front() != '.' && std::all_of(name.begin(), name.end(), good);
@@ -165,6 +184,7 @@ void check_options_together(const schema::Run& run, const Place& source, Finding
   check_retention(run.checkpoint(), check);
   check_sources(run.data(), check);
   check_budget(run.budget(), check);
+  check_numerics(run, check);
   check.rule(
       run.schedule().kind() != schema::SCHEDULE_KIND_WARMUP_STABLE_DECAY || run.schedule().decay_steps() > 0,
       "schedule.kind", "schedule.kind = warmup_stable_decay needs schedule.decay_steps");

@@ -1,7 +1,6 @@
 #include "trainer/model/balance.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "kernels/core/error.h"
@@ -61,9 +60,9 @@ bool Balance::has_loss() const {
 
 Tensor Balance::accumulate(const Context& ctx, const RoutedBatch& batch, const LossScales& scales) {
   const Tensor scores = batch.out.scores;
-  sums_.entropy += router_entropy(ctx, scores) * scales.position;
-  if (config_.z_loss != 0) sums_.z += router_z_loss(ctx, batch.logits) * scales.position;
-  sums_.dropped += static_cast<double>(batch.dropped);
+  sums_.entropy.add(router_entropy(ctx, scores) * scales.position);
+  if (config_.z_loss != 0) sums_.z.add(router_z_loss(ctx, batch.logits) * scales.position);
+  sums_.dropped.add(static_cast<double>(batch.dropped));
   max_rows_ = std::max(max_rows_, batch.rows);
 
   const Tensor d_scores = has_loss() ? ctx.work->alloc(scores.shape, scores.dtype) : Tensor{};
@@ -112,6 +111,7 @@ void Balance::weigh(const RoutedBatch& batch, const LossScales& scales, Tensor c
   const auto experts = static_cast<std::size_t>(counts.cols());
   const std::vector<double> micro_batch = load_factors(sum_of_segments(counts)),
                             global = load_factors(global_load_);
+  double micro_batch_sum = 0, global_sum = 0, sequence_sum = 0;
   for (std::int64_t s = 0; s < batch.sequences.count; ++s) {
     const std::vector<double> sequence = load_factors(counts.slice(s, s + 1).span<std::int64_t>());
     const A* const p = score_sums.slice(s, s + 1).ptr<A>();
@@ -121,11 +121,14 @@ void Balance::weigh(const RoutedBatch& batch, const LossScales& scales, Tensor c
           per_row * (config_.balance_loss * micro_batch[i] + config_.global_balance_loss * global[i]) +
           per_sequence_row * config_.sequence_balance_loss * sequence[i]);
       const auto sum = static_cast<double>(p[i]);
-      sums_.micro_batch += per_row * micro_batch[i] * sum;
-      sums_.global += per_row * global[i] * sum;
-      sums_.sequence += per_sequence_row * sequence[i] * sum;
+      micro_batch_sum += per_row * micro_batch[i] * sum;
+      global_sum += per_row * global[i] * sum;
+      sequence_sum += per_sequence_row * sequence[i] * sum;
     }
   }
+  sums_.micro_batch.add(micro_batch_sum);
+  sums_.global.add(global_sum);
+  sums_.sequence.add(sequence_sum);
 }
 
 std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance* const> layers,
@@ -135,13 +138,14 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
   const ArenaScope scope(*ctx.work);
   const Tensor load = ctx.work->alloc({count, experts}, DType::kI64);
   const Tensor max_rows = ctx.work->alloc({count}, DType::kI64);
-  const Tensor sums = ctx.work->alloc({count, kNumSums}, DType::kF64);
+  const Tensor sums = ctx.work->alloc({count, kSumParts}, DType::kI64);
   const bool host = on_host(load.device);
   for (std::int64_t l = 0; host && l < count; ++l) {
-    const Balance& layer = *layers[static_cast<std::size_t>(l)];
+    Balance& layer = *layers[static_cast<std::size_t>(l)];
     ENSURE(std::ssize(layer.load_) == experts, "layers of {} and {} experts", layer.load_.size(), experts);
     std::ranges::copy(layer.load_, load.ptr<std::int64_t>() + l * experts);
-    std::memcpy(sums.ptr<double>() + l * kNumSums, &layer.sums_, sizeof(Sums));
+    std::int64_t* part = sums.ptr<std::int64_t>() + l * kSumParts;
+    for (ExactSum* sum : layer.sums_.all()) part = std::ranges::copy(sum->parts(), part).out;
     max_rows.ptr<std::int64_t>()[l] = layer.max_rows_;
   }
   Communicator& tokens = *layers[0]->tokens_;
@@ -152,7 +156,9 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
   std::vector<LayerHealth> health(layers.size());
   for (std::int64_t l = 0; host && l < count; ++l) {
     Sums all;
-    std::memcpy(&all, sums.ptr<double>() + l * kNumSums, sizeof(Sums));
+    const std::int64_t* part = sums.ptr<std::int64_t>() + l * kSumParts;
+    for (ExactSum* sum : all.all())
+      std::ranges::copy_n(part, ExactSum::kParts, sum->parts().begin()), part += ExactSum::kParts;
     health[static_cast<std::size_t>(l)] = layers[static_cast<std::size_t>(l)]->finish(
         {load.ptr<std::int64_t>() + l * experts, static_cast<std::size_t>(experts)}, all,
         max_rows.ptr<std::int64_t>()[l], update);
@@ -167,14 +173,14 @@ LayerHealth Balance::finish(std::span<const std::int64_t> load, const Sums& sums
   LayerHealth health;
   if (mean > 0) health.max_over_mean = static_cast<double>(*std::ranges::max_element(load)) / mean;
   health.dead_experts = std::ranges::count(load, 0);
-  health.router_entropy = sums.entropy;
-  health.dropped_slots = static_cast<std::int64_t>(sums.dropped);
+  health.router_entropy = sums.entropy.value();
+  health.dropped_slots = static_cast<std::int64_t>(sums.dropped.value());
   health.load.assign(load.begin(), load.end());
   health.max_rows = max_rows;
-  if (config_.balance_loss != 0) health.micro_batch_balance = sums.micro_batch;
-  if (config_.sequence_balance_loss != 0) health.sequence_balance = sums.sequence;
-  if (config_.global_balance_loss != 0) health.global_balance = sums.global;
-  health.z_loss = sums.z;
+  if (config_.balance_loss != 0) health.micro_batch_balance = sums.micro_batch.value();
+  if (config_.sequence_balance_loss != 0) health.sequence_balance = sums.sequence.value();
+  if (config_.global_balance_loss != 0) health.global_balance = sums.global.value();
+  health.z_loss = sums.z.value();
 
   if (update == BiasUpdate::kApply && bias_.defined()) move_bias(load, mean);
   std::ranges::fill(load_, 0);

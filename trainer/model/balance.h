@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/core/exact_sum.h"
 #include "parallel/param_store.h"
 #include "trainer/model/model_config.h"
 
@@ -69,11 +70,13 @@ class Balance {
                                            BiasUpdate update);
 
  private:
-  // This rank's share, to be summed over all ranks.
+  // This rank's share, to be summed over all ranks; the figures do not depend on how micro-batches are
+  // spread.
   struct Sums {
-    double micro_batch, sequence, global, z, entropy, dropped;
+    ExactSum micro_batch, sequence, global, z, entropy, dropped;
+    std::array<ExactSum*, 6> all() { return {&micro_batch, &sequence, &global, &z, &entropy, &dropped}; }
   };
-  static constexpr std::int64_t kNumSums = sizeof(Sums) / sizeof(double);
+  static constexpr std::int64_t kSumParts = 6 * ExactSum::kParts;
 
   bool has_loss() const;
   void add_load(const Context& ctx, Tensor counts);

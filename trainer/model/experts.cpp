@@ -55,9 +55,30 @@ Experts::Gradients Experts::backward_input(const Context& ctx, Offsets offsets, 
 
 void Experts::backward_weight(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
                               const Saved& saved) const {
+  if (sources() > 1) return backward_weight_apart(ctx, offsets, dy, gradients, saved);
   grouped_linear_backward_weight(ctx, offsets, dy, gradients.h, stacked(store_->fused_grad(down_ids_)));
   grouped_linear_backward_weight(ctx, offsets, gradients.gate_up, saved.rows,
                                  stacked(store_->fused_grad(gate_up_ids_)));
+}
+
+// One product per expert and source: a product gives the same bits alone and in a group.
+void Experts::backward_weight_apart(const Context& ctx, Offsets offsets, Tensor dy,
+                                    const Gradients& gradients, const Saved& saved) const {
+  const auto matrix = [](Tensor stack, std::int64_t i) {
+    return stack.slice(i, i + 1).reshape({stack.shape[1], stack.shape[2]});
+  };
+  for (std::int64_t source = 0; source < sources(); ++source) {
+    const Tensor down = stacked(store_->fused_grad(down_ids_, source));
+    const Tensor gate_up = stacked(store_->fused_grad(gate_up_ids_, source));
+    for (std::int64_t expert = 0; expert < count_; ++expert) {
+      const auto at = static_cast<std::size_t>(expert * sources() + source);
+      const std::int64_t begin = offsets[at], end = offsets[at + 1];
+      if (begin == end) continue;
+      linear_backward_weight(ctx, dy.slice(begin, end), gradients.h.slice(begin, end), matrix(down, expert));
+      linear_backward_weight(ctx, gradients.gate_up.slice(begin, end), saved.rows.slice(begin, end),
+                             matrix(gate_up, expert));
+    }
+  }
 }
 
 Tensor Experts::activate(const Context& ctx, Tensor gate_up, Tensor row_scale) const {

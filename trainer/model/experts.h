@@ -42,10 +42,15 @@ class Experts {
   // The two halves of backward; results in ctx.work.
   Gradients backward_input(const Context& ctx, Offsets offsets, Tensor dy, Tensor row_scale,
                            Saved& saved) const;
+  // offsets (e*sources()+1): rows of an expert are cut by the ep rank that they came from, if the store keeps
+  // the gradients of those apart.
   void backward_weight(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
                        const Saved& saved) const;
+  std::int64_t sources() const { return store_->expert_sources(); }
 
  private:
+  void backward_weight_apart(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
+                             const Saved& saved) const;
   Tensor activate(const Context& ctx, Tensor gate_up, Tensor row_scale) const;
   // As one tensor (e, out, in).
   Tensor stacked(Tensor fused) const {

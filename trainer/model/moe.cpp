@@ -89,7 +89,8 @@ Tensor Moe::backward(const Context& ctx, Tensor dy, Saved& saved, const LossScal
   const Experts::Gradients g =
       experts_.backward_input(ctx, plan.expert_offsets, dy_rows, saved.row_weight, saved.experts);
   TokenDispatcher::Move home = dispatcher_.home_begin(ctx, plan, g.rows);
-  experts_.backward_weight(ctx, plan.expert_offsets, dy_rows, g, saved.experts);
+  experts_.backward_weight(ctx, experts_.sources() > 1 ? plan.source_offsets : plan.expert_offsets, dy_rows,
+                           g, saved.experts);
   const Tensor dx_router = backward_router(ctx, g.row_scale, saved, scales);
   dispatcher_.home_end(ctx, plan, std::move(home), dx);
   if (dx_shared.defined()) add(ctx, dx, dx_shared, dx);
