@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <numeric>
+#include <utility>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
@@ -22,9 +23,12 @@ std::string ledger_of(const RunConfig& config) {
 }
 
 // Empty also when there is no limit to hold them against: ledgers grow long.
-RunAccount earlier_launches(const RunConfig& config) {
+RunAccount earlier_launches(const RunConfig& config, const std::string& own_launch) {
   const bool needed = Budget(config.budget, config.cost.currency, 0).has_limits();
-  return needed && fs::exists(ledger_of(config)) ? account_of(read_ledger(ledger_of(config))) : RunAccount{};
+  if (!needed || !fs::exists(ledger_of(config))) return {};
+  LedgerContents ledger = read_ledger(ledger_of(config));
+  std::erase_if(ledger.launches, [&](const Launch& launch) { return launch.id == own_launch; });
+  return account_of(ledger);
 }
 
 double start_of(const RunAccount& run) {
@@ -39,7 +43,8 @@ struct Pace {
 // Of the newest launch that made steps; all 0 if there is none.
 Pace pace_of(const RunAccount& run) {
   for (auto account = run.launches.rbegin(); account != run.launches.rend(); ++account) {
-    const std::int64_t steps = account->last_step - account->launch.beats.front().totals.step;
+    const auto& start = account->launch.start;
+    const std::int64_t steps = start ? account->last_step - start->step : 0;
     if (steps <= 0) continue;
     const auto of = [&](Phase phase) { return account->phases[static_cast<std::size_t>(phase)]; };
     const double work = account->device_seconds - of(Phase::kInit) - of(Phase::kShutdown);
@@ -56,11 +61,12 @@ fs::path directory_above(const std::string& run_dir) {
 
 }  // namespace
 
-RunBudget::RunBudget(const RunConfig& config, std::int64_t devices, bool energy_known)
+RunBudget::RunBudget(const RunConfig& config, std::int64_t devices, bool energy_known, std::string own_launch)
     : config_(config),
       devices_(devices),
       energy_known_(energy_known),
-      run_(earlier_launches(config)),
+      own_launch_(std::move(own_launch)),
+      run_(earlier_launches(config, own_launch_)),
       budget_(config.budget, config.cost.currency, start_of(run_)) {
   if (budget_.has_limits()) read_ledgers();
 }

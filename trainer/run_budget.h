@@ -12,15 +12,14 @@ namespace jevons {
 
 class RunBudget {
  public:
-  // `devices`: workers of this launch. `energy_known`: every host measures it.
-  RunBudget(const RunConfig& config, std::int64_t devices, bool energy_known);
+  // `devices`: workers of this launch, `own_launch` its identity: what `check` is given is not counted a
+  // second time from the ledger. `energy_known`: every host measures it.
+  RunBudget(const RunConfig& config, std::int64_t devices, bool energy_known, std::string own_launch);
 
   // Throws Error(kUsage) when a limit cannot be watched, or when what is left does not cover the start and
   // the steps to the next checkpoint, estimated from the newest earlier launch of the run that made steps.
   void check_start(std::int64_t steps_to_checkpoint) const;
 
-  // The launch whose account is given to `check`, not to be counted a second time from its ledger.
-  void set_launch(const std::string& id) { own_launch_ = id; }
   // After a step: `own` are the totals of this launch. Logs warnings. Returns why the run must stop now, with
   // room left for its last checkpoint: the costliest stretch between two calls so far; empty: it may go on.
   std::string check(const Totals& own);

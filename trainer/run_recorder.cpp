@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -15,8 +14,6 @@
 
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
-#include "trainer/cost/account.h"
-#include "trainer/cost/ledger.h"
 #include "trainer/dry_run.h"
 #include "trainer/host.h"
 #include "trainer/host_energy.h"
@@ -27,6 +24,8 @@
 #include "trainer/report/html_report.h"
 #include "trainer/report/metrics_writer.h"
 #include "trainer/run_budget.h"
+#include "trainer/run_ledger.h"
+#include "trainer/step_plan.h"
 
 namespace jevons {
 namespace {
@@ -78,12 +77,6 @@ std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcom
   return loads;
 }
 
-void make_directory(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) fail(ExitCode::kUsage, "{}: cannot make the run directory: {}", path, error.message());
-}
-
 void write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::trunc);
   file << text;
@@ -92,25 +85,18 @@ void write_text(const std::string& path, const std::string& text) {
 
 }  // namespace
 
-std::string device_type(const RunConfig& config) {
-  return config.cost.device_type.empty() ? "cpu" : config.cost.device_type;
-}
-
 struct RunRecorder::Impl {
   RunConfig config;
   std::string yaml;
   Communicator& world;
   PhaseClock& clock;
   std::int64_t total_steps;
-  Clock::time_point process_start;
   MemoryReport predicted;
 
   // Rank 0 only.
-  std::optional<Ledger> ledger;
+  std::optional<RunLedger> ledger;
   std::optional<MetricsWriter> metrics;
   std::optional<EventFile> events;
-  CostSum earlier;  // launches before this one
-  Clock::time_point last_heartbeat;
 
   HostEnergy energy;
   std::optional<RunBudget> budget;  // rank 0 only
@@ -128,7 +114,7 @@ struct RunRecorder::Impl {
   void open_budget(const TrainState& state) {
     agree(world, [&] {
       if (!writes()) return;
-      budget.emplace(config, world.size(), totals.energy_joules.has_value());
+      budget.emplace(config, world.size(), totals.energy_joules.has_value(), ledger->pulse().launch());
       const std::int64_t interval = config.checkpoint.interval, left = total_steps - state.step;
       const std::int64_t to_next = interval > 0 ? interval - state.step % interval : left;
       if (left > 0) budget->check_start(std::min(left, to_next));
@@ -159,21 +145,12 @@ struct RunRecorder::Impl {
     return ExpertDetail::kNone;
   }
 
-  double device_seconds() const { return earlier.device_seconds + own_device_seconds(); }
+  double device_seconds() const { return ledger->before().device_seconds + own_device_seconds(); }
 
   double own_device_seconds() const {
     double sum = 0;
     for (double s : totals.device_seconds) sum += s;
     return sum;
-  }
-
-  // Nothing if any launch had no price, or the currency changed.
-  std::optional<double> money() const {
-    const auto price = known_price(config.cost.price_per_device_hour);
-    const auto before = earlier.launches > 0 ? earlier.single_amount() : std::optional(0.0);
-    const bool same_currency = earlier.launches == 0 || earlier.money.count(config.cost.currency) > 0;
-    if (!price || !before || !same_currency) return std::nullopt;
-    return *before + *price * own_device_seconds() / 3600;
   }
 
   // Nothing but a file to look at: what goes wrong with it must not fail a run that is done.
@@ -201,7 +178,8 @@ struct RunRecorder::Impl {
       m.mfu = model_flops_per_token(config.model) * m.tokens_per_second /
               (config.cost.peak_tflops * 1e12 * static_cast<double>(m.devices));
     }
-    m.device_seconds = device_seconds(), m.cost = money(), m.currency = config.cost.currency;
+    m.device_seconds = device_seconds(), m.cost = ledger->money(own_device_seconds()),
+    m.currency = config.cost.currency;
     m.eta_seconds = m.step_seconds * static_cast<double>(total_steps - state.step);
     report_time = now, report_step = state.step, report_tokens = state.consumed_tokens;
     return m;
@@ -209,25 +187,28 @@ struct RunRecorder::Impl {
 };
 
 RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world,
-                         PhaseClock& clock, std::int64_t total_steps)
+                         PhaseClock& clock)
     : impl_(new Impl{.config = config,
                      .yaml = yaml,
                      .world = world,
                      .clock = clock,
-                     .total_steps = total_steps,
-                     .process_start = process_start_time(),
+                     .total_steps = total_steps(config.train, config.model.seq_len),
                      .predicted = {},
                      .ledger = {},
                      .metrics = {},
                      .events = {},
-                     .earlier = {},
-                     .last_heartbeat = Clock::now(),
                      .energy = {},
                      .budget = {},
                      .stop_reason = {},
-                     .report_time = Clock::now(),
+                     .report_time = {},
                      .totals = {}}) {
+  const std::vector<std::string> hosts = gather_hosts(world);
+  agree(world, [&] {
+    if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->total_steps);
+  });
+  impl_->energy = HostEnergy(hosts, world.rank(), config.device);
   if (!impl_->writes()) return;
+  log_info("energy: {}", impl_->energy.describe());
   impl_->predicted = dry_run(config, world.size()).memory;
   log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
            config.parallel.layout.to_string(), config.threads,
@@ -236,42 +217,19 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
 
 RunRecorder::~RunRecorder() = default;
 
-void RunRecorder::launch(const TrainState& state, const std::string& data_fingerprint) {
-  const RunConfig& c = impl_->config;
-  const std::vector<std::string> hosts = gather_hosts(impl_->world);
-  impl_->energy = HostEnergy(hosts, impl_->world.rank(), c.device);
+void RunRecorder::begin(const TrainState& state, const std::string& data_fingerprint) {
   impl_->report_time = Clock::now();
   impl_->report_step = state.step, impl_->report_tokens = state.consumed_tokens;
   impl_->gather_totals();
+  impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
   impl_->open_budget(state);
   if (!impl_->writes()) return;
-  log_info("energy: {}", impl_->energy.describe());
-  make_directory(c.run_dir);
-  write_text(c.run_dir + "/config.yaml", impl_->yaml);
-  write_text(c.run_dir + "/passport.json", nlohmann::json(passport(data_fingerprint)).dump(2) + "\n");
-  const std::string path = c.run_dir + "/ledger.jsonl";
-  if (std::filesystem::exists(path)) impl_->earlier = account_of(read_ledger(path)).total;
-  impl_->ledger.emplace(path,
-                        LaunchInfo{.run = c.name,
-                                   .hosts = hosts,
-                                   .device_type = device_type(c),
-                                   .devices = impl_->world.size(),
-                                   .price_per_device_hour = known_price(c.cost.price_per_device_hour),
-                                   .currency = c.cost.currency,
-                                   .project = c.cost.project,
-                                   .purpose = c.cost.purpose,
-                                   .git_id = git_id(),
-                                   .layout = c.parallel.layout.to_string(),
-                                   .start_step = state.step,
-                                   .start_tokens = state.consumed_tokens,
-                                   .total_steps = impl_->total_steps,
-                                   .price_source = c.cost.price_source,
-                                   .model_flops_per_token = model_flops_per_token(c.model),
-                                   .peak_tflops = c.cost.peak_tflops},
-                        impl_->process_start);
-  impl_->budget->set_launch(impl_->ledger->launch());
-  impl_->metrics.emplace(c.run_dir + "/metrics.jsonl", state.step);
-  impl_->events.emplace(c.run_dir, state.step);
+  const std::string& dir = impl_->config.run_dir;
+  impl_->ledger->begin(state, impl_->totals);
+  write_text(dir + "/config.yaml", impl_->yaml);
+  write_text(dir + "/passport.json", nlohmann::json(passport(data_fingerprint)).dump(2) + "\n");
+  impl_->metrics.emplace(dir + "/metrics.jsonl", state.step);
+  impl_->events.emplace(dir, state.step);
 }
 
 void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Worker& worker) {
@@ -290,10 +248,7 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
     std::fflush(stdout);
   }
   impl_->stop_reason = impl_->budget->check(impl_->totals);
-  if (seconds_between(impl_->last_heartbeat, Clock::now()) >= impl_->config.cost.heartbeat_seconds) {
-    impl_->ledger->heartbeat(impl_->totals);
-    impl_->last_heartbeat = Clock::now();
-  }
+  impl_->ledger->pulse().update(impl_->totals);
 }
 
 void RunRecorder::validation(const TrainState& state, double loss_nats, double bytes_per_token) {
@@ -335,7 +290,8 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
   impl_->world.all_reduce({peaks, {2}, DType::kF64, Device::kCpu}, ReduceOp::kMax).wait();
   if (!impl_->writes()) return;
   if (code == ExitCode::kTryAgain && out_of_budget()) reason = "stopped by the budget: " + impl_->stop_reason;
-  impl_->ledger->exit(reason, code, impl_->totals);
+  impl_->ledger->pulse().update(impl_->totals);
+  impl_->ledger->pulse().exit(reason, code);
   impl_->write_report();
   const MemoryReport& p = impl_->predicted;
   fmt::print(
@@ -343,10 +299,19 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
       "predicted {} at balanced routing\n",
       format_bytes(static_cast<double>(measured.weights_and_grads + measured.optimizer)),
       format_bytes(peaks[0] + peaks[1]), format_bytes(static_cast<double>(p.stash + p.work)));
-  const auto money = impl_->money();
+  const auto money = impl_->ledger->money(impl_->own_device_seconds());
   fmt::print("{}: {} device-hours{}; everything is in {}\n", reason,
              format_device_hours(impl_->device_seconds()),
              money ? ", " + format_money(*money, impl_->config.cost.currency) : "", impl_->config.run_dir);
+}
+
+void RunRecorder::end_by_error(const std::string& message, ExitCode code) noexcept {
+  if (!impl_->ledger) return;
+  try {
+    impl_->ledger->pulse().exit(message, code);
+  } catch (const std::exception& e) {
+    log_warning("the ledger has no exit record: {}", e.what());
+  }
 }
 
 std::map<std::string, std::string> RunRecorder::passport(const std::string& data_fingerprint) const {

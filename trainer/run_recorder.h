@@ -17,19 +17,17 @@
 
 namespace jevons {
 
-// Name of a worker's device in the account.
-std::string device_type(const RunConfig& config);
-
 class RunRecorder {
  public:
-  // Makes the run directory with config.yaml and logs. Collective.
-  RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-              std::int64_t total_steps);
+  // Begins the account of this launch in the run directory's ledger, before anything that takes time.
+  // `config` must be resolved for the world; `yaml` is its text (dump_run_config), for the passport.
+  // Collective.
+  RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock);
   ~RunRecorder();
 
-  // Opens ledger and metrics; `state` is where the run starts. Throws Error(kUsage) on all ranks, before
-  // anything is written, when the budget does not cover it. Collective.
-  void launch(const TrainState& state, const std::string& data_fingerprint);
+  // Steps begin, at `state`: opens metrics, writes config.yaml and passport.json, says what earlier launches
+  // have cost. Throws Error(kUsage) on all ranks when the budget does not cover the start. Collective.
+  void begin(const TrainState& state, const std::string& data_fingerprint);
   // After every step. Collective.
   void step(const TrainState& state, const StepOutcome& outcome, Worker& worker);
   void validation(const TrainState& state, double loss_nats, double bytes_per_token);
@@ -39,6 +37,9 @@ class RunRecorder {
   bool out_of_budget() const;
   // Last words: totals, memory against the dry run, the ledger's exit record. Collective.
   void finish(std::string reason, ExitCode code, Worker& worker);
+  // The exit record of a launch that an error ends; on rank 0, nothing elsewhere. Not collective, never
+  // throws.
+  void end_by_error(const std::string& message, ExitCode code) noexcept;
 
   // Identity of the run for checkpoints: config, layout, data, versions.
   std::map<std::string, std::string> passport(const std::string& data_fingerprint) const;

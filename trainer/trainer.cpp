@@ -45,20 +45,20 @@ bool due(std::int64_t step, std::int64_t interval) {
 }  // namespace
 
 Trainer::Trainer(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-                 const StartOptions& start)
+                 RunRecorder& recorder, const StartOptions& start)
     : config_(config),
       yaml_(yaml),
       start_(start),
       world_(world),
       clock_(clock),
+      recorder_(recorder),
       loader_(open_data(world, config)),
       fingerprint_(loader_->fingerprint()),
       worker_(config, world, Device::kCpu, &clock),
       total_steps_(total_steps(config.train, config.model.seq_len)),
-      recorder_(config, yaml, world, clock, total_steps_),
       saver_(world, checkpoint_dir(config), worker_.ctx().stream) {
   begin();
-  recorder_.launch(state_, fingerprint_);
+  recorder_.begin(state_, fingerprint_);
 }
 
 ExitCode Trainer::run() {
@@ -282,6 +282,20 @@ void Trainer::take_weights(const std::string& path) {
     log_warning(
         "the upcycled model does not begin with the dense model's outputs: that takes "
         "model.moe.router.renormalize = true, scaling_factor = 1 and no capacity_factor");
+  }
+}
+
+ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
+               const StartOptions& start) {
+  RunRecorder recorder(config, yaml, world, clock);
+  try {
+    return Trainer(config, yaml, world, clock, recorder, start).run();
+  } catch (const Error& e) {
+    recorder.end_by_error(e.what(), e.code());
+    throw;
+  } catch (const std::exception& e) {
+    recorder.end_by_error(e.what(), ExitCode::kFailure);
+    throw;
   }
 }
 

@@ -28,10 +28,9 @@ struct StartOptions {
 
 class Trainer {
  public:
-  // Collective. `config` must be resolved for the world; `yaml` is its text (dump_run_config), for the
-  // passport.
+  // Collective. `config` and `yaml` as for the recorder.
   Trainer(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-          const StartOptions& start);
+          RunRecorder& recorder, const StartOptions& start);
 
   // Trains to the configured end, or until a stop signal or the deadline: then the run is saved and kTryAgain
   // returned. Collective.
@@ -64,6 +63,7 @@ class Trainer {
   StartOptions start_;
   Communicator& world_;
   PhaseClock& clock_;
+  RunRecorder& recorder_;
   std::unique_ptr<DataLoader> loader_;
   std::string fingerprint_;  // of the data, at the start
   Worker worker_;
@@ -74,9 +74,13 @@ class Trainer {
   double stall_mark_ = 0;         // seconds of the checkpoint phase when the save under way began
   std::int64_t validated_step_ = -1;
   double validation_loss_ = 0;  // at validated_step_
-  RunRecorder recorder_;
   CheckpointSaver saver_;
   std::future<void> deleting_;  // older checkpoints, on rank 0
 };
+
+// A whole run on this worker, errors included: they stand in the ledger and are thrown on. Collective;
+// `config` and `yaml` as for RunRecorder.
+ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
+               const StartOptions& start);
 
 }  // namespace jevons

@@ -25,31 +25,39 @@ ordered_json beat_json(const char* kind, const HandMadeLedger::Beat& beat) {
 HandMadeLedger& HandMadeLedger::launch(const Start& start) {
   ordered_json price = nullptr;
   if (start.price) price = *start.price;
-  const ordered_json record = {{"kind", "launch"},
-                               {"version", 1},
-                               {"launch", start.id},
-                               {"run", "hand-made"},
-                               {"start_time", start.time},
-                               {"elapsed", 0.0},
-                               {"hosts", {"a", "b"}},
-                               {"device_type", start.type},
-                               {"devices", start.devices},
-                               {"price_per_device_hour", price},
-                               {"currency", start.currency},
-                               {"project", start.project},
-                               {"purpose", start.purpose},
-                               {"model_flops_per_token", start.flops_per_token},
-                               {"peak_tflops", start.peak_tflops},
-                               {"git_id", "0123abc"},
-                               {"layout", "dp 2"},
-                               {"total_steps", start.total_steps},
-                               {"start_step", start.step},
-                               {"start_tokens", start.step * kTokensPerStep}};
+  ordered_json record = {{"kind", "launch"},
+                         {"version", start.begins ? 1 : 2},
+                         {"launch", start.id},
+                         {"run", "hand-made"},
+                         {"start_time", start.time},
+                         {"elapsed", 0.0},
+                         {"hosts", {"a", "b"}},
+                         {"device_type", start.type},
+                         {"devices", start.devices},
+                         {"price_per_device_hour", price},
+                         {"currency", start.currency},
+                         {"project", start.project},
+                         {"purpose", start.purpose},
+                         {"model_flops_per_token", start.flops_per_token},
+                         {"peak_tflops", start.peak_tflops},
+                         {"git_id", "0123abc"},
+                         {"layout", "dp 2"},
+                         {"total_steps", start.total_steps}};
+  if (start.begins) {
+    record["start_step"] = start.step;
+    record["start_tokens"] = start.step * kTokensPerStep;
+  }
   return raw(seal_ledger_line(record.dump()) + "\n");
 }
 
 HandMadeLedger& HandMadeLedger::heartbeat(const Beat& beat) {
   return raw(seal_ledger_line(beat_json("heartbeat", beat).dump()) + "\n");
+}
+
+HandMadeLedger& HandMadeLedger::starting(const Beat& beat) {
+  ordered_json record = beat_json("heartbeat", beat);
+  record["step"] = record["tokens"] = nullptr;
+  return raw(seal_ledger_line(record.dump()) + "\n");
 }
 
 HandMadeLedger& HandMadeLedger::exit(const Beat& beat, const std::string& reason, int code) {

@@ -24,6 +24,7 @@ struct HandMadeLedger {
     std::string type = "cpu";
     double flops_per_token = 0, peak_tflops = 0;  // 0: unknown
     std::int64_t total_steps = 0;
+    bool begins = true;  // as ledgers of version 1 say it; else the first heartbeat with a step does
   };
   // Elapsed at the record: 0 seconds. 100 tokens a step.
   HandMadeLedger& launch(const Start& start);
@@ -36,6 +37,8 @@ struct HandMadeLedger {
     std::optional<double> joules = {};
   };
   HandMadeLedger& heartbeat(const Beat& beat);
+  // A heartbeat before the first step; `step` means nothing.
+  HandMadeLedger& starting(const Beat& beat);
   HandMadeLedger& exit(const Beat& beat, const std::string& reason, int code);
   HandMadeLedger& raw(const std::string& line);
 };

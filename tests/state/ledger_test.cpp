@@ -147,6 +147,75 @@ TEST_CASE("a resumed run repeats steps: their device-seconds are rework") {
         Approx(sum.device_seconds));
 }
 
+TEST_CASE("a launch that ends before its first step is all init, and loses nobody's steps") {
+  HandMadeLedger ledger;
+  ledger.launch({.id = "A"});
+  ledger.heartbeat({.id = "A", .time = 1050, .elapsed = 50, .step = 20, .compute = 80, .init = 20});
+  // Killed while it read a checkpoint; then one that was refused; then one that goes on from step 15.
+  ledger.launch({.id = "B", .time = 2000, .begins = false});
+  ledger.starting({.id = "B", .time = 2010, .elapsed = 10, .init = 20});
+  ledger.launch({.id = "C", .time = 3000, .begins = false});
+  ledger.starting({.id = "C", .time = 3004, .elapsed = 4, .init = 8});
+  ledger.launch({.id = "D", .time = 4000, .begins = false});
+  ledger.starting({.id = "D", .time = 4005, .elapsed = 5, .init = 10});
+  ledger.heartbeat({.id = "D", .time = 4010, .elapsed = 10, .step = 15, .init = 20});
+  ledger.exit({.id = "D", .time = 4030, .elapsed = 30, .step = 25, .compute = 40, .init = 20}, "done", 0);
+  const RunAccount run = account_of_text(ledger.text);
+  REQUIRE(run.launches.size() == 4);
+  CHECK(run.total.device_seconds == Approx(100 + 20 + 8 + 60));
+  CHECK(phase(run.total.phases, Phase::kInit) == Approx(20 + 20 + 8 + 20));
+  CHECK_FALSE(run.launches[1].launch.start);
+  CHECK(run.launches[1].tokens == 0);
+  CHECK(run.launches[1].device_seconds == Approx(20));
+  CHECK(run.launches[3].launch.start->step == 15);
+  CHECK(run.launches[3].tokens == 1000);
+  CHECK(run.launches[0].rework == Approx(20));  // steps 16 to 20, since D went on from 15
+  CHECK(run.total.tokens == 2500);
+  CHECK(run.total.unaccounted == Approx(0).margin(1e-9));
+}
+
+TEST_CASE("launches that overlap in time are all counted, and steps once") {
+  // B was started while A still ran (another host lost sight of A); A went on for a while.
+  HandMadeLedger ledger;
+  ledger.launch({.id = "A"});
+  ledger.heartbeat({.id = "A", .time = 1050, .elapsed = 50, .step = 20, .compute = 100});
+  ledger.launch({.id = "B", .time = 1040, .devices = 4, .step = 10});
+  ledger.heartbeat({.id = "A", .time = 1060, .elapsed = 60, .step = 24, .compute = 120});
+  ledger.heartbeat({.id = "B", .time = 1070, .elapsed = 30, .step = 22, .compute = 120});
+  ledger.exit({.id = "A", .time = 1080, .elapsed = 80, .step = 32, .compute = 160}, "stopped", 75);
+  ledger.exit({.id = "B", .time = 1090, .elapsed = 50, .step = 30, .compute = 200}, "done", 0);
+  const RunAccount run = account_of_text(ledger.text);
+  CHECK(run.problems.empty());
+  CHECK(run.total.device_seconds == Approx(160 + 200));
+  CHECK(run.launches[0].rework == Approx(110));  // 5 device-seconds for each of steps 11 to 32
+  CHECK(run.launches[1].rework == 0);
+  CHECK(run.total.tokens == 3000);
+}
+
+TEST_CASE("a clock that steps between two launches changes neither order nor durations") {
+  HandMadeLedger ledger;
+  ledger.launch({.id = "A", .time = 9000});
+  ledger.heartbeat({.id = "A", .time = 9050, .elapsed = 50, .step = 20, .compute = 100});
+  // Set back by more than an hour: by the wall clock B began before A.
+  ledger.launch({.id = "B", .time = 5000, .devices = 1, .price = 7.2, .step = 10});
+  ledger.exit({.id = "B", .time = 5020, .elapsed = 20, .step = 40, .compute = 20}, "done", 0);
+  const RunAccount run = account_of_text(ledger.text);
+  REQUIRE(run.launches.size() == 2);
+  CHECK(run.launches[0].launch.id == "A");
+  CHECK(run.launches[0].rework == Approx(50));
+  CHECK(run.launches[1].device_seconds == Approx(20));
+  CHECK(run.total.money.at("USD") == Approx(0.100 + 0.040));
+  CHECK(run.total.tokens == 4000);
+}
+
+TEST_CASE("a clock that is set forth changes no duration") {
+  HandMadeLedger ledger;
+  ledger.launch({}).heartbeat({.time = 8250, .elapsed = 50, .step = 20, .compute = 80, .init = 20});
+  const RunAccount run = account_of_text(ledger.text);
+  CHECK(reported(run, "line 2: the wall clock moved by +7200 s"));
+  CHECK(run.total.device_seconds == Approx(100));
+}
+
 TEST_CASE("rework reaches back over several launches") {
   HandMadeLedger ledger;
   ledger.launch({.id = "A"});
@@ -217,13 +286,14 @@ TEST_CASE("MFU of a run is useful work over everything allocated") {
 TEST_CASE("what the writer writes, the reader reads") {
   const Scratch scratch;
   const std::string path = scratch.path("ledger.jsonl");
-  LaunchInfo info{"run",  {"host-1"}, "cpu", 2,    1.5, "EUR",  "proj", "final",
-                  "abc+", "dp 2",     10,    1000, 500, "list", 3e9,    67.5};
+  LaunchInfo info{"run",   {"host-1"}, "cpu",  2,   1.5,    "EUR", "proj",
+                  "final", "abc+",     "dp 2", 500, "list", 3e9,   67.5};
   const auto process_start = std::chrono::steady_clock::now() - std::chrono::seconds(3);
   {
     Ledger ledger(path, info, process_start);
     Totals totals;
     totals.device_seconds[static_cast<std::size_t>(Phase::kDispatch)] = 0.1 + 0.2;
+    ledger.heartbeat(std::nullopt);
     totals.step = 11;
     totals.tokens = 1100;
     ledger.heartbeat(totals);
@@ -242,21 +312,26 @@ TEST_CASE("what the writer writes, the reader reads") {
   CHECK(launch.info.purpose == "final");
   CHECK(launch.info.git_id == "abc+");
   CHECK(launch.info.layout == "dp 2");
-  CHECK(launch.info.start_step == 10);
+  CHECK(launch.start->step == 11);
   CHECK(launch.info.total_steps == 500);
   CHECK(launch.info.price_source == "list");
   CHECK(launch.info.model_flops_per_token == 3e9);
   CHECK(launch.info.peak_tflops == 67.5);
-  REQUIRE(launch.beats.size() == 3);
+  REQUIRE(launch.beats.size() == 4);
   CHECK(launch.beats[0].elapsed >= 3);  // time before the record counts
   CHECK(launch.beats[0].elapsed < 60);
-  CHECK(launch.beats[0].totals.tokens == 1000);
-  CHECK(launch.beats[1].totals.step == 11);
-  CHECK(phase(launch.beats[1].totals.device_seconds, Phase::kDispatch) == 0.1 + 0.2);
+  for (int starting : {0, 1}) {
+    const Heartbeat& beat = launch.beats[static_cast<std::size_t>(starting)];
+    CHECK(beat.starting);
+    CHECK(beat.totals.tokens == 1100);
+    CHECK(phase(beat.totals.device_seconds, Phase::kInit) == Approx(2 * beat.elapsed));
+  }
+  CHECK(launch.beats[2].totals.step == 11);
+  CHECK(phase(launch.beats[2].totals.device_seconds, Phase::kDispatch) == 0.1 + 0.2);
   CHECK(launch.exit->code == 75);
-  CHECK_FALSE(launch.beats[1].totals.energy_joules);
-  CHECK(launch.beats[2].totals.energy_joules == 12.5);
-  CHECK(std::abs(launch.beats[2].time - (launch.start_time + launch.beats[2].elapsed)) < 1);
+  CHECK_FALSE(launch.beats[2].totals.energy_joules);
+  CHECK(launch.beats[3].totals.energy_joules == 12.5);
+  CHECK(std::abs(launch.beats[3].time - (launch.start_time + launch.beats[3].elapsed)) < 1);
 }
 
 TEST_CASE("a new launch after a kill in the middle of a line starts a line of its own") {
@@ -264,9 +339,7 @@ TEST_CASE("a new launch after a kill in the middle of a line starts a line of it
   const std::string path = scratch.path("ledger.jsonl");
   const std::string whole = plain_run().text;
   write_contents(path, whole.substr(0, whole.size() - 30));
-  {
-    Ledger ledger(path, {"run", {"h"}, "cpu", 1, {}, "USD", "p", "test", "", "", 20, 2000, 0, "", 0, 0}, {});
-  }
+  { Ledger ledger(path, {"run", {"h"}, "cpu", 1, {}, "USD", "p", "test", "", "", 0, "", 0, 0}, {}); }
   const LedgerContents contents = read_ledger(path);
   CHECK(contents.launches.size() == 2);
   CHECK(contents.launches[1].has_record);

@@ -48,9 +48,12 @@ TEST_CASE("a run stops at its budget with a checkpoint, and is not started again
   CHECK(latest_checkpoint(run + "/checkpoints"));
   CHECK(stopped.last_step > 0);
 
-  const std::size_t before = fs::file_size(run + "/ledger.jsonl");
   CHECK(contains(refusal(yaml, overrides), "the run is not started"));
-  CHECK(fs::file_size(run + "/ledger.jsonl") == before);  // and leaves no trace in the account
+  const LaunchAccount refused = last_launch(run);  // its seconds are in the account, it made no step
+  CHECK_FALSE(refused.launch.start);
+  REQUIRE(refused.launch.exit);
+  CHECK(refused.launch.exit->code == 2);
+  CHECK(contains(refused.launch.exit->reason, "the run is not started"));
 }
 
 TEST_CASE("a run is not started when a limit cannot be watched or is over", "[budget]") {
@@ -59,7 +62,7 @@ TEST_CASE("a run is not started when a limit cannot be watched or is over", "[bu
   const std::string yaml = tiny_yaml(dir / "corpus", dir / "run");
   CHECK(contains(refusal(yaml, {"budget.money=5", "cost.price_per_device_hour=-1"}), "budget.money cannot"));
   CHECK(contains(refusal(yaml, {"budget.date=2020-01-01"}), "budget.date"));
-  CHECK_FALSE(fs::exists(dir / "run/ledger.jsonl"));
+  CHECK_FALSE(fs::exists(dir / "run/config.yaml"));
 }
 
 TEST_CASE("what is left must cover the steps to the next checkpoint", "[budget]") {

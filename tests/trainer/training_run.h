@@ -64,8 +64,7 @@ inline ExitCode train(int world_size, const std::string& yaml, const std::vector
     validate_for_world(config, world.size());
     validate_for_training(config);
     PhaseClock clock;
-    Trainer trainer(config, full, world, clock, start);
-    const ExitCode mine = trainer.run();
+    const ExitCode mine = jevons::train(config, full, world, clock, start);
     if (world.rank() == 0) code = mine;
   });
   return code;

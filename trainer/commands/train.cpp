@@ -12,6 +12,7 @@
 #include "trainer/config/prices.h"
 #include "trainer/host.h"
 #include "trainer/io/clock.h"
+#include "trainer/run_ledger.h"
 #include "trainer/run_lock.h"
 #include "trainer/signals.h"
 #include "trainer/trainer.h"
@@ -84,8 +85,7 @@ int run_train(const TrainOptions& options, Communicator& world) {
   if (config.threads == 0) config.threads = threads_per_worker(options.local_workers);
   const std::unique_ptr<RunLock> lock = claim_run_directory(config, world);
   const std::string yaml = dump_run_config(options.config.file, options.config.overrides);
-  Trainer trainer(config, yaml, world, clock, start);
-  return static_cast<int>(trainer.run());
+  return static_cast<int>(train(config, yaml, world, clock, start));
 }
 
 }  // namespace jevons

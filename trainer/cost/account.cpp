@@ -135,7 +135,7 @@ RunAccount account_of(const LedgerContents& ledger) {
   std::int64_t kept_step = std::numeric_limits<std::int64_t>::max();
   for (auto launch = ledger.launches.rbegin(); launch != ledger.launches.rend(); ++launch) {
     run.launches.push_back(account_of(*launch, kept_step));
-    kept_step = std::min(kept_step, launch->beats.front().totals.step);
+    if (launch->start) kept_step = std::min(kept_step, launch->start->step);
     if (run.run.empty()) run.run = launch->info.run;
   }
   std::reverse(run.launches.begin(), run.launches.end());

@@ -21,8 +21,8 @@ struct LaunchAccount {
   double unaccounted = 0;               // device-seconds in no phase; negative: phases exceed the allocation
   std::optional<double> money;          // nothing: the price is unknown
   std::optional<double> energy_joules;  // nothing: not measured
-  std::int64_t last_step = 0;
-  std::int64_t tokens = 0;  // trained by this launch and kept
+  std::int64_t last_step = 0;           // means nothing without launch.start
+  std::int64_t tokens = 0;              // trained by this launch and kept
 
   // Model FLOPs of the kept tokens, and what the devices could have done at their peak in the whole
   // allocation; nothing when the ledger does not say.

@@ -64,6 +64,12 @@ std::string end_of(const LaunchAccount& account) {
   return exit ? fmt::format("{} ({})", exit->reason, exit->code) : "no exit record";
 }
 
+// "10 to 25"
+std::string steps_of(const LaunchAccount& account) {
+  const auto& start = account.launch.start;
+  return start ? fmt::format("{} to {}", start->step, account.last_step) : "none began";
+}
+
 std::string describe_launches(const Programme& programme) {
   Rows rows = {{"launch", "started", "devices", "steps", "device-h", "rework", "end"}};
   for (const RunAccount& run : programme.runs) {
@@ -72,9 +78,8 @@ std::string describe_launches(const Programme& programme) {
       const bool known = launch.has_record;
       rows.push_back({run.run.empty() ? run.path : run.run, known ? format_utc(launch.start_time) : "unknown",
                       known ? fmt::format("{} {}", launch.info.devices, launch.info.device_type) : "unknown",
-                      fmt::format("{} to {}", launch.beats.front().totals.step, account.last_step),
-                      format_device_hours(account.device_seconds), format_device_hours(account.rework),
-                      end_of(account)});
+                      steps_of(account), format_device_hours(account.device_seconds),
+                      format_device_hours(account.rework), end_of(account)});
     }
   }
   return format_table(rows);
@@ -195,8 +200,8 @@ ordered_json launch_json(const LaunchAccount& account) {
           {"purpose", launch.info.purpose},
           {"git_id", launch.info.git_id},
           {"layout", launch.info.layout},
-          {"start_step", launch.beats.front().totals.step},
-          {"last_step", account.last_step},
+          {"start_step", launch.start ? ordered_json(launch.start->step) : ordered_json(nullptr)},
+          {"last_step", launch.start ? ordered_json(account.last_step) : ordered_json(nullptr)},
           {"device_seconds", account.device_seconds},
           {"phases", phases_json(account.phases)},
           {"rework", account.rework},

@@ -54,8 +54,9 @@ void add_identity(RowBuilder& row, const RunAccount& run, const Launch& launch) 
 
 void add_account(RowBuilder& row, const LaunchAccount& account) {
   const LaunchInfo& info = account.launch.info;
-  row.integer("start_step", account.launch.beats.front().totals.step);
-  row.integer("last_step", account.last_step);
+  const auto& start = account.launch.start;
+  row.add("start_step", Type::kInteger, start ? Cell(start->step) : Cell());
+  row.add("last_step", Type::kInteger, start ? Cell(account.last_step) : Cell());
   row.integer("tokens", account.tokens);
   row.real("device_seconds", account.device_seconds);
   for (std::size_t p = 0; p < kNumPhases; ++p) {

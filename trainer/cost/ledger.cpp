@@ -14,14 +14,14 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kLedgerVersion = 1;
+constexpr int kLedgerVersion = 2;
 constexpr std::string_view kSealBegin = ",\"crc32c\":\"";
 constexpr std::string_view kSealEnd = "\"}";
 constexpr std::size_t kDigits = 8;
 constexpr std::size_t kSealSize = kSealBegin.size() + kDigits + kSealEnd.size();
 
-std::string launch_identity(const LaunchInfo& info, double start_time) {
-  return fmt::format("{:.0f}-{}-{}", start_time * 1000, info.hosts.empty() ? "host" : info.hosts.front(),
+std::string launch_identity(const LaunchInfo& info) {
+  return fmt::format("{:.0f}-{}-{}", unix_time() * 1000, info.hosts.empty() ? "host" : info.hosts.front(),
                      ::getpid());
 }
 
@@ -35,15 +35,21 @@ ordered_json known(double value) {
   return value > 0 ? ordered_json(value) : ordered_json(nullptr);
 }
 
-ordered_json totals_json(const Totals& totals) {
+// `init`: device-seconds so far, all there is to say before the first step.
+ordered_json totals_json(const std::optional<Totals>& totals, double init) {
   ordered_json phases;
+  if (!totals)
+    return {{"step", nullptr},
+            {"tokens", nullptr},
+            {"device_seconds", {{name_of(Phase::kInit), init}}},
+            {"energy_joules", nullptr}};
   for (std::size_t p = 0; p < kNumPhases; ++p) {
-    phases[name_of(static_cast<Phase>(p))] = totals.device_seconds[p];
+    phases[name_of(static_cast<Phase>(p))] = totals->device_seconds[p];
   }
-  return {{"step", totals.step},
-          {"tokens", totals.tokens},
+  return {{"step", totals->step},
+          {"tokens", totals->tokens},
           {"device_seconds", phases},
-          {"energy_joules", or_null(totals.energy_joules)}};
+          {"energy_joules", or_null(totals->energy_joules)}};
 }
 
 // A line that a kill left without its end must not swallow the next record.
@@ -84,10 +90,10 @@ LineSeal check_ledger_line(const std::string& line) {
 
 Ledger::Ledger(const std::string& path, const LaunchInfo& info,
                std::chrono::steady_clock::time_point process_start)
-    : file_(File::append(path)), process_start_(process_start) {
+    : file_(File::append(path)), devices_(info.devices), process_start_(process_start) {
   const double seconds_before = elapsed();
   const double start_time = unix_time() - seconds_before;
-  launch_ = launch_identity(info, start_time);
+  launch_ = launch_identity(info);
   append_record(file_, {{"kind", "launch"},
                         {"version", kLedgerVersion},
                         {"launch", launch_},
@@ -106,22 +112,21 @@ Ledger::Ledger(const std::string& path, const LaunchInfo& info,
                         {"purpose", info.purpose},
                         {"git_id", info.git_id},
                         {"layout", info.layout},
-                        {"start_step", info.start_step},
-                        {"start_tokens", info.start_tokens},
                         {"total_steps", info.total_steps}});
 }
 
-void Ledger::heartbeat(const Totals& totals) {
-  ordered_json record = {
-      {"kind", "heartbeat"}, {"launch", launch_}, {"time", unix_time()}, {"elapsed", elapsed()}};
-  record.update(totals_json(totals));
+void Ledger::heartbeat(const std::optional<Totals>& totals) {
+  const double now = elapsed();
+  ordered_json record = {{"kind", "heartbeat"}, {"launch", launch_}, {"time", unix_time()}, {"elapsed", now}};
+  record.update(totals_json(totals, now * static_cast<double>(devices_)));
   append_record(file_, record);
 }
 
-void Ledger::exit(const std::string& reason, ExitCode code, const Totals& totals) {
-  ordered_json record = {{"kind", "exit"},       {"launch", launch_}, {"time", unix_time()},
-                         {"elapsed", elapsed()}, {"reason", reason},  {"code", static_cast<int>(code)}};
-  record.update(totals_json(totals));
+void Ledger::exit(const std::string& reason, ExitCode code, const std::optional<Totals>& totals) {
+  const double now = elapsed();
+  ordered_json record = {{"kind", "exit"}, {"launch", launch_}, {"time", unix_time()},
+                         {"elapsed", now}, {"reason", reason},  {"code", static_cast<int>(code)}};
+  record.update(totals_json(totals, now * static_cast<double>(devices_)));
   append_record(file_, record);
 }
 

@@ -1,6 +1,6 @@
 // The account of a run: ledger.jsonl in the run directory, appended by rank 0, one JSON object a line, each
 // written by one write() and carrying a CRC-32C. A launch record per start, heartbeats with cumulative
-// totals, an exit record. A run killed at any instant loses at most one heartbeat interval of its account.
+// totals, an exit record. LedgerPulse (ledger_pulse.h) writes heartbeats in time, whatever the run does.
 // Format and definitions: docs/cost.md.
 #pragma once
 
@@ -27,10 +27,8 @@ struct LaunchInfo {
   std::string currency;
   std::string project, purpose;
   std::string git_id, layout;
-  std::int64_t start_step = 0;    // finished steps at the start: 0, or those of the checkpoint resumed from
-  std::int64_t start_tokens = 0;  // tokens trained until then
-  std::int64_t total_steps = 0;   // where the run is to end; 0 = unknown
-  std::string price_source;       // where the price comes from, for people
+  std::int64_t total_steps = 0;      // where the run is to end; 0 = unknown
+  std::string price_source;          // where the price comes from, for people
   double model_flops_per_token = 0;  // without recomputation; 0 = unknown
   double peak_tflops = 0;            // dense peak of one device; 0 = unknown
 };
@@ -54,18 +52,21 @@ struct Totals {
 // Error(kFailure) naming the file when that fails.
 class Ledger {
  public:
-  // Writes the launch record. `process_start`: when rank 0's process started; time before the record counts.
+  // Writes the launch record. `process_start`: when rank 0's process started; time before the record counts,
+  // as init. The first heartbeat with totals says at which step the launch begins.
   Ledger(const std::string& path, const LaunchInfo& info,
          std::chrono::steady_clock::time_point process_start);
-  void heartbeat(const Totals& totals);
+  // Without totals: no step has begun yet, all time so far is init.
+  void heartbeat(const std::optional<Totals>& totals);
   // Last record of a launch; `reason` for people: "finished", "stopped by SIGTERM", the text of an error.
-  void exit(const std::string& reason, ExitCode code, const Totals& totals);
+  void exit(const std::string& reason, ExitCode code, const std::optional<Totals>& totals);
   const std::string& launch() const { return launch_; }
 
  private:
   double elapsed() const;  // seconds since process_start
 
   File file_;
+  std::int64_t devices_;
   std::chrono::steady_clock::time_point process_start_;
   std::string launch_;  // identity of this launch in every record
 };

@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kNewestVersion = 1;
+constexpr int kNewestVersion = 2;
 // Wall clock against steady clock: what lies below this is drift and adjustment.
 constexpr double kClockTolerance = 5;  // seconds
 
@@ -33,8 +33,6 @@ LaunchInfo launch_info(const json& record) {
   info.purpose = record.at("purpose");
   info.git_id = record.at("git_id");
   info.layout = record.at("layout");
-  info.start_step = record.at("start_step");
-  info.start_tokens = record.at("start_tokens");
   // Records of the first ledgers lack what follows.
   info.total_steps = record.value("total_steps", std::int64_t{0});
   info.price_source = record.value("price_source", "");
@@ -43,16 +41,29 @@ LaunchInfo launch_info(const json& record) {
   return info;
 }
 
+// Step and tokens are null until steps begin.
 Totals totals_of(const json& record) {
   Totals totals;
-  totals.step = record.at("step");
-  totals.tokens = record.at("tokens");
+  if (!record.at("step").is_null()) {
+    totals.step = record.at("step");
+    totals.tokens = record.at("tokens");
+  }
   totals.energy_joules = known_number(record, "energy_joules");
   const json& phases = record.at("device_seconds");
   for (std::size_t p = 0; p < kNumPhases; ++p) {
     totals.device_seconds[p] = phases.value(name_of(static_cast<Phase>(p)), 0.0);
   }
   return totals;
+}
+
+// Time before the first step belongs to where that step is.
+void place_start(Launch& launch) {
+  if (!launch.start) return;
+  for (Heartbeat& beat : launch.beats) {
+    if (!beat.starting) continue;
+    beat.totals.step = launch.start->step;
+    beat.totals.tokens = launch.start->tokens;
+  }
 }
 
 class Reader {
@@ -74,7 +85,8 @@ class Reader {
   }
 
   LedgerContents finish() {
-    for (const Launch& launch : contents_.launches) {
+    for (Launch& launch : contents_.launches) {
+      place_start(launch);
       if (!launch.has_record) {
         contents_.problems.push_back(fmt::format(
             "launch {}: its launch record is lost; device type and price are unknown", launch.id));
@@ -98,11 +110,13 @@ class Reader {
     if (kind == "launch") return take_launch(record);
     if (kind != "heartbeat" && kind != "exit")
       return report(fmt::format("unknown record '{}', skipped", kind));
-    const Heartbeat beat{record.at("time"), record.at("elapsed"), totals_of(record)};
+    const Heartbeat beat{record.at("time"), record.at("elapsed"), totals_of(record),
+                         record.at("step").is_null()};
     std::optional<Launch::Exit> exit;
     if (kind == "exit") exit = {record.at("reason").get<std::string>(), record.at("code").get<int>()};
     Launch& launch = launch_named(record.at("launch"));
     if (!add_beat(launch, beat)) return;
+    if (!beat.starting && !launch.start) launch.start = {beat.totals.step, beat.totals.tokens};
     if (exit) launch.exit = exit;
   }
 
@@ -110,10 +124,8 @@ class Reader {
     if (record.at("version").get<int>() > kNewestVersion) report("written by a newer version of the program");
     const LaunchInfo info = launch_info(record);
     const double start_time = record.at("start_time");
-    Heartbeat first{start_time, record.at("elapsed"), {}};
+    Heartbeat first{start_time, record.at("elapsed"), {}, true};
     first.time += first.elapsed;
-    first.totals.step = info.start_step;
-    first.totals.tokens = info.start_tokens;
     first.totals.device_seconds[static_cast<std::size_t>(Phase::kInit)] =
         first.elapsed * static_cast<double>(info.devices);
     Launch& launch = launch_named(record.at("launch"));
@@ -121,6 +133,8 @@ class Reader {
     launch.has_record = true;
     launch.info = info;
     launch.start_time = start_time;
+    // Version 1 wrote the record when it knew where the launch begins.
+    if (record.contains("start_step")) launch.start = {record["start_step"], record.at("start_tokens")};
     launch.beats.insert(launch.beats.begin(), first);
   }
 

@@ -11,9 +11,10 @@
 namespace jevons {
 
 struct Heartbeat {
-  double time = 0;     // seconds since 1970, UTC, by the wall clock
-  double elapsed = 0;  // seconds since the launch's process started, by the steady clock
-  Totals totals;
+  double time = 0;        // seconds since 1970, UTC, by the wall clock
+  double elapsed = 0;     // seconds since the launch's process started, by the steady clock
+  Totals totals;          // before the first step: step and tokens of Launch::start, 0 without
+  bool starting = false;  // no step had begun
 };
 
 struct Launch {
@@ -21,6 +22,11 @@ struct Launch {
   bool has_record = false;  // false: its launch record was lost, info is empty
   LaunchInfo info;
   double start_time = 0;  // seconds since 1970, UTC
+  struct Start {
+    std::int64_t step = 0;    // finished steps: 0, or those of the checkpoint resumed from
+    std::int64_t tokens = 0;  // trained until then
+  };
+  std::optional<Start> start;  // nothing: it ended before its first step could begin
   std::vector<Heartbeat>
       beats;  // by elapsed; first the launch record itself (all init), last the exit record
   struct Exit {

@@ -235,6 +235,14 @@ std::string state_of(const LaunchAccount& last) {
   return fmt::format("{} (exit code {})", last.launch.exit->reason, last.launch.exit->code);
 }
 
+// Of the newest launch that came to its steps.
+std::int64_t steps_done(const RunAccount& run) {
+  for (auto account = run.launches.rbegin(); account != run.launches.rend(); ++account) {
+    if (account->launch.start) return account->last_step;
+  }
+  return 0;
+}
+
 void add_cost(Facts& facts, const CostSum& sum) {
   facts.add("Device-hours", format_device_hours(sum.device_seconds));
   facts.add("Cost", describe_money(sum));
@@ -253,7 +261,7 @@ ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
   Facts facts;
   facts.add("State", state_of(last));
   facts.add("Steps",
-            fmt::format("{} of {}", format_integer(last.last_step), format_integer(info.total_steps)));
+            fmt::format("{} of {}", format_integer(steps_done(run)), format_integer(info.total_steps)));
   facts.add("Tokens trained", format_count(static_cast<double>(run.total.tokens)));
   if (!metrics.steps.empty())
     facts.add("Last loss", fmt::format("{:.4f}", metrics.steps.back().values[kLoss]));
@@ -284,7 +292,8 @@ ordered_json report_data(const std::string& run_dir) {
     notes.push_back(fmt::format("metrics.jsonl: {} unreadable lines", metrics.unreadable));
   std::vector<std::int64_t> restarts;
   for (std::size_t i = 1; i < run.launches.size(); ++i) {
-    restarts.push_back(run.launches[i].launch.beats.front().totals.step);
+    const auto& start = run.launches[i].launch.start;
+    if (start) restarts.push_back(start->step);
   }
   std::vector<const Point*> validations;
   for (const Point& point : metrics.validations) validations.push_back(&point);

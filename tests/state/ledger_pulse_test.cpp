@@ -1,0 +1,105 @@
+#include "trainer/cost/ledger_pulse.h"
+
+#include <sys/resource.h>
+
+#include <csignal>
+#include <thread>
+
+#include "tests/state/scratch.h"
+#include "tests/support/catch.h"
+#include "trainer/cost/account.h"
+
+namespace jevons::test {
+namespace {
+
+using std::chrono::milliseconds;
+
+Ledger new_ledger(const std::string& path) {
+  LaunchInfo info;
+  info.devices = 2;
+  return {path, info, std::chrono::steady_clock::now()};
+}
+
+Launch only_launch(const std::string& path) {
+  const LedgerContents contents = read_ledger(path);
+  REQUIRE(contents.launches.size() == 1);
+  return contents.launches[0];
+}
+
+}  // namespace
+
+TEST_CASE("pulse: heartbeats come in time, whatever the run does") {
+  const Scratch scratch;
+  const std::string path = scratch.path("ledger.jsonl");
+  Totals totals;
+  totals.step = 5;
+  {
+    LedgerPulse pulse(new_ledger(path), milliseconds(20));
+    std::this_thread::sleep_for(milliseconds(150));  // a long start
+    pulse.update(totals);
+    std::this_thread::sleep_for(milliseconds(150));  // a step that hangs
+    totals.step = 6;
+    pulse.update(totals);
+    // Killed: no exit.
+  }
+  const Launch launch = only_launch(path);
+  CHECK_FALSE(launch.exit);
+  REQUIRE(launch.start);
+  CHECK(launch.start->step == 5);
+  std::size_t starting = 0;
+  for (const Heartbeat& beat : launch.beats) starting += beat.starting ? 1 : 0;
+  CHECK(starting >= 3);
+  CHECK(launch.beats.size() - starting >= 3);
+  CHECK(launch.beats.back().elapsed > 0.25);
+}
+
+TEST_CASE("pulse: the first step is on the disk long before the interval is over") {
+  const Scratch scratch;
+  const std::string path = scratch.path("ledger.jsonl");
+  LedgerPulse pulse(new_ledger(path), std::chrono::hours(1));
+  Totals totals;
+  totals.step = 7;
+  pulse.update(totals);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!only_launch(path).start && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  CHECK(only_launch(path).start);
+  totals.step = 9;
+  pulse.update(totals);
+  pulse.exit("done", ExitCode::kOk);
+  const Launch launch = only_launch(path);
+  CHECK(launch.beats.back().totals.step == 9);
+  CHECK(launch.exit->reason == "done");
+}
+
+TEST_CASE("pulse: a launch that fails before its first step has an exit record too") {
+  const Scratch scratch;
+  const std::string path = scratch.path("ledger.jsonl");
+  LedgerPulse(new_ledger(path), std::chrono::hours(1)).exit("no data", ExitCode::kData);
+  const Launch launch = only_launch(path);
+  CHECK_FALSE(launch.start);
+  CHECK(launch.exit->code == 65);
+}
+
+TEST_CASE("pulse: a heartbeat that cannot be written is heard of at the next step") {
+  const Scratch scratch;
+  const std::string path = scratch.path("ledger.jsonl");
+  LedgerPulse pulse(new_ledger(path), milliseconds(1));
+  // The disk is full: no file of this process may grow.
+  ::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const rlimit full{1, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &full) == 0);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  std::string message;
+  while (message.empty() && std::chrono::steady_clock::now() < deadline) {
+    message = error_of([&] { pulse.update({}); });
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+  CHECK(message == path + ": cannot write: File too large");
+}
+
+}  // namespace jevons::test
