@@ -55,6 +55,7 @@ RunLedger::RunLedger(const RunConfig& config, const std::vector<std::string>& ho
     : config_(config),
       earlier_(read_earlier(config)),
       before_(account_of(earlier_).total),
+      failures_(failure_record(account_of(earlier_))),
       pulse_(Ledger(ledger_path(config), launch_info(config, hosts, total_steps), process_start_time()),
              std::chrono::duration<double>(config.cost.heartbeat_seconds)) {}
 

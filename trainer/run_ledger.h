@@ -8,6 +8,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/run_config.h"
 #include "trainer/cost/account.h"
+#include "trainer/cost/failure_rate.h"
 #include "trainer/cost/ledger_pulse.h"
 
 namespace jevons {
@@ -23,6 +24,7 @@ class RunLedger {
 
   // Sum of the launches before this one.
   const CostSum& before() const { return before_; }
+  const FailureRecord& failures() const { return failures_; }  // of those launches
   // Steps begin, at `state`: logs what is lost of earlier launches and will run again. Once.
   void begin(const TrainState& state, const Totals& totals);
   LedgerPulse& pulse() { return pulse_; }
@@ -34,6 +36,7 @@ class RunLedger {
   const RunConfig& config_;
   LedgerContents earlier_;  // until begin()
   CostSum before_;
+  FailureRecord failures_;
   LedgerPulse pulse_;
 };
 

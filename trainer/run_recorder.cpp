@@ -116,7 +116,8 @@ struct RunRecorder::Impl {
       if (!writes()) return;
       budget.emplace(config, world.size(), totals.energy_joules.has_value(), ledger->pulse().launch());
       const std::int64_t interval = config.checkpoint.interval, left = total_steps - state.step;
-      const std::int64_t to_next = interval > 0 ? interval - state.step % interval : left;
+      std::int64_t to_next = interval > 0 ? interval - state.step % interval : left;
+      if (interval == CheckpointConfig::kAuto) to_next = 1;  // what a save costs is not known yet
       if (left > 0) budget->check_start(std::min(left, to_next));
     });
   }
@@ -275,6 +276,10 @@ void RunRecorder::checkpoint(const SavedCheckpoint& saved, double stall) {
       "step {}: saved {}, {} written in {:.3f} s ({}/s; the disk alone {}/s); training stalled for {:.3f} s",
       m.step, saved.path, format_bytes(m.bytes), m.write_seconds, format_bytes(m.write_rate()),
       format_bytes(m.disk_rate()), m.stall_seconds);
+}
+
+FailureRecord RunRecorder::failures() const {
+  return impl_->ledger->failures();
 }
 
 bool RunRecorder::out_of_budget() const {

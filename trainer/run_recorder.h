@@ -13,6 +13,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/config/run_config.h"
+#include "trainer/cost/failure_rate.h"
 #include "trainer/train_step.h"
 
 namespace jevons {
@@ -40,6 +41,9 @@ class RunRecorder {
   // The exit record of a launch that an error ends; on rank 0, nothing elsewhere. Not collective, never
   // throws.
   void end_by_error(const std::string& message, ExitCode code) noexcept;
+
+  // On rank 0: how often the launches before this one have died.
+  FailureRecord failures() const;
 
   // Identity of the run for checkpoints: config, layout, data, versions.
   std::map<std::string, std::string> passport(const std::string& data_fingerprint) const;

@@ -59,6 +59,9 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, Communicator&
       saver_(world, checkpoint_dir(config), worker_.ctx().stream) {
   begin();
   recorder_.begin(state_, fingerprint_);
+  if (world.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
+    schedule_.emplace(config.checkpoint, recorder_.failures(), world.size(), clock.seconds());
+  }
 }
 
 ExitCode Trainer::run() {
@@ -76,7 +79,7 @@ ExitCode Trainer::run() {
       return ExitCode::kTryAgain;
     }
     if (next.writing == 0) commit(SaveOccasion::kInterval);
-    if (due(state_.step, config_.checkpoint.interval)) save(SaveOccasion::kInterval);
+    if (next.save != 0 || due(state_.step, config_.checkpoint.interval)) save(SaveOccasion::kInterval);
   }
   validate();
   config_.checkpoint.final_save ? save(SaveOccasion::kEnd) : commit(SaveOccasion::kEnd);
@@ -84,8 +87,8 @@ ExitCode Trainer::run() {
   return ExitCode::kOk;
 }
 
-// Every rank's reason counts, so that all stop after the same step; and all commit a checkpoint after the
-// same one.
+// Every rank's reason counts, so that all stop after the same step; and all save, and commit what was saved,
+// after the same one.
 Trainer::Agreement Trainer::agree_on_next() {
   Agreement next;
   if (start_.deadline && std::chrono::steady_clock::now() >= *start_.deadline)
@@ -93,8 +96,13 @@ Trainer::Agreement Trainer::agree_on_next() {
   if (recorder_.out_of_budget()) next.stop = StopReason::kBudget;
   if (stop_signal_received()) next.stop = StopReason::kSignal;
   next.writing = saver_.is_writing() ? 1 : 0;
-  static_assert(sizeof(Agreement) == 2 * sizeof(std::int32_t));
-  world_.all_reduce({&next, {2}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
+  if (schedule_) {
+    const auto now = clock_.seconds();
+    schedule_->step(now, saver_.under_way() ? SaveSchedule::Beside::kSave : SaveSchedule::Beside::kNothing);
+    next.save = schedule_->is_due(now) ? 1 : 0;
+  }
+  static_assert(sizeof(Agreement) == 3 * sizeof(std::int32_t));
+  world_.all_reduce({&next, {3}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
   return next;
 }
 
@@ -169,6 +177,7 @@ void Trainer::save(SaveOccasion occasion) {
   check_data();
   state_.passport = recorder_.passport(fingerprint_);
   if (validated_step_ == state_.step) set_validation_loss(state_, validation_loss_);
+  if (schedule_) schedule_->begun(clock_.seconds());
   const bool beside_training = occasion == SaveOccasion::kInterval && config_.checkpoint.asynchronous;
   try {
     saver_.begin(state_, boxes_to_save(worker_), beside_training ? Originals::kCopied : Originals::kLent);
@@ -188,6 +197,7 @@ void Trainer::commit(SaveOccasion occasion) {
     delete_superfluous(saved.step);
     const double stall = clock_.seconds()[static_cast<std::size_t>(Phase::kCheckpoint)] - stall_mark_;
     recorder_.checkpoint(saved, stall);
+    if (schedule_) schedule_->committed(clock_.seconds(), stall);
   } catch (const AgreedError& e) {
     const std::int64_t step = std::exchange(saved_step_, -1);
     accept_failure(e, occasion, step);

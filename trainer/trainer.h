@@ -14,6 +14,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/run_recorder.h"
+#include "trainer/save_schedule.h"
 #include "trainer/train_step.h"
 #include "trainer/worker.h"
 
@@ -42,6 +43,7 @@ class Trainer {
   struct Agreement {
     StopReason stop = StopReason::kNone;  // the weightiest of any rank
     std::int32_t writing = 0;             // 1 while any rank writes a checkpoint
+    std::int32_t save = 0;                // 1 if rank 0's schedule wants a checkpoint now
   };
   Agreement agree_on_next();
   void begin();
@@ -75,7 +77,8 @@ class Trainer {
   std::int64_t validated_step_ = -1;
   double validation_loss_ = 0;  // at validated_step_
   CheckpointSaver saver_;
-  std::future<void> deleting_;  // older checkpoints, on rank 0
+  std::optional<SaveSchedule> schedule_;  // on rank 0, for checkpoint.interval = auto
+  std::future<void> deleting_;            // older checkpoints, on rank 0
 };
 
 // A whole run on this worker, errors included: they stand in the ledger and are thrown on. Collective;

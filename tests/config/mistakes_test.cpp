@@ -66,6 +66,12 @@ TEST_CASE("config: values of the wrong type", "[config]") {
   CHECK(refusal_of_line("threads: 010") == "run.yaml:17:10: threads: \"010\" starts with a zero; write 10");
   CHECK(refusal_of_line("threads: \"4\"") ==
         "run.yaml:17:10: threads: expected a whole number, found text in quotes; write 4 without them");
+  CHECK(refusal_of_line("checkpoint: {interval: often}") ==
+        "run.yaml:17:24: checkpoint.interval: expected a whole number or auto, found \"often\"");
+  CHECK(refusal_of_line("checkpoint: {interval: -1}") ==
+        "run.yaml:17:24: checkpoint.interval: -1 is out of range; must be at least 0");
+  CHECK(refusal_of_line("checkpoint: {keep_last: auto}") ==
+        "run.yaml:17:25: checkpoint.keep_last: expected a whole number, found \"auto\"");
   CHECK(refusal_of_line("threads:") == "run.yaml:17:1: threads: has no value; expected a whole number");
   CHECK(refusal_of_line("threads: [1]") == "run.yaml:17:10: threads: expected a whole number, found a list");
   CHECK(refusal_of_line("optimizer: {lr: .nan}") ==

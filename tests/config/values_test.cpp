@@ -62,6 +62,7 @@ std::vector<std::string> values_to_try(const DocumentedOption& option) {
   if (option.type == "true or false") return {"true", "false"};
   if (option.type == "number") return {"0.5", "2", "0.001"};
   if (option.type == "whole number") return {"1", "2", "3", "4", "5", "16", "0"};
+  if (option.type == "whole number or auto") return {"auto", "1", "2"};
   if (option.type == "text") return {"other", "0.7", "2027-01-01"};
   if (option.type == "list") return {"[{path: x}]"};
   std::vector<std::string> choices;
@@ -71,6 +72,17 @@ std::vector<std::string> values_to_try(const DocumentedOption& option) {
 }
 
 }  // namespace
+
+TEST_CASE("config: auto for a number is read, kept and written as such", "[config]") {
+  const TemporaryDirectory dir;
+  const std::string path = dir.write("run.yaml", test::kSample);
+  const std::vector<std::string> overrides = {"checkpoint.interval=auto"};
+  CHECK(load_run_config(path, overrides).checkpoint.interval == CheckpointConfig::kAuto);
+  const std::string written = dump_run_config(path, overrides);
+  CHECK(written.find("  interval: auto\n") != std::string::npos);
+  CHECK(parse_run_config(written, "run.yaml", {}).checkpoint.interval == CheckpointConfig::kAuto);
+  CHECK(load_run_config(path, {"checkpoint.interval=7"}).checkpoint.interval == 7);
+}
 
 TEST_CASE("config: the defaults of the structs are those of the schema", "[config]") {
   const RunConfig read = parse_run_config(

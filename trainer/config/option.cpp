@@ -82,6 +82,10 @@ bool in_range(const FieldDescriptor& field, double value) {
          !(o.has_above() && value <= o.above()) && !(o.has_below() && value >= o.below());
 }
 
+bool accepts_auto(const FieldDescriptor& field) {
+  return annotation(field).or_auto();
+}
+
 std::string choice_name(const EnumValueDescriptor& value) {
   return lower(value.name()).substr(value_prefix(*value.type()).size());
 }
@@ -111,7 +115,7 @@ std::string type_of(const FieldDescriptor& field) {
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return field.is_repeated() ? "list" : "section";
     default:
-      return "whole number";
+      return accepts_auto(field) ? "whole number or auto" : "whole number";
   }
 }
 

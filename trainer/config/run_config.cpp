@@ -127,6 +127,8 @@ CheckpointConfig to_struct(const schema::Checkpoint& checkpoint) {
   config.keep_best = checkpoint.keep_best();
   config.on_error = static_cast<SaveErrorPolicy>(checkpoint.on_error());
   config.asynchronous = checkpoint.asynchronous();
+  config.auto_min_minutes = checkpoint.auto_min_minutes();
+  config.auto_max_minutes = checkpoint.auto_max_minutes();
   config.final_save = checkpoint.final_save();
   return config;
 }

@@ -107,6 +107,12 @@ void check_retention(const schema::Checkpoint& checkpoint, Checker& check) {
   needs_last(checkpoint.keep_best(), "checkpoint.keep_best");
 }
 
+void check_interval(const schema::Checkpoint& checkpoint, Checker& check) {
+  check.rule(checkpoint.auto_min_minutes() <= checkpoint.auto_max_minutes(), "checkpoint.auto_min_minutes",
+             "checkpoint.auto_min_minutes = {} is more than checkpoint.auto_max_minutes = {}",
+             checkpoint.auto_min_minutes(), checkpoint.auto_max_minutes());
+}
+
 void check_budget(const schema::Budget& budget, Checker& check) {
   check.rule(budget.date().empty() || parse_moment(budget.date()), "budget.date",
              "budget.date = \"{}\" is not a moment as 2026-05-01 or 2026-05-01T18:30", budget.date());
@@ -182,6 +188,7 @@ void check_options_together(const schema::Run& run, const Place& source, Finding
   check_experts(run.model(), check);
   check_batches(run.train(), check);
   check_retention(run.checkpoint(), check);
+  check_interval(run.checkpoint(), check);
   check_sources(run.data(), check);
   check_budget(run.budget(), check);
   check_numerics(run, check);

@@ -51,7 +51,7 @@ std::string store_choice(const std::string& text, Message& section, const FieldD
 // "a whole number", "one of f32, bf16".
 std::string wanted(const FieldDescriptor& field) {
   const std::string type = type_of(field);
-  return type.ends_with("number") ? "a " + type : type;
+  return type.find("number") != std::string::npos ? "a " + type : type;
 }
 
 std::pair<std::string_view, std::string_view> cut(std::string_view text, char at) {
@@ -159,6 +159,10 @@ std::string YamlWalker::store(const YamlNode& node, Message& section, const Fiel
     return fmt::format("expected {}, found text in quotes; write {} without them", wanted(field),
                        printable(text));
   }
+  if (accepts_auto(field) && text == kAutoWord) {
+    set->SetInt64(&section, &field, kAutoValue);
+    return "";
+  }
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return store_if_good(parse_boolean(text), field, [&](bool v) { set->SetBool(&section, &field, v); });
@@ -167,9 +171,14 @@ std::string YamlWalker::store(const YamlNode& node, Message& section, const Fiel
     case FieldDescriptor::CPPTYPE_UINT64:
       return store_if_good(parse_unsigned(text), field,
                            [&](std::uint64_t v) { set->SetUInt64(&section, &field, v); });
-    case FieldDescriptor::CPPTYPE_INT64:
-      return store_if_good(parse_signed(text), field,
-                           [&](std::int64_t v) { set->SetInt64(&section, &field, v); });
+    case FieldDescriptor::CPPTYPE_INT64: {
+      Parsed<std::int64_t> parsed = parse_signed(text);
+      constexpr std::string_view kNumberOnly = "expected a whole number";
+      if (accepts_auto(field) && parsed.problem.starts_with(kNumberOnly)) {
+        parsed.problem.replace(0, kNumberOnly.size(), "expected " + wanted(field));
+      }
+      return store_if_good(parsed, field, [&](std::int64_t v) { set->SetInt64(&section, &field, v); });
+    }
     default:
       break;  // int32
   }

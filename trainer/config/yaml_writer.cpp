@@ -29,8 +29,10 @@ std::string scalar_text(const Message& message, const FieldDescriptor& field) {
       return choice_name(*get->GetEnum(message, &field));
     case FieldDescriptor::CPPTYPE_INT32:
       return fmt::format("{}", get->GetInt32(message, &field));
-    case FieldDescriptor::CPPTYPE_INT64:
-      return fmt::format("{}", get->GetInt64(message, &field));
+    case FieldDescriptor::CPPTYPE_INT64: {
+      const std::int64_t value = get->GetInt64(message, &field);
+      return accepts_auto(field) && value == kAutoValue ? kAutoWord : fmt::format("{}", value);
+    }
     case FieldDescriptor::CPPTYPE_UINT64:
       return fmt::format("{}", get->GetUInt64(message, &field));
     default:
