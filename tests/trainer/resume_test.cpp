@@ -1,9 +1,6 @@
-// Stop and resume: bit for bit on the same layout, to a bound on another.
-#include <cmath>
+// Stop and resume on the same layout, bit for bit; other layouts: resume_matrix_test.cpp.
 #include <filesystem>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "tests/data/temp_files.h"
 #include "tests/support/catch.h"
@@ -13,20 +10,10 @@ namespace jevons {
 namespace {
 
 namespace fs = std::filesystem;
+using test::losses_of;
 using test::tiny_yaml;
 using test::train;
 using test::write_corpus;
-
-// Training loss by step from the run's metrics.
-std::map<std::int64_t, double> losses_of(const std::string& run_dir) {
-  std::map<std::int64_t, double> losses;
-  std::ifstream file(run_dir + "/metrics.jsonl");
-  for (std::string line; std::getline(file, line);) {
-    const auto record = nlohmann::json::parse(line);
-    if (record["kind"] == "step") losses[record["step"].get<std::int64_t>()] = record["loss"].get<double>();
-  }
-  return losses;
-}
 
 // Contents of every file of a checkpoint, by name.
 std::map<std::string, std::string> files_of(const std::string& checkpoint) {
@@ -91,33 +78,6 @@ TEST_CASE("a resumed run repeats the straight one bit for bit", "[resume]") {
     a.erase("manifest.pb"), b.erase("manifest.pb");  // its passport names the run directory's settings
     CHECK(a.size() == static_cast<std::size_t>(c.world));
     CHECK(a == b);
-  }
-}
-
-TEST_CASE("a checkpoint of dp2 ep2 goes on with other layouts within the bound", "[resume]") {
-  const TempDir dir;
-  write_corpus(dir / "corpus");
-  const std::string source = dir / "source";
-  CHECK(train(2, tiny_yaml(dir / "corpus", source), {"parallel.ep=2", "checkpoint.interval=4"}) ==
-        ExitCode::kOk);
-  const auto expected = losses_of(source);
-  fs::remove_all(source + "/checkpoints/step-00000008");
-
-  // Losses are about 4; sums in another order move them by rounding, which four steps of AdamW amplify.
-  constexpr double kBound = 2e-4;
-  for (const Case& c :
-       {Case{"tp2", 2, {"parallel.tp=2"}}, Case{"dp4 ep4", 4, {"parallel.ep=4"}}, Case{"one worker", 1, {}},
-        Case{"dp2 tp2 ep2", 4, {"parallel.tp=2", "parallel.ep=2"}}}) {
-    INFO(c.name);
-    const std::string copy = dir / c.name;
-    fs::copy(source, copy, fs::copy_options::recursive);
-    CHECK(train(c.world, tiny_yaml(dir / "corpus", copy), c.layout) == ExitCode::kOk);
-    const auto losses = losses_of(copy);
-    REQUIRE(losses.size() == 8);
-    for (const auto& [step, loss] : losses) {
-      INFO("step " << step);
-      CHECK(std::abs(loss - expected.at(step)) < kBound);
-    }
   }
 }
 

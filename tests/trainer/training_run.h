@@ -3,7 +3,9 @@
 
 #include <fmt/core.h>
 
+#include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -68,6 +70,17 @@ inline ExitCode train(int world_size, const std::string& yaml, const std::vector
     if (world.rank() == 0) code = mine;
   });
   return code;
+}
+
+// Training loss by step from the run's metrics.
+inline std::map<std::int64_t, double> losses_of(const std::string& run_dir) {
+  std::map<std::int64_t, double> losses;
+  std::ifstream file(run_dir + "/metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["kind"] == "step") losses[record["step"].get<std::int64_t>()] = record["loss"].get<double>();
+  }
+  return losses;
 }
 
 }  // namespace jevons::test
