@@ -18,7 +18,7 @@ bool in_section(const ConfigChange& change, std::string_view section) {
 
 // How the model is computed, not which model it is.
 bool keeps_the_model(const ConfigChange& change) {
-  constexpr std::array kKeys = {"model.recompute", "model.moe.reduce_at_expert"};
+  constexpr std::array kKeys = {"model.recompute", "model.moe.reduce_at_expert", "model.moe.dispatch_chunks"};
   return std::find(kKeys.begin(), kKeys.end(), change.key) != kKeys.end();
 }
 

@@ -226,6 +226,14 @@ TEST_CASE("layout grid: MoE model with the losses per sequence and per row", "[m
   check_points(tiny_moe(), dtype, moe_grid(), one_worker(tiny_moe(), dtype, 1));
 }
 
+TEST_CASE("layout grid: MoE model whose tokens travel in chunks", "[model][layout]") {
+  const StepResult want = one_worker(tiny_moe(), DType::kF64, 1);
+  ModelConfig config = tiny_moe();
+  config.moe.dispatch_chunks = 3;  // of 2 to 64 tokens
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kFull);
+  check_points(config, DType::kF64, moe_grid(), want);
+}
+
 // These losses depend on how the global batch is cut, by definition: the same cut is compared.
 TEST_CASE("layout grid: MoE model with the balance loss over a micro-batch", "[model][layout]") {
   ModelConfig config = tiny_moe();

@@ -162,6 +162,7 @@ TEST_CASE("model: a dry run predicts both arenas' peaks and the FLOPs exactly at
   ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   config.moe.router.top_k = config.moe.router.num_experts;  // every token to every expert
+  config.moe.dispatch_chunks = GENERATE(1, 3);
   const DType compute = GENERATE(DType::kF32, DType::kBF16);
   const Layout layout = GENERATE(Layout{}, Layout{.tp = 2}, Layout{.dp = 2, .ep = 2});
   MetaCommunicator meta_world(0, layout.world());

@@ -70,6 +70,41 @@ TEST_CASE("moe: output, input gradient and expert gradients have the same bits o
   }
 }
 
+TEST_CASE(
+    "moe: chunks change no bit of output and input gradient, and expert gradients by their order of sums",
+    "[moe]") {
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  const std::int64_t rows = GENERATE(8, 64);  // 2 tokens per rank: chunks without tokens
+  if (!row_invariant_gemm(dtype) || !row_invariant_gemm(DType::kF32)) {
+    WARN("skipped for " << name_of(dtype) << ": this CPU's products are not row-invariant");
+    return;
+  }
+  const bool reduce = GENERATE(false, true);
+  // Weight gradients are sums over rows in the accumulator dtype; of bf16 rows the products are exact in it.
+  const double bound = dtype == DType::kF64 ? 1e-13 : 1e-5;
+  for (int ep : {1, 4}) {
+    ModelConfig config = wider(1);
+    config.moe.reduce_at_expert = reduce;
+    const Pass one = pass_over_ranks(config, dtype, ep, rows);
+    for (std::int64_t chunks : {2, 3}) {
+      config.moe.dispatch_chunks = chunks;
+      const Pass many = pass_over_ranks(config, dtype, ep, rows);
+      INFO("ep " << ep << " " << name_of(dtype) << " chunks " << chunks << " reduce " << reduce);
+      CHECK(many.y == one.y);
+      CHECK(many.dx == one.dx);
+      for (const auto& [name, gradient] : one.expert_gradients) {
+        double largest = 0, worst = 0;
+        for (std::size_t i = 0; i < gradient.size(); ++i) {
+          largest = std::max(largest, std::abs(gradient[i]));
+          worst = std::max(worst, std::abs(many.expert_gradients.at(name)[i] - gradient[i]));
+        }
+        INFO(name);
+        CHECK(worst <= bound * largest);
+      }
+    }
+  }
+}
+
 TEST_CASE("moe: reduce_at_expert changes no more than the last bits", "[moe]") {
   ModelConfig config = wider(0);
   const Pass one = pass_over_ranks(config, DType::kF64, 1, 32);
@@ -89,6 +124,7 @@ TEST_CASE("moe: recomputation gives the same bits, keeps less, and never routes 
     Values dx, gradients;
     std::size_t kept = 0;
   };
+  config.moe.dispatch_chunks = GENERATE(1, 3);
   const auto run = [&](Recompute recompute, bool disturb_router) {
     config.recompute = recompute;
     MetaCommunicator world(0, 1);
@@ -172,7 +208,9 @@ TEST_CASE("moe: the dry run counts the FLOPs, bytes and memory of a balanced run
   config.moe.use_selection_bias = true;
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
   const int ranks = GENERATE(1, 2);
-  INFO("recompute " << static_cast<int>(config.recompute) << " " << name_of(dtype) << " ranks " << ranks);
+  config.moe.dispatch_chunks = GENERATE(1, 2);
+  INFO("recompute " << static_cast<int>(config.recompute) << " " << name_of(dtype) << " ranks " << ranks
+                    << " chunks " << config.moe.dispatch_chunks);
   std::vector<Usage> real(static_cast<std::size_t>(ranks));
   run_ranks(ranks, [&](Communicator& world) {
     real[static_cast<std::size_t>(world.rank())] = usage_of(world, config, dtype, Device::kCpu);

@@ -28,8 +28,10 @@ std::vector<ModelConfig> variants() {
 }  // namespace
 
 TEST_CASE("moe: forward equals a loop over tokens and experts", "[moe]") {
-  for (const ModelConfig& config : variants()) {
+  const std::int64_t chunks = GENERATE(1, 2, 5, 20);  // of 12 tokens
+  for (ModelConfig config : variants()) {
     if (config.moe.capacity_factor > 0) continue;
+    config.moe.dispatch_chunks = chunks;
     MetaCommunicator world(0, 1);
     TestBed bed(world);
     Moe moe(bed.store, config, 1);
@@ -49,7 +51,9 @@ TEST_CASE("moe: gradients of the input and of every weight, with all balance los
   const Recompute recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   ModelConfig config = variants()[variant];
   config.recompute = recompute;
-  INFO("variant " << variant << " recompute " << static_cast<int>(recompute));
+  config.moe.dispatch_chunks = GENERATE(1, 2, 5);  // of 12 tokens
+  INFO("variant " << variant << " recompute " << static_cast<int>(recompute) << " chunks "
+                  << config.moe.dispatch_chunks);
   MetaCommunicator world(0, 1);
   TestBed bed(world);
   Moe moe(bed.store, config, 1);
@@ -69,7 +73,10 @@ TEST_CASE("moe: gradients of the input and of every weight, with all balance los
     return loss + aux.total(config.moe);
   };
   problem.backward = [&](const Context& ctx) {
-    REQUIRE((saved.plan.dropped > 0) == (config.moe.capacity_factor > 0));
+    std::int64_t dropped = 0, received = 0;
+    for (const Moe::Chunk& chunk : saved.chunks) dropped += chunk.plan.dropped, received += chunk.plan.rows;
+    REQUIRE(std::ssize(saved.chunks) == config.moe.dispatch_chunks);
+    REQUIRE((dropped > 0) == (config.moe.capacity_factor > 0));
     if (recompute != Recompute::kNone) moe.restore(ctx, x, saved);
     const Tensor dx = moe.backward(ctx, dy, saved, scales_of(rows, rows));
     Balance* const layer[] = {&moe.balance()};
@@ -78,11 +85,20 @@ TEST_CASE("moe: gradients of the input and of every weight, with all balance los
     CHECK(health.sequence_balance == Approx(aux.sequence).epsilon(1e-12));
     CHECK(health.global_balance == Approx(aux.global).epsilon(1e-12));
     CHECK(health.z_loss == Approx(aux.z).epsilon(1e-12));
-    CHECK(health.dropped_slots == saved.plan.dropped);
-    CHECK(health.max_rows == saved.plan.rows);
+    CHECK(health.dropped_slots == dropped);
+    CHECK(health.max_rows == received);
     return std::vector<Tensor>{dx};
   };
   check_gradients(bed, problem, {.tolerance = 2e-7});
+}
+
+TEST_CASE("moe: fewer than one chunk is refused by name", "[moe]") {
+  ModelConfig config = small(kPlain);
+  config.moe.dispatch_chunks = 0;
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  CHECK_THROWS_WITH(Moe(bed.store, config, 1),
+                    Catch::Matchers::ContainsSubstring("model.moe.dispatch_chunks"));
 }
 
 namespace {
@@ -142,6 +158,7 @@ TEST_CASE("moe: gradients over two ranks, with all balance losses", "[moe]") {
       GENERATE(GridPoint{"dp 2, ep 2", {.dp = 2, .ep = 2}}, GridPoint{"tp 2, ep 2", {.tp = 2, .ep = 2}});
   ModelConfig config = with_losses(small(kPlain));
   config.moe.use_selection_bias = true;
+  config.moe.dispatch_chunks = GENERATE(1, 5);  // of 12 tokens
   const std::int64_t held = 3 * kSeq / 2 * 2,
                      rows = 2 * held;  // per rank; tp cuts no sequence evenly in half
   const std::int64_t micro_batch = point.layout.tp == 2 ? rows : held;

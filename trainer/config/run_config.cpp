@@ -38,6 +38,7 @@ MoeConfig moe_config(const schema::Moe& moe) {
   config.first_dense_layers = moe.first_dense_layers();
   config.capacity_factor = moe.capacity_factor();
   config.reduce_at_expert = moe.reduce_at_expert();
+  config.dispatch_chunks = moe.dispatch_chunks();
   config.use_selection_bias = moe.router().selection_bias();
   config.bias_update_rate = moe.router().bias_update_rate();
   config.balance_loss = moe.balance_loss();

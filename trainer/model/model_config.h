@@ -29,6 +29,7 @@ struct MoeConfig {
   std::int64_t first_dense_layers = 0;  // layers 0 .. n-1 have a dense FFN
   double capacity_factor = 0;           // 0: dropless
   bool reduce_at_expert = false;
+  std::int64_t dispatch_chunks = 1;  // parts of a micro-batch; one travels while another is computed
   bool use_selection_bias = false;   // DeepSeek-V3's bias, updated from the global batch's load
   double bias_update_rate = 0.001;   // gamma
   double balance_loss = 0;           // coefficient; over each micro-batch of a rank

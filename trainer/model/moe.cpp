@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <utility>
+
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
 
@@ -27,31 +29,46 @@ std::optional<DenseFfn> shared_expert(ParamStore& store, const ModelConfig& conf
 Moe::Moe(ParamStore& store, const ModelConfig& config, std::int64_t layer)
     : tp_(&store.mesh().tp()),
       seq_len_(config.seq_len),
+      num_chunks_(config.moe.dispatch_chunks),
       recompute_(config.recompute),
       router_(store, config, fmt::format("layers.{}.moe.router", layer)),
       dispatcher_(store.mesh().ep(), dispatch_options(config.moe, layer)),
       experts_(store, config, fmt::format("layers.{}.moe.experts", layer), dispatcher_.first_expert(),
                dispatcher_.local_experts()),
       shared_(shared_expert(store, config, layer)),
-      balance_(store, config.moe) {}
+      balance_(store, config.moe) {
+  if (num_chunks_ < 1)
+    fail(ExitCode::kUsage, "model.moe.dispatch_chunks: must be at least 1, is {}", num_chunks_);
+}
 
 Tensor Moe::forward(const Context& ctx, Tensor x, Saved& saved) const {
   router_.forward(ctx, x, balance_.selection_bias(), saved.routing);
-  saved.plan = dispatcher_.plan(ctx, saved.routing.out.indices, *ctx.stash);
-  saved.row_weight = ctx.stash->alloc({saved.plan.rows}, saved.routing.out.weights.dtype);
-  dispatcher_.out_scalars(ctx, saved.plan, saved.routing.out.weights, saved.row_weight);
+  saved.chunks = plan(ctx, saved.routing.out);
 
-  const Context kept = recompute_ == Recompute::kFull ? scratch(ctx) : ctx;
-  const auto run_shared = [&] { return shared_ ? shared_->forward(kept, x, saved.shared) : Tensor{}; };
-  const Tensor from_shared = dispatch(kept, x, saved, run_shared);
-
-  const Tensor rows = experts_.contract(ctx, saved.plan.expert_offsets, saved.row_weight, saved.experts);
+  const bool full = recompute_ == Recompute::kFull;
+  const Context kept = full ? scratch(ctx) : ctx;
+  Tensor from_shared;
+  std::vector<TokenDispatcher::Move> home;
+  dispatch(
+      kept, x, saved.chunks,
+      [&] {
+        if (shared_) from_shared = shared_->forward(kept, x, saved.shared);
+      },
+      [&](Chunk& chunk, Tensor rows) {
+        const Experts::Offsets offsets = chunk.plan.expert_offsets;
+        experts_.expand(kept, offsets, rows, chunk.experts);
+        const Tensor out = experts_.contract(ctx, offsets, chunk.row_weight, chunk.experts);
+        home.push_back(dispatcher_.home_begin(ctx, chunk.plan, out));
+      });
   const Tensor y = ctx.work->alloc(x.shape, x.dtype);
-  dispatcher_.home_end(ctx, saved.plan, dispatcher_.home_begin(ctx, saved.plan, rows), y);
+  combine(ctx, saved.chunks, home, y);
   if (from_shared.defined()) add(ctx, y, from_shared, y);
 
   saved.x = recompute_ == Recompute::kNone ? x : Tensor{};
-  if (recompute_ == Recompute::kFull) saved.experts = {}, saved.shared = {};
+  if (full) {
+    saved.shared = {};
+    for (Chunk& chunk : saved.chunks) chunk.experts = {};
+  }
   return y;
 }
 
@@ -59,57 +76,95 @@ void Moe::restore(const Context& ctx, Tensor x, Saved& saved) const {
   saved.x = x;
   const auto restore_shared = [&] {
     if (shared_) shared_->restore(ctx, x, saved.shared);
-    return Tensor{};
   };
-  if (saved.experts.rows.defined()) {
-    restore_shared();
-  } else {
-    dispatch(scratch(ctx), x, saved, restore_shared);
+  if (saved.chunks.front().experts.rows.defined()) return restore_shared();
+  const Context inner = scratch(ctx);
+  dispatch(inner, x, saved.chunks, restore_shared, [&](Chunk& chunk, Tensor rows) {
+    experts_.expand(inner, chunk.plan.expert_offsets, rows, chunk.experts);
+  });
+}
+
+std::vector<Moe::Chunk> Moe::plan(const Context& ctx, const RouterOutput& routed) const {
+  std::vector<Chunk> chunks(static_cast<std::size_t>(num_chunks_));
+  const std::int64_t tokens = routed.indices.rows();
+  for (std::int64_t i = 0; i < num_chunks_; ++i) {
+    Chunk& chunk = chunks[static_cast<std::size_t>(i)];
+    chunk.first_token = tokens * i / num_chunks_;
+    const Tensor indices = routed.indices.slice(chunk.first_token, tokens * (i + 1) / num_chunks_);
+    chunk.plan = dispatcher_.plan(ctx, indices, *ctx.stash);
+    chunk.row_weight = ctx.stash->alloc({chunk.plan.rows}, routed.weights.dtype);
+    dispatcher_.out_scalars(ctx, chunk.plan, chunk.of(routed.weights), chunk.row_weight);
+  }
+  return chunks;
+}
+
+template <class Meanwhile, class Compute>
+void Moe::dispatch(const Context& ctx, Tensor x, std::vector<Chunk>& chunks, Meanwhile meanwhile,
+                   Compute compute) const {
+  struct Arrival {
+    Tensor rows;
+    TokenDispatcher::Move move;
+  };
+  const auto send = [&](const Chunk& chunk) {
+    const Tensor rows = ctx.stash->alloc({chunk.plan.rows, x.cols()}, x.dtype);
+    return Arrival{rows, dispatcher_.out_begin(ctx, chunk.plan, chunk.of(x))};
+  };
+  Arrival next = send(chunks.front());
+  meanwhile();
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    Arrival now = std::move(next);
+    if (i + 1 < chunks.size()) next = send(chunks[i + 1]);
+    dispatcher_.out_end(ctx, chunks[i].plan, std::move(now.move), now.rows);
+    compute(chunks[i], now.rows);
   }
 }
 
-template <class Meanwhile>
-Tensor Moe::dispatch(const Context& ctx, Tensor x, Saved& saved, Meanwhile meanwhile) const {
-  const Tensor rows = ctx.stash->alloc({saved.plan.rows, x.cols()}, x.dtype);
-  TokenDispatcher::Move move = dispatcher_.out_begin(ctx, saved.plan, x);
-  const Tensor result = meanwhile();
-  dispatcher_.out_end(ctx, saved.plan, std::move(move), rows);
-  experts_.expand(ctx, saved.plan.expert_offsets, rows, saved.experts);
-  return result;
-}
-
 Tensor Moe::backward(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) {
-  const DispatchPlan& plan = saved.plan;
   const Tensor dx = ctx.work->alloc(dy.shape, dy.dtype);
-  const Tensor dy_rows = ctx.work->alloc({plan.rows, dy.cols()}, dy.dtype);
-  TokenDispatcher::Move out = dispatcher_.out_begin(ctx, plan, dy);
-  const Tensor dx_shared = shared_ ? shared_->backward(ctx, dy, saved.shared) : Tensor{};
-  dispatcher_.out_end(ctx, plan, std::move(out), dy_rows);
-
-  const Experts::Gradients g =
-      experts_.backward_input(ctx, plan.expert_offsets, dy_rows, saved.row_weight, saved.experts);
-  TokenDispatcher::Move home = dispatcher_.home_begin(ctx, plan, g.rows);
-  experts_.backward_weight(ctx, experts_.sources() > 1 ? plan.source_offsets : plan.expert_offsets, dy_rows,
-                           g, saved.experts);
-  const Tensor dx_router = backward_router(ctx, g.row_scale, saved, scales);
-  dispatcher_.home_end(ctx, plan, std::move(home), dx);
+  Tensor dx_shared;
+  std::vector<TokenDispatcher::Move> home;
+  std::vector<Tensor> d_row_weight;
+  dispatch(
+      scratch(ctx), dy, saved.chunks,
+      [&] {
+        if (shared_) dx_shared = shared_->backward(ctx, dy, saved.shared);
+      },
+      [&](Chunk& chunk, Tensor dy_rows) {
+        const DispatchPlan& plan = chunk.plan;
+        const Experts::Gradients g =
+            experts_.backward_input(ctx, plan.expert_offsets, dy_rows, chunk.row_weight, chunk.experts);
+        home.push_back(dispatcher_.home_begin(ctx, plan, g.rows));
+        experts_.backward_weight(ctx, experts_.sources() > 1 ? plan.source_offsets : plan.expert_offsets,
+                                 dy_rows, g, chunk.experts);
+        d_row_weight.push_back(g.row_scale);
+      });
+  const Tensor weights = saved.routing.out.weights;
+  const Tensor d_weights = ctx.work->alloc(weights.shape, weights.dtype);
+  for (std::size_t i = 0; i < saved.chunks.size(); ++i) {
+    const Chunk& chunk = saved.chunks[i];
+    dispatcher_.home_scalars(ctx, chunk.plan, d_row_weight[i], chunk.of(d_weights));
+  }
+  const Tensor dx_router = backward_router(ctx, d_weights, saved, scales);
+  combine(ctx, saved.chunks, home, dx);
   if (dx_shared.defined()) add(ctx, dx, dx_shared, dx);
   add_scaled(ctx, 1, dx_router, dx);
   return dx;
 }
 
-Tensor Moe::backward_router(const Context& ctx, Tensor d_row_weight, Saved& saved, const LossScales& scales) {
-  Router::Gradients g;
-  g.weights = ctx.work->alloc(saved.routing.out.weights.shape, saved.routing.out.weights.dtype);
-  dispatcher_.home_scalars(ctx, saved.plan, d_row_weight, g.weights);
-  g.scores = balance_.accumulate(ctx,
-                                 {.logits = saved.routing.logits,
-                                  .out = saved.routing.out,
-                                  .sequences = sequences(saved.x.rows()),
-                                  .dropped = saved.plan.dropped,
-                                  .rows = saved.plan.rows},
-                                 scales);
-  g.z_scale = balance_.z_scale(scales);
+void Moe::combine(const Context& ctx, const std::vector<Chunk>& chunks,
+                  std::vector<TokenDispatcher::Move>& home, Tensor y) const {
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    dispatcher_.home_end(ctx, chunks[i].plan, std::move(home[i]), chunks[i].of(y));
+  }
+}
+
+Tensor Moe::backward_router(const Context& ctx, Tensor d_weights, Saved& saved, const LossScales& scales) {
+  RoutedBatch batch{
+      .logits = saved.routing.logits, .out = saved.routing.out, .sequences = sequences(saved.x.rows())};
+  for (const Chunk& chunk : saved.chunks) batch.dropped += chunk.plan.dropped, batch.rows += chunk.plan.rows;
+  const Router::Gradients g{.weights = d_weights,
+                            .scores = balance_.accumulate(ctx, batch, scales),
+                            .z_scale = balance_.z_scale(scales)};
   return router_.backward(ctx, saved.x, g, saved.routing);
 }
 

@@ -1,11 +1,12 @@
 // Mixture-of-Experts feed-forward layer: route, dispatch, experts, combine, plus a shared expert that every
 // token passes through while the others travel (docs/moe.md). Takes the place of DenseFfn in a block. Legend:
 // T rows of this rank (disjoint on all ranks, tp included), D hidden size, E experts, K chosen, R rows of
-// this rank's experts.
+// this rank's experts in one chunk.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "parallel/token_dispatcher.h"
 #include "trainer/model/balance.h"
@@ -17,15 +18,23 @@ namespace jevons {
 
 class Moe {
  public:
-  // Routing, plan and row weights are always kept, so that recomputation never routes again. kSelective drops
-  // x and what the shared expert drops; kFull also the experts' and the shared expert's activations.
+  // Consecutive tokens that travel together, while other chunks are computed.
+  struct Chunk {
+    std::int64_t first_token = 0;
+    DispatchPlan plan;
+    Tensor row_weight;  // (R) the router's weight of each expert row
+    Experts::Saved experts;
+
+    // Its rows of a tensor of T rows.
+    Tensor of(const Tensor& all) const { return all.slice(first_token, first_token + plan.tokens); }
+  };
+  // Routing, plans and row weights are always kept, so that recomputation never routes again. kSelective
+  // drops x and what the shared expert drops; kFull also the experts' and the shared expert's activations.
   // restore() makes them again.
   struct Saved {
     Tensor x;  // (T, D), the input itself
     Router::Saved routing;
-    DispatchPlan plan;
-    Tensor row_weight;  // (R) the router's weight of each expert row
-    Experts::Saved experts;
+    std::vector<Chunk> chunks;  // config.moe.dispatch_chunks, together all T tokens
     DenseFfn::Saved shared;
   };
   // Declares layers.N.moe.router, layers.N.moe.experts.G.* of this rank's experts and, with shared experts,
@@ -48,13 +57,21 @@ class Moe {
 
  private:
   Segments sequences(std::int64_t rows) const;
-  // Sends x to the experts and starts them; meanwhile() runs while it travels.
-  template <class Meanwhile>
-  Tensor dispatch(const Context& ctx, Tensor x, Saved& saved, Meanwhile meanwhile) const;
-  Tensor backward_router(const Context& ctx, Tensor d_row_weight, Saved& saved, const LossScales& scales);
+  // Cuts the routed tokens into chunks and exchanges what goes where.
+  std::vector<Chunk> plan(const Context& ctx, const RouterOutput& routed) const;
+  // Sends x (T, D) to the experts, chunk by chunk: compute(chunk, rows), rows (R, D) in ctx.stash, runs while
+  // the next chunk travels, meanwhile() while the first one does.
+  template <class Meanwhile, class Compute>
+  void dispatch(const Context& ctx, Tensor x, std::vector<Chunk>& chunks, Meanwhile meanwhile,
+                Compute compute) const;
+  // What each chunk sent home, summed into its rows of y (T, D).
+  void combine(const Context& ctx, const std::vector<Chunk>& chunks, std::vector<TokenDispatcher::Move>& home,
+               Tensor y) const;
+  // d_weights (T, K) of the router's weights.
+  Tensor backward_router(const Context& ctx, Tensor d_weights, Saved& saved, const LossScales& scales);
 
   Communicator* tp_;
-  std::int64_t seq_len_;
+  std::int64_t seq_len_, num_chunks_;
   Recompute recompute_;
   Router router_;
   TokenDispatcher dispatcher_;
