@@ -40,6 +40,7 @@ TEST_CASE("continuation: changed batch, layout, learning rate and data blend are
   CHECK(notices({"parallel.tp=2"}, {.config = "", .data = "d1", .layout = "tp 2"}) ==
         Lines{"layout: dp 1 -> tp 2"});
   CHECK(notices({"parallel.zero_stage=0"}) == Lines{"parallel.zero_stage: 1 -> 0"});
+  CHECK(notices({"numerics=layout_invariant"}) == Lines{"numerics: standard -> layout_invariant"});
   // Saving, cost, names and threads do not concern training.
   CHECK(notices({"checkpoint.interval=3", "cost.project=p", "name=other", "threads=2"}).empty());
 }
