@@ -178,6 +178,17 @@ TEST_CASE("layout-invariant numerics: capacity and balance loss are those of a s
   }
 }
 
+TEST_CASE("layout-invariant numerics: chunks of a sequence on every layout", "[numerics]") {
+  if (!runs_here("f32")) return;
+  const std::vector<std::string> more = {"model.moe.dispatch_chunks=3"};
+  const Trajectory want = run({}, 8, more);
+  for (const Setting& setting :
+       {Setting{{}, 1, 8}, Setting{{.dp = 2, .ep = 2}, 1, 2}, Setting{{.dp = 4, .ep = 2}}}) {
+    INFO(setting.to_string());
+    CHECK(difference(want, run(setting, 8, more)) == "");
+  }
+}
+
 TEST_CASE("standard numerics: near the layout-invariant ones, and layouts differ in bits", "[numerics]") {
   const std::vector<std::string> standard = {"numerics=standard", "model.moe.balance_loss=0"};
   const Trajectory want = run({}, 16, {"model.moe.balance_loss=0"});
