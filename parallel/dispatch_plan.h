@@ -1,5 +1,5 @@
-// Where the rows of an expert layer go and come from: the bookkeeping of expert dispatch, on the host and
-// without communication (picture: docs/moe.md). parallel/token_dispatcher.h does the exchange. Legend: T
+// Where the rows of an expert layer go and come from (picture: docs/moe.md), and the counts that the host
+// knows of it. kernels/slot_order.h makes the lists, parallel/token_dispatcher.h the exchange. Legend: T
 // tokens of this rank, K slots per token, E experts, P ranks, e = E / P experts of a rank; slot (t, k) is the
 // k-th choice of token t, its flat index t*K + k; R rows of this rank's experts, one per slot received.
 // Wire order: by peer, then token, then slot. Expert order: by expert, then source rank, token, slot.
@@ -44,37 +44,24 @@ struct DispatchPlan {
                         // stated at the first slot of that rank, -1 elsewhere
 };
 
-// Slots of this rank's tokens. Vectors by rank and expert are always filled, lists by slot not on kMeta.
-struct OutgoingSlots {
-  std::vector<std::int64_t> tokens, slots;  // (P) to each rank
-  std::vector<std::int64_t> load;           // (E) slots for each expert
-  std::int64_t dropped = 0;
-  std::vector<std::int32_t> send_index, slot_flat, slot_row, token_row;  // as in DispatchPlan
-  std::vector<std::int32_t> notes;  // (slots, 2) in wire order: expert of the destination rank, row of its
-                                    // token in the message to that rank
+// How many slots and distinct tokens go to each rank, or come from it.
+struct SlotCounts {
+  std::vector<std::int64_t> tokens, slots;  // (P)
+  std::vector<std::int64_t> load;           // (P, e): slots for each expert of the receiver
 };
-// indices (T, K), each row K different experts. Throws if an index is not in [0, E).
-OutgoingSlots sort_slots(std::span<const std::int32_t> indices, const DispatchOptions& options, int ranks);
+// From messages (P, e + 1), as SlotLists::counts.
+SlotCounts read_counts(std::span<const std::int64_t> messages, std::int64_t ranks);
 // What a balanced router would send: equal load, and as many distinct tokens to a rank as K experts drawn
-// without replacement meet on average. Counts only.
-OutgoingSlots balanced_slots(std::int64_t tokens, const DispatchOptions& options, int ranks);
+// without replacement meet on average.
+SlotCounts balanced_counts(std::int64_t tokens, const DispatchOptions& options, std::int64_t ranks);
+// What this rank receives if every rank sends what it sends.
+SlotCounts received_if_alike(const SlotCounts& sent, std::int64_t self);
 
-struct IncomingSlots {
-  std::vector<std::int64_t> tokens, slots;  // (P) from each rank
-  std::vector<std::int64_t> load;           // (P, e) slots from each rank for each expert of this rank
-};
+// Most slots that one expert takes from one rank.
+std::int64_t capacity(std::int64_t tokens, const DispatchOptions& options);
 // The first position of each expert and, at the end, R: (e+1).
-std::vector<std::int64_t> expert_offsets(const IncomingSlots& in);
+std::vector<std::int64_t> expert_offsets(const SlotCounts& received);
 // The first position of each expert's rows from each rank, by expert, then rank, and at the end R: (e*P+1).
-std::vector<std::int64_t> source_offsets(const IncomingSlots& in);
-
-// Expert rows of the slots received; lists as in DispatchPlan.
-struct ExpertRows {
-  std::vector<std::int32_t> expand, wire_to_row, row_to_wire, reduce_index;
-};
-// notes (R, 2) in wire order, as the senders wrote them. Throws, naming layer, rank and expert, if they do
-// not agree with the counts that were announced.
-ExpertRows order_rows(const IncomingSlots& in, std::span<const std::int32_t> notes,
-                      const DispatchOptions& options);
+std::vector<std::int64_t> source_offsets(const SlotCounts& received);
 
 }  // namespace jevons

@@ -1,11 +1,12 @@
 #include "parallel/token_dispatcher.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "kernels/core/error.h"
+#include "kernels/host_view.h"
 #include "kernels/permute.h"
 
 namespace jevons {
@@ -15,24 +16,30 @@ std::int64_t total(const std::vector<std::int64_t>& counts) {
   return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
 }
 
-// Does the host see this tensor's elements? Not on kMeta, where only counts are known.
-bool on_host(Device device) {
-  if (device == Device::kCuda) fail(ExitCode::kFailure, "token dispatch: this build has no CUDA back end");
-  return device == Device::kCpu;
-}
-
-// A new tensor with the elements of `list`; on kMeta the list is empty.
-Tensor place(Arena& arena, Shape shape, const std::vector<std::int32_t>& list) {
-  const Tensor t = arena.alloc(shape, DType::kI32);
-  if (!on_host(arena.device())) return t;
-  ENSURE(t.numel() == std::ssize(list), "{} from {} indices", t.to_string(), list.size());
-  if (!list.empty()) std::memcpy(t.data, list.data(), t.bytes());
-  return t;
-}
-
 Tensor as_column(const Tensor& t) {
   return t.reshape({t.numel(), 1});
 }
+
+// What a plan tells the host, in one tensor that is read at once: counts sent, received and sent back, each
+// (P, e + 1); how many indices are valid; the misfit of the plan before.
+struct Ledger {
+  Ledger(const Tensor& all, std::int64_t ranks)
+      : part((all.numel() - 5) / 3),
+        sent(message(all, 0, ranks)),
+        received(message(all, 1, ranks)),
+        echo(message(all, 2, ranks)),
+        valid(all.slice(3 * part, 3 * part + 1)),
+        misfit(all.slice(3 * part + 1, 3 * part + 5)) {}
+  static std::int64_t size(std::int64_t ranks, std::int64_t local) { return 3 * ranks * (local + 1) + 5; }
+
+  std::int64_t part;
+  Tensor sent, received, echo, valid, misfit;
+
+ private:
+  Tensor message(const Tensor& all, std::int64_t i, std::int64_t ranks) const {
+    return all.slice(i * part, (i + 1) * part).reshape({ranks, part / ranks});
+  }
+};
 
 }  // namespace
 
@@ -45,103 +52,132 @@ TokenDispatcher::TokenDispatcher(Communicator& ep, DispatchOptions options)
 }
 
 DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& arena) const {
-  const std::int64_t tokens = indices.shape[0], top_k = options_.top_k;
+  const std::int64_t tokens = indices.shape[0], top_k = options_.top_k, ranks = ep_->size();
   ENSURE(indices.shape == Shape({tokens, top_k}) && indices.dtype == DType::kI32, "{}: indices are {}",
          options_.layer, indices.to_string());
-  const OutgoingSlots out = on_host(indices.device)
-                                ? sort_slots(indices.span<std::int32_t>(), options_, ep_->size())
-                                : balanced_slots(tokens, options_, ep_->size());
-  const IncomingSlots in = exchange_counts(ctx, out);
-  ExpertRows rows = exchange_notes(ctx, out, in);
+  SlotLists lists = allocate_lists(arena, tokens);
+
+  std::optional<ArenaScope> scope;  // if the lists lie in ctx.work too, what is in between goes with them
+  if (&arena != ctx.work) scope.emplace(*ctx.work);
+  const Tensor ledger = ctx.work->alloc({Ledger::size(ranks, local_experts())}, DType::kI64);
+  const Ledger told(ledger, ranks);
+  lists.counts = told.sent, lists.valid = told.valid;
+  lists.notes = ctx.work->alloc({tokens * top_k, 2}, DType::kI32);
+  sort_slots(ctx, {options_.num_experts, ranks, capacity(tokens, options_)}, indices, lists);
+  const Exchanged counts = exchange_counts(ctx, indices, ledger);
 
   DispatchPlan plan;
   plan.tokens = tokens;
-  plan.rows = total(in.slots);
-  plan.dropped = out.dropped;
-  plan.expert_offsets = expert_offsets(in);
-  plan.source_offsets = source_offsets(in);
-  plan.send_tokens = out.tokens, plan.recv_tokens = in.tokens;
-  plan.send_slots = out.slots, plan.recv_slots = in.slots;
-  std::vector<std::int32_t> slot_row = out.slot_row;
-  if (ep_->size() == 1 && on_host(arena.device())) {  // rows are at home: leave the wire out
-    for (std::int32_t& row : rows.expand) row = out.send_index[static_cast<std::size_t>(row)];
-    for (std::int32_t& row : slot_row) row = row < 0 ? row : rows.wire_to_row[static_cast<std::size_t>(row)];
-  }
-  plan.send_index = place(arena, {total(out.tokens)}, out.send_index);
-  plan.expand = place(arena, {plan.rows}, rows.expand);
-  plan.slot_flat = place(arena, {total(out.slots)}, out.slot_flat);
-  plan.row_to_wire = place(arena, {plan.rows}, rows.row_to_wire);
-  plan.wire_to_row = place(arena, {plan.rows}, rows.wire_to_row);
-  plan.slot_row = place(arena, {tokens, top_k}, slot_row);
-  if (options_.reduce_at_expert && ep_->size() > 1) {
-    plan.reduce_index = place(arena, {total(in.tokens), top_k}, rows.reduce_index);
-    plan.token_row = place(arena, {tokens, top_k}, out.token_row);
+  plan.rows = total(counts.in.slots);
+  plan.dropped = counts.dropped;
+  plan.expert_offsets = expert_offsets(counts.in);
+  plan.source_offsets = source_offsets(counts.in);
+  plan.send_tokens = counts.out.tokens, plan.recv_tokens = counts.in.tokens;
+  plan.send_slots = counts.out.slots, plan.recv_slots = counts.in.slots;
+  plan.send_index = lists.send_index.slice(0, total(counts.out.tokens));
+  plan.slot_flat = lists.slot_flat.slice(0, total(counts.out.slots));
+  plan.slot_row = lists.slot_row, plan.token_row = lists.token_row;
+  order_received(ctx, plan, lists.notes.slice(0, total(counts.out.slots)), told.received, arena);
+  if (ranks == 1) {  // rows are at home: leave the wire out
+    map_indices(ctx, plan.send_index, plan.expand);
+    map_indices(ctx, plan.wire_to_row, plan.slot_row.reshape({tokens * top_k}));
   }
   return plan;
 }
 
-// A message is (e + 1) counts: slots for each expert of the receiver, and distinct tokens.
-IncomingSlots TokenDispatcher::exchange_counts(const Context& ctx, const OutgoingSlots& out) const {
-  const std::int64_t ranks = ep_->size(), local = local_experts(), self = ep_->rank();
-  const ArenaScope scope(*ctx.work);
-  const Tensor sent = ctx.work->alloc({ranks, local + 1}, DType::kI64);
-  const Tensor received = ctx.work->alloc({ranks, local + 1}, DType::kI64);
-  const bool host = on_host(ctx.work->device());
-  for (std::int64_t rank = 0; host && rank < ranks; ++rank) {
-    std::int64_t* const message = sent.ptr<std::int64_t>() + rank * (local + 1);
-    std::copy_n(out.load.begin() + rank * local, local, message);
-    message[local] = out.tokens[static_cast<std::size_t>(rank)];
-  }
-  {
-    const PhaseScope phase(ctx.clock, Phase::kImbalance);
-    ep_->all_to_all(sent, received).wait();
-  }
-  check_echo(ctx, sent, received);
+// As long as they can get: how much of them is filled the device knows before the host does.
+SlotLists TokenDispatcher::allocate_lists(Arena& arena, std::int64_t tokens) const {
+  const std::int64_t top_k = options_.top_k, slots = tokens * top_k;
+  SlotLists lists;
+  lists.send_index = arena.alloc({tokens * std::min<std::int64_t>(top_k, ep_->size())}, DType::kI32);
+  lists.slot_flat = arena.alloc({slots}, DType::kI32);
+  lists.slot_row = arena.alloc({tokens, top_k}, DType::kI32);
+  if (options_.reduce_at_expert && ep_->size() > 1)
+    lists.token_row = arena.alloc({tokens, top_k}, DType::kI32);
+  return lists;
+}
 
-  IncomingSlots in;
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    // On kMeta every rank sends what this one would send.
-    const std::int64_t* const message = host ? received.ptr<std::int64_t>() + rank * (local + 1) : nullptr;
-    const auto load = message != nullptr ? message : out.load.data() + self * local;
-    in.load.insert(in.load.end(), load, load + local);
-    in.slots.push_back(std::accumulate(load, load + local, std::int64_t{0}));
-    in.tokens.push_back(message != nullptr ? message[local] : out.tokens[static_cast<std::size_t>(self)]);
-  }
-  return in;
+// Of the last plan on this device; all 0 before the first.
+Tensor TokenDispatcher::misfit_on(Device device) const {
+  const Shape shape{4};
+  if (misfit_.bytes() == 0 || misfit_.device() != device)
+    misfit_ = Buffer(device, static_cast<std::size_t>(shape.numel()) * size_of(DType::kI64));
+  return misfit_.view(0, shape, DType::kI64);
 }
 
 // Every rank sends back what it received: the sender must find its own counts in it.
-void TokenDispatcher::check_echo(const Context& ctx, Tensor sent, Tensor received) const {
-  const ArenaScope scope(*ctx.work);
-  const Tensor echo = ctx.work->alloc(sent.shape, DType::kI64);
+TokenDispatcher::Exchanged TokenDispatcher::exchange_counts(const Context& ctx, Tensor indices,
+                                                            Tensor ledger) const {
+  const std::int64_t ranks = ep_->size();
+  const Ledger told(ledger, ranks);
+  {
+    const PhaseScope phase(ctx.clock, Phase::kImbalance);
+    ep_->all_to_all(told.sent, told.received).wait();
+  }
   {
     const PhaseScope phase(ctx.clock, Phase::kDispatch);
-    ep_->all_to_all(received, echo).wait();
+    ep_->all_to_all(told.received, told.echo).wait();
   }
-  if (!on_host(ctx.work->device())) return;
-  const std::int64_t local = local_experts();
-  for (std::int64_t i = 0; i < sent.numel(); ++i) {
-    const std::int64_t counted = sent.ptr<std::int64_t>()[i], read = echo.ptr<std::int64_t>()[i];
-    if (counted == read) continue;
-    const std::int64_t peer = i / (local + 1), expert = i % (local + 1);
-    const std::string what =
-        expert == local ? "distinct tokens" : fmt::format("slots for expert {}", peer * local + expert);
-    fail(ExitCode::kFailure, "{}: rank {} of {} sends {} {} to rank {}, which read {}", options_.layer,
-         ep_->rank(), ep_->name(), counted, what, peer, read);
+  if (ledger.device == Device::kMeta) {
+    const SlotCounts out = balanced_counts(indices.shape[0], options_, ranks);
+    return {out, received_if_alike(out, ep_->rank()), indices.numel() - total(out.slots)};
+  }
+  copy_async(ctx.stream, told.misfit, misfit_on(ledger.device));
+  const Ledger host(host_view(ctx, ledger), ranks);
+  const std::int64_t valid = *host.valid.ptr<std::int64_t>();
+  check_notes(host.misfit.span<std::int64_t>());
+  check_echo(host.sent.span<std::int64_t>(), host.echo.span<std::int64_t>());
+  const SlotCounts out = read_counts(host.sent.span<std::int64_t>(), ranks);
+  const SlotCounts in = read_counts(host.received.span<std::int64_t>(), ranks);
+  check_indices(ctx, indices, valid);
+  return {out, in, valid - total(out.slots)};
+}
+
+void TokenDispatcher::check_indices(const Context& ctx, Tensor indices, std::int64_t valid) const {
+  if (valid == indices.numel()) return;
+  const auto chosen = host_view(ctx, indices).span<std::int32_t>();
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    ENSURE(chosen[i] >= 0 && chosen[i] < options_.num_experts, "{}: token {} chose expert {} of {}",
+           options_.layer, static_cast<std::int64_t>(i) / options_.top_k, chosen[i], options_.num_experts);
   }
 }
 
-ExpertRows TokenDispatcher::exchange_notes(const Context& ctx, const OutgoingSlots& out,
-                                           const IncomingSlots& in) const {
-  const ArenaScope scope(*ctx.work);
-  const Tensor sent = place(*ctx.work, {total(out.slots), 2}, out.notes);
-  const Tensor received = ctx.work->alloc({total(in.slots), 2}, DType::kI32);
+void TokenDispatcher::check_echo(std::span<const std::int64_t> sent,
+                                 std::span<const std::int64_t> echo) const {
+  const auto local = static_cast<std::size_t>(local_experts());
+  for (std::size_t i = 0; i < sent.size(); ++i) {
+    if (sent[i] == echo[i]) continue;
+    const std::size_t peer = i / (local + 1), expert = i % (local + 1);
+    const std::string what =
+        expert == local ? "distinct tokens" : fmt::format("slots for expert {}", peer * local + expert);
+    fail(ExitCode::kFailure, "{}: rank {} of {} sends {} {} to rank {}, which read {}", options_.layer,
+         ep_->rank(), ep_->name(), sent[i], what, peer, echo[i]);
+  }
+}
+
+void TokenDispatcher::check_notes(std::span<const std::int64_t> misfit) const {
+  ENSURE(misfit[0] == 0,
+         "{}: slot {} of rank {} is for expert {} of this rank and token {}, against the counts that it "
+         "announced",
+         options_.layer, misfit[0] - 1, misfit[1], misfit[2], misfit[3]);
+}
+
+void TokenDispatcher::order_received(const Context& ctx, DispatchPlan& plan, Tensor notes, Tensor announced,
+                                     Arena& arena) const {
+  const Tensor received = ctx.work->alloc({plan.rows, 2}, DType::kI32);
   {
     const PhaseScope phase(ctx.clock, Phase::kDispatch);
-    ep_->all_to_all_v(sent, out.slots, received, in.slots).wait();
+    ep_->all_to_all_v(notes, plan.send_slots, received, plan.recv_slots).wait();
   }
-  if (!on_host(received.device)) return {};
-  return order_rows(in, received.span<std::int32_t>(), options_);
+  plan.expand = arena.alloc({plan.rows}, DType::kI32);
+  plan.row_to_wire = arena.alloc({plan.rows}, DType::kI32);
+  plan.wire_to_row = arena.alloc({plan.rows}, DType::kI32);
+  if (plan.token_row.defined())
+    plan.reduce_index = arena.alloc({total(plan.recv_tokens), options_.top_k}, DType::kI32);
+  const Tensor misfit = misfit_on(announced.device);
+  order_rows(ctx, announced, received, options_.top_k,
+             {plan.expand, plan.wire_to_row, plan.row_to_wire, plan.reduce_index, misfit});
+  if (misfit.device == Device::kCpu) check_notes(misfit.span<std::int64_t>());
 }
 
 TokenDispatcher::Move TokenDispatcher::exchange(const Context& ctx, Tensor rows, const Counts& send_rows,

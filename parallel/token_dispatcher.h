@@ -12,8 +12,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "kernels/core/context.h"
+#include "kernels/slot_order.h"
 #include "parallel/communicator.h"
 #include "parallel/dispatch_plan.h"
 
@@ -24,10 +27,12 @@ class TokenDispatcher {
   // ep must outlive the dispatcher. Throws Error(kUsage) if its size does not divide num_experts.
   TokenDispatcher(Communicator& ep, DispatchOptions options);
 
-  // indices (T, K) i32 from the router, each row K different experts. Collective: exchanges how many slots
-  // and tokens go where (waiting for it counts as Phase::kImbalance), has every rank send back what it read,
-  // and throws, naming layer, rank and expert, if the two differ; then one note per slot. On kMeta routing is
-  // assumed balanced. Index tensors are allocated in `arena`.
+  // indices (T, K) i32 from the router, each row K different experts; they and all lists stay on their
+  // device. Collective: exchanges how many slots and tokens go where (waiting for it counts as
+  // Phase::kImbalance), has every rank send back what it read, and throws, naming layer, rank and expert, if
+  // the two differ; then one note per slot. The host waits once, for the counts; so a note that contradicts
+  // them is found at once on the CPU, on a GPU by the next plan. On kMeta routing is assumed balanced. Index
+  // tensors are allocated in `arena`.
   DispatchPlan plan(const Context&, Tensor indices, Arena& arena) const;
 
   // A move whose payload is on the wire. Between begin and end the caller may compute. Its rows lie in
@@ -51,14 +56,23 @@ class TokenDispatcher {
 
  private:
   using Counts = std::vector<std::int64_t>;
-  IncomingSlots exchange_counts(const Context&, const OutgoingSlots&) const;
-  void check_echo(const Context&, Tensor sent, Tensor received) const;
-  ExpertRows exchange_notes(const Context&, const OutgoingSlots&, const IncomingSlots&) const;
+  struct Exchanged {
+    SlotCounts out, in;
+    std::int64_t dropped = 0;
+  };
+  SlotLists allocate_lists(Arena& arena, std::int64_t tokens) const;
+  Exchanged exchange_counts(const Context&, Tensor indices, Tensor ledger) const;
+  void check_indices(const Context&, Tensor indices, std::int64_t valid) const;
+  void check_echo(std::span<const std::int64_t> sent, std::span<const std::int64_t> echo) const;
+  void check_notes(std::span<const std::int64_t> misfit) const;
+  void order_received(const Context&, DispatchPlan&, Tensor notes, Tensor announced, Arena&) const;
+  Tensor misfit_on(Device) const;
   Move exchange(const Context&, Tensor rows, const Counts& send_rows, const Counts& recv_rows) const;
   Tensor finish(const Context&, Move&) const;
 
   Communicator* ep_;
   DispatchOptions options_;
+  mutable Buffer misfit_;  // RowLists::misfit of the last plan
 };
 
 }  // namespace jevons

@@ -13,6 +13,9 @@
 #include "kernels/row/routing.h"
 #include "kernels/row/routing_backward.h"
 #include "kernels/row/routing_balance.h"
+#include "kernels/row/slot_index.h"
+#include "kernels/row/slot_lists.h"
+#include "kernels/row/slot_rows.h"
 #include "kernels/row/swiglu.h"
 
 namespace jevons::cuda {

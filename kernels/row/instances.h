@@ -67,6 +67,19 @@
   JEVONS_FOR_ACCUMULATORS(X, ZLossBackwardKernel)     \
   JEVONS_FOR_ACCUMULATORS(X, EntropyKernel)
 
+#define JEVONS_SLOT_KERNELS(X) \
+  X(ColumnScanKernel)          \
+  X(ExpertCountsKernel)        \
+  X(SlotRanksKernel)           \
+  X(SlotListsKernel)           \
+  X(SlotMessageKernel)         \
+  X(SourceBeginsKernel)        \
+  X(NoteCountsKernel)          \
+  X(ExpertRowsKernel)          \
+  X(FirstMisfitKernel)         \
+  X(ReduceIndexKernel)         \
+  X(MapIndicesKernel)
+
 #define JEVONS_ROW_KERNELS(X)     \
   JEVONS_ACTIVATION_KERNELS(X)    \
   JEVONS_CROSS_ENTROPY_KERNELS(X) \
@@ -76,4 +89,5 @@
   JEVONS_OPTIMIZER_KERNELS(X)     \
   JEVONS_PERMUTE_KERNELS(X)       \
   JEVONS_ROPE_KERNELS(X)          \
-  JEVONS_ROUTING_KERNELS(X)
+  JEVONS_ROUTING_KERNELS(X)       \
+  JEVONS_SLOT_KERNELS(X)

@@ -27,6 +27,7 @@
 #include "kernels/rope.h"
 #include "kernels/routing.h"
 #include "kernels/row/scalar.h"
+#include "kernels/slot_order.h"
 #include "parallel/mpi/mpi_session.h"
 #include "parallel/nccl/device_world.h"
 
@@ -139,6 +140,7 @@ class Bench {
   void movement();
   void loss();
   void router();
+  void slots(const Tensor& indices, std::int64_t ranks);
   void optimizer();
   void grouped(const char* name, const std::vector<std::int64_t>& offsets);
 
@@ -233,7 +235,30 @@ void Bench::router() {
            [&] { router_backward(ctx_, rule, out.weights, scores, logits, out, d_logits); });
   row_case("routing_counts", [&] { routing_counts(ctx_, out.indices, segments, counts); });
   row_case("score_sums", [&] { score_sums(ctx_, scores, segments, sums); });
+  slots(out.indices, 1);
+  if (e % 8 == 0) slots(out.indices, 8);
   forget();
+}
+
+// The plan of a dispatch over `ranks`; what comes in is taken to be what the last of them sends to all.
+void Bench::slots(const Tensor& indices, std::int64_t ranks) {
+  const std::int64_t t = indices.rows(), k = indices.cols(), e = o_.experts / ranks;
+  const SlotLists out{.counts = undefined({ranks, e + 1}, DType::kI64),
+                      .valid = undefined({1}, DType::kI64),
+                      .send_index = undefined({t * std::min(k, ranks)}, DType::kI32),
+                      .slot_flat = undefined({t * k}, DType::kI32),
+                      .slot_row = undefined({t, k}, DType::kI32),
+                      .token_row = {},
+                      .notes = undefined({t * k, 2}, DType::kI32)};
+  row_case(fmt::format("sort_slots, {} ranks", ranks).c_str(),
+           [&] { sort_slots(ctx_, {.experts = o_.experts, .ranks = ranks}, indices, out); });
+  const RowLists rows{.expand = undefined({t * k}, DType::kI32),
+                      .wire_to_row = undefined({t * k}, DType::kI32),
+                      .row_to_wire = undefined({t * k}, DType::kI32),
+                      .reduce_index = {},
+                      .misfit = undefined({4}, DType::kI64)};
+  row_case(fmt::format("order_rows, {} ranks", ranks).c_str(),
+           [&] { order_rows(ctx_, out.counts, out.notes, k, rows); });
 }
 
 void Bench::optimizer() {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "parallel/meta/meta_communicator.h"
+#include "tests/parallel/corrupting.h"
 #include "tests/parallel/dispatch_fixture.h"
 #include "tests/support/catch.h"
 #include "tests/support/thread_ranks.h"
@@ -19,42 +20,6 @@ std::string failure_of(const std::function<void()>& f) {
   }
   return "";
 }
-
-// Passes everything on, but adds 1 to one element of what its n-th all_to_all_v receives.
-class Corrupting final : public Communicator {
- public:
-  Corrupting(Communicator& inner, int nth_exchange, std::int64_t element)
-      : Communicator(inner.rank(), inner.size(), "ep"),
-        inner_(inner),
-        nth_(nth_exchange),
-        element_(element) {}
-  [[noreturn]] void abort(int exit_code) override {
-    fail(ExitCode::kFailure, "aborted with code {}", exit_code);
-  }
-
- private:
-  Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
-                       std::span<const std::int64_t> recv_rows) override {
-    inner_.all_to_all_v(in, send_rows, out, recv_rows).wait();
-    if (--nth_ == 0 && out.dtype == DType::kI64) ++out.ptr<std::int64_t>()[element_];
-    if (nth_ == 0 && out.dtype == DType::kI32) ++out.ptr<std::int32_t>()[element_];
-    return {};
-  }
-  Work do_all_reduce(Tensor t, ReduceOp op) override { return inner_.all_reduce(t, op); }
-  Work do_all_gather(Tensor in, Tensor out) override { return inner_.all_gather(in, out); }
-  Work do_reduce_scatter(Tensor in, Tensor out) override { return inner_.reduce_scatter(in, out); }
-  Work do_broadcast(Tensor t, int root) override { return inner_.broadcast(t, root); }
-  Work do_send(Tensor in, int peer) override { return inner_.send(in, peer); }
-  Work do_recv(Tensor out, int peer) override { return inner_.recv(out, peer); }
-  void do_barrier() override { inner_.barrier(); }
-  std::unique_ptr<Communicator> do_split(std::span<const int> members, int, std::string name) override {
-    return inner_.split(members, std::move(name));
-  }
-
-  Communicator& inner_;
-  int nth_;
-  std::int64_t element_;
-};
 
 // What plan() says when rank 1 of 2 misreads one element of its n-th exchange.
 std::string failure_with(int nth_exchange, std::int64_t element) {

@@ -16,6 +16,7 @@
 #include "kernels/heads.h"
 #include "kernels/optimizer.h"
 #include "kernels/routing.h"
+#include "kernels/slot_order.h"
 
 namespace jevons::test {
 
@@ -40,6 +41,16 @@ void visit_tensors(F& f, RouterOutput& out) {
 template <class F>
 void visit_tensors(F& f, OptimizerRange& range) {
   f(range.master), f(range.moment1), f(range.moment2), f(range.grad), f(range.weight);
+}
+template <class F>
+void visit_tensors(F& f, SlotLists& out) {
+  f(out.counts), f(out.valid), f(out.send_index), f(out.slot_flat), f(out.slot_row), f(out.notes);
+  if (out.token_row.defined()) f(out.token_row);
+}
+template <class F>
+void visit_tensors(F& f, RowLists& out) {
+  f(out.expand), f(out.wire_to_row), f(out.row_to_wire), f(out.misfit);
+  if (out.reduce_index.defined()) f(out.reduce_index);
 }
 
 class DeviceRun {

@@ -6,6 +6,7 @@
 #include "kernels/core/error.h"
 #include "parallel/mpi/mpi_session.h"
 #include "parallel/nccl/device_world.h"
+#include "tests/cuda/nccl/dispatch.h"
 #include "tests/cuda/nccl/round_trip.h"
 #include "tests/cuda_emulation/control.h"
 #include "tests/parallel/collectives.h"
@@ -65,6 +66,8 @@ int run() {
     check_collectives(hosts, nccl::kScratchBytes);
     check_collectives(hosts, kSmallScratch);
     for (std::uint64_t seed = 1; seed <= 10; ++seed) check_order(hosts, seed);
+    emulation::configure({.streams = emulation::Streams::kLazy});
+    test::check_dispatch(hosts);
     emulation::configure({});
     if (hosts.size() > 1) {
       cuda::select_device(0);  // NCCL refuses; staged through the hosts

@@ -1,0 +1,85 @@
+// What follows from the order of received slots: the rows of a token, the first note that is wrong, lists
+// through lists.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "kernels/row/slot_rows.h"
+
+namespace jevons {
+
+// One call: the first misfit of all blocks.
+struct FirstMisfitKernel {
+  ExpertRowsKernel rows;
+  std::int64_t* misfit;  // (4)
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t) const {
+    constexpr double kNone = -std::numeric_limits<double>::infinity();
+    const double first = group.max(rows.shape.blocks(), [m = rows.misfits](std::int64_t block) -> double {
+      return m[block] == 0 ? kNone : -static_cast<double>(m[block]);
+    });
+    group.once([&] {
+      const bool none = first == kNone;
+      const std::int64_t wire = none ? 0 : static_cast<std::int64_t>(-first) - 1;
+      misfit[0] = none ? 0 : wire + 1;
+      misfit[1] = none ? 0 : rows.source_of(wire);
+      misfit[2] = none ? 0 : rows.notes[2 * wire];
+      misfit[3] = none ? 0 : rows.notes[2 * wire + 1];
+    });
+  }
+};
+
+// The rows of each received token: notes of a rank stand in the order of its tokens, so a token's first one
+// is found by bisection.
+struct ReduceIndexKernel {
+  IncomingShape shape;
+  std::int64_t tokens;
+  const std::int64_t* sources;  // (P + 1, 2)
+  const std::int32_t* notes;
+  const std::int32_t* wire_to_row;
+  std::int32_t* reduce_index;  // (tokens, K)
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const Block block = block_at(row, tokens * shape.top_k, kSlotBlock);
+    group.each(block.size, [*this, block](std::int64_t i) {
+      const std::int64_t token_row = (block.begin + i) / shape.top_k, slot = (block.begin + i) % shape.top_k;
+      reduce_index[block.begin + i] = row_of(token_row, slot);
+    });
+  }
+
+ private:
+  JEVONS_HD std::int32_t row_of(std::int64_t token_row, std::int64_t slot) const {
+    const std::int64_t* source = sources + 2 * shape.source_of(sources + 1, token_row);
+    const std::int64_t token = token_row - source[1], end = source[2];
+    std::int64_t low = source[0], high = end;
+    while (low < high) {
+      const std::int64_t middle = (low + high) / 2;
+      if (notes[2 * middle + 1] < token) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    const std::int64_t wire = low + slot;
+    return wire < end && notes[2 * wire + 1] == token ? wire_to_row[wire] : -1;
+  }
+};
+
+struct MapIndicesKernel {
+  const std::int32_t* map;
+  std::int32_t* index;
+  std::int64_t n;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const Block block = block_at(row, n);
+    group.each(block.size, [map = map, at = index + block.begin](std::int64_t i) {
+      if (at[i] >= 0) at[i] = map[at[i]];
+    });
+  }
+};
+
+}  // namespace jevons

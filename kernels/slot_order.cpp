@@ -1,0 +1,150 @@
+#include "kernels/slot_order.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/slot_order.h"
+#include "kernels/op_call.h"
+#include "kernels/row/launch.h"
+#include "kernels/row/slot_index.h"
+#include "kernels/row/slot_lists.h"
+#include "kernels/row/slot_rows.h"
+
+namespace jevons {
+namespace {
+
+std::int32_t* list(const Tensor& t) {
+  return t.defined() ? t.ptr<std::int32_t>() : nullptr;
+}
+
+// Blocks of slots by columns that they are counted for, and the scan over them.
+struct Columns {
+  Columns(Arena& work, std::int64_t blocks, std::int64_t columns)
+      : counts(work.alloc({blocks, columns}, DType::kI32)),
+        totals(work.alloc({columns}, DType::kI32)),
+        begins(work.alloc({columns + 1}, DType::kI32)) {}
+
+  void scan(const Context& ctx) const {
+    const std::int64_t blocks = counts.shape[0], columns = counts.shape[1];
+    launch_rows(ctx, counts.device, 1, (blocks + columns) * columns,
+                ColumnScanKernel{list(counts), list(totals), list(begins), blocks, columns});
+  }
+
+  Tensor counts, totals, begins;
+};
+
+// Work of a call on a block of n slots that each look at those before.
+std::int64_t block_work(std::int64_t n) {
+  return std::min(n, kSlotBlock) * std::min(n, kSlotBlock);
+}
+
+Arena& scratch_of(const Context& ctx) {
+  ENSURE(ctx.work != nullptr, "the order of slots needs the work arena");
+  return *ctx.work;
+}
+
+void sort_by_rows(const Context& ctx, const OutgoingShape& shape, Tensor indices, const SlotLists& out) {
+  Arena& work = scratch_of(ctx);
+  const ArenaScope scope(work);
+  const Columns experts(work, shape.blocks(), shape.rule.experts);
+  const Columns ranks(work, shape.blocks(), 2 * shape.rule.ranks);
+  const Tensor rank_of = work.alloc(indices.shape, DType::kI32);
+  const Device device = indices.device;
+  const std::int64_t n = block_work(indices.numel());
+  launch_rows(ctx, device, shape.blocks(), n, ExpertCountsKernel{shape, list(indices), list(experts.counts)});
+  experts.scan(ctx);
+  launch_rows(ctx, device, shape.blocks(), n,
+              SlotRanksKernel{shape, list(indices), list(experts.counts), list(rank_of), list(ranks.counts)});
+  ranks.scan(ctx);
+  launch_rows(ctx, device, shape.blocks(), n,
+              SlotListsKernel{shape, list(indices), list(rank_of), list(ranks.counts), list(ranks.begins),
+                              list(out.send_index), list(out.slot_flat), list(out.slot_row),
+                              list(out.token_row), list(out.notes)});
+  launch_rows(ctx, device, shape.rule.ranks, shape.experts_of_rank(),
+              SlotMessageKernel{shape, list(experts.begins), list(ranks.begins),
+                                out.counts.ptr<std::int64_t>(), out.valid.ptr<std::int64_t>()});
+}
+
+void order_by_rows(const Context& ctx, const IncomingShape& shape, Tensor counts, Tensor notes,
+                   const RowLists& out) {
+  Arena& work = scratch_of(ctx);
+  const ArenaScope scope(work);
+  const Columns experts(work, shape.blocks(), shape.experts);
+  const Tensor begins = work.alloc({shape.ranks + 1, 2}, DType::kI64);
+  const Tensor misfits = work.alloc({shape.blocks()}, DType::kI64);
+  const Device device = counts.device;
+  const auto* announced = counts.ptr<const std::int64_t>();
+  launch_rows(ctx, device, shape.ranks + 1, counts.numel(),
+              SourceBeginsKernel{shape, announced, begins.ptr<std::int64_t>()});
+  launch_rows(ctx, device, shape.blocks(), block_work(shape.rows),
+              NoteCountsKernel{shape, list(notes), list(experts.counts)});
+  experts.scan(ctx);
+  const ExpertRowsKernel kernel{shape,
+                                announced,
+                                begins.ptr<std::int64_t>(),
+                                list(notes),
+                                list(experts.counts),
+                                list(experts.begins),
+                                list(out.expand),
+                                list(out.wire_to_row),
+                                list(out.row_to_wire),
+                                misfits.ptr<std::int64_t>()};
+  launch_rows(ctx, device, shape.blocks(), block_work(shape.rows), kernel);
+  launch_rows(ctx, device, 1, shape.blocks(), FirstMisfitKernel{kernel, out.misfit.ptr<std::int64_t>()});
+  if (!out.reduce_index.defined()) return;
+  const std::int64_t received = out.reduce_index.shape[0];
+  launch_rows(ctx, device, blocks_of(received * shape.top_k, kSlotBlock), kSlotBlock,
+              ReduceIndexKernel{shape, received, begins.ptr<std::int64_t>(), list(notes),
+                                list(out.wire_to_row), list(out.reduce_index)});
+}
+
+}  // namespace
+
+void sort_slots(const Context& ctx, const SlotRule& rule, Tensor indices, const SlotLists& out) {
+  ENSURE(rule.ranks > 0 && rule.experts > 0 && rule.experts % rule.ranks == 0,
+         "sort_slots: {} experts on {} ranks", rule.experts, rule.ranks);
+  const std::int64_t tokens = indices.shape[0], top_k = indices.shape[1], slots = tokens * top_k;
+  OpCall op("sort_slots", indices.device);
+  op.reads("indices", indices, {tokens, top_k}, DType::kI32)
+      .writes("counts", out.counts, {rule.ranks, rule.experts / rule.ranks + 1}, DType::kI64)
+      .writes("valid", out.valid, {1}, DType::kI64)
+      .writes("send_index", out.send_index, {tokens * std::min(top_k, rule.ranks)}, DType::kI32)
+      .writes("slot_flat", out.slot_flat, {slots}, DType::kI32)
+      .writes("slot_row", out.slot_row, {tokens, top_k}, DType::kI32)
+      .writes("notes", out.notes, {slots, 2}, DType::kI32);
+  if (out.token_row.defined()) op.writes("token_row", out.token_row, {tokens, top_k}, DType::kI32);
+  op.record(ctx, WorkKind::kRow);
+  if (indices.device == Device::kMeta) return;
+  if (indices.device == Device::kCpu) return cpu::sort_slots(rule, indices, out);
+  sort_by_rows(ctx, {tokens, top_k, rule}, indices, out);
+}
+
+void order_rows(const Context& ctx, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out) {
+  const std::int64_t rows = notes.shape[0];
+  ENSURE(counts.shape.ndim() == 2 && counts.shape[0] > 0 && counts.shape[1] > 1, "order_rows: counts are {}",
+         counts.to_string());
+  OpCall op("order_rows", counts.device);
+  op.reads("counts", counts, counts.shape, DType::kI64)
+      .reads("notes", notes, {rows, 2}, DType::kI32)
+      .writes("expand", out.expand, {rows}, DType::kI32)
+      .writes("wire_to_row", out.wire_to_row, {rows}, DType::kI32)
+      .writes("row_to_wire", out.row_to_wire, {rows}, DType::kI32)
+      .writes("misfit", out.misfit, {4}, DType::kI64);
+  if (out.reduce_index.defined())
+    op.writes("reduce_index", out.reduce_index, {out.reduce_index.shape[0], top_k}, DType::kI32);
+  op.record(ctx, WorkKind::kRow);
+  if (counts.device == Device::kMeta) return;
+  if (counts.device == Device::kCpu) return cpu::order_rows(counts, notes, top_k, out);
+  order_by_rows(ctx, {rows, counts.shape[0], counts.shape[1] - 1, top_k}, counts, notes, out);
+}
+
+void map_indices(const Context& ctx, Tensor map, Tensor index) {
+  const std::int64_t n = index.numel();
+  OpCall("map_indices", index.device)
+      .uses("map", map, {map.numel()}, DType::kI32)
+      .updates("index", index, {n}, DType::kI32)
+      .moves(static_cast<double>(index.bytes()))
+      .record(ctx, WorkKind::kRow);
+  launch_flat(ctx, index.device, n, MapIndicesKernel{list(map), list(index), n});
+}
+
+}  // namespace jevons

@@ -1,0 +1,312 @@
+// The order of slots against its definition, spelled out with sorts over all slots.
+#include "kernels/slot_order.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "kernels/core/error.h"
+#include "tests/support/kernel_test.h"
+
+namespace jevons {
+namespace {
+
+using test::KernelBench;
+using List = std::vector<std::int32_t>;
+using Counts = std::vector<std::int64_t>;
+
+std::size_t at(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+struct Case {
+  const char* name;
+  std::int64_t tokens, top_k;
+  SlotRule rule;
+  std::int64_t among = 0;  // experts that tokens choose from: the first so many, 0 = all
+};
+
+// Sizes around a warp, a block of slots and no multiple of either; the largest have three blocks.
+const Case kCases[] = {
+    {"no token", 0, 2, {8, 2}},
+    {"one token", 1, 3, {8, 4}},
+    {"one rank", 37, 2, {6, 1}},
+    {"one expert per rank", 40, 3, {4, 4}},
+    {"all to one", 70, 1, {8, 4}, 1},
+    {"all experts for every token", 33, 4, {4, 2}},
+    {"most experts chosen by nobody", 50, 2, {64, 4}, 3},
+    {"a full block", 512, 1, {5, 5}},
+    {"three blocks", 601, 2, {12, 2}},
+    {"a capacity that few reach", 300, 2, {8, 2, 80}},
+    {"a capacity that most reach", 300, 3, {8, 4, 20}},
+    {"a capacity of one on one rank", 200, 3, {8, 1, 1}},
+    {"everyone over capacity", 300, 1, {4, 2, 7}, 1},
+};
+
+List choose(const Case& c, const char* name) {
+  const RandomStream stream(5, name);
+  const std::int64_t among = c.among == 0 ? c.rule.experts : c.among;
+  List chosen;
+  for (std::int64_t t = 0; t < c.tokens; ++t) {
+    List pool(at(among));
+    std::iota(pool.begin(), pool.end(), 0);
+    for (std::int64_t k = 0; k < c.top_k; ++k) {
+      const std::int64_t pick =
+          k + static_cast<std::int64_t>(stream.below(static_cast<std::uint64_t>(t * 64 + k), at(among - k)));
+      std::swap(pool[at(k)], pool[at(pick)]);
+      chosen.push_back(pool[at(k)]);
+    }
+  }
+  return chosen;
+}
+
+struct Sorted {
+  Counts counts;
+  std::int64_t valid = 0;
+  List send_index, slot_flat, slot_row, token_row, notes;
+};
+
+// Slots in wire order are the kept ones, sorted by rank; a token's row in a message is its place among the
+// tokens that the rank gets.
+Sorted sorted(const Case& c, const List& indices) {
+  const std::int64_t slots = std::ssize(indices), local = c.rule.experts / c.rule.ranks;
+  Sorted out{Counts(at(c.rule.ranks * (local + 1))), 0, {}, {}, List(at(slots), -1), List(at(slots), -1), {}};
+  const auto expert = [&](std::int64_t flat) { return indices[at(flat)]; };
+  Counts taken(at(c.rule.experts));
+  for (std::int64_t flat = 0; flat < slots; ++flat) {
+    if (expert(flat) < 0 || expert(flat) >= c.rule.experts) continue;
+    ++out.valid;
+    if (taken[at(expert(flat))]++ < c.rule.capacity) out.slot_flat.push_back(static_cast<std::int32_t>(flat));
+  }
+  std::stable_sort(out.slot_flat.begin(), out.slot_flat.end(),
+                   [&](auto a, auto b) { return expert(a) / local < expert(b) / local; });
+  std::vector<std::set<std::int64_t>> met(at(c.rule.ranks));
+  for (std::size_t wire = 0; wire < out.slot_flat.size(); ++wire) {
+    const std::int64_t flat = out.slot_flat[wire], rank = expert(flat) / local, token = flat / c.top_k;
+    ++out.counts[at(rank * (local + 1) + expert(flat) % local)];
+    out.slot_row[at(flat)] = static_cast<std::int32_t>(wire);
+    if (met[at(rank)].insert(token).second) {
+      out.token_row[at(flat)] = static_cast<std::int32_t>(out.send_index.size());
+      out.send_index.push_back(static_cast<std::int32_t>(token));
+    }
+    const std::int64_t tokens = std::ssize(met[at(rank)]);
+    out.counts[at(rank * (local + 1) + local)] = tokens;
+    out.notes.push_back(static_cast<std::int32_t>(expert(flat) % local));
+    out.notes.push_back(static_cast<std::int32_t>(tokens - 1));
+  }
+  return out;
+}
+
+template <class T>
+Tensor tensor_of(KernelBench& bench, const std::vector<T>& list, Shape shape) {
+  return bench.filled(shape, dtype_of<T>::value,
+                      [&](std::int64_t i) { return static_cast<double>(list[at(i)]); });
+}
+
+// The first elements of the tensor, as many as `like` has.
+template <class T>
+std::vector<T> first_of(const Tensor& t, const std::vector<T>& like) {
+  REQUIRE(std::ssize(like) <= t.numel());
+  return {t.ptr<T>(), t.ptr<T>() + like.size()};
+}
+
+SlotLists lists_for(KernelBench& bench, const Case& c) {
+  const std::int64_t slots = c.tokens * c.top_k;
+  SlotLists out;
+  out.counts = bench.poisoned({c.rule.ranks, c.rule.experts / c.rule.ranks + 1}, DType::kI64);
+  out.valid = bench.poisoned({1}, DType::kI64);
+  out.send_index = bench.poisoned({c.tokens * std::min(c.top_k, c.rule.ranks)}, DType::kI32);
+  out.slot_flat = bench.poisoned({slots}, DType::kI32);
+  out.slot_row = bench.poisoned({c.tokens, c.top_k}, DType::kI32);
+  out.token_row = bench.poisoned({c.tokens, c.top_k}, DType::kI32);
+  out.notes = bench.poisoned({slots, 2}, DType::kI32);
+  return out;
+}
+
+void check_sorted(KernelBench& bench, const Case& c, const List& indices) {
+  const Sorted want = sorted(c, indices);
+  SlotLists out = lists_for(bench, c);
+  bench.run(sort_slots, c.rule, tensor_of(bench, indices, {c.tokens, c.top_k}), out);
+  CHECK(first_of(out.counts, want.counts) == want.counts);
+  CHECK(*out.valid.ptr<std::int64_t>() == want.valid);
+  CHECK(first_of(out.send_index, want.send_index) == want.send_index);
+  CHECK(first_of(out.slot_flat, want.slot_flat) == want.slot_flat);
+  CHECK(first_of(out.slot_row, want.slot_row) == want.slot_row);
+  CHECK(first_of(out.token_row, want.token_row) == want.token_row);
+  CHECK(first_of(out.notes, want.notes) == want.notes);
+}
+
+// What the last rank receives from all, each of which has routed tokens of its own.
+struct Received {
+  Counts counts;
+  List notes;
+  std::int64_t tokens = 0;
+
+  std::int64_t rows() const { return std::ssize(notes) / 2; }
+};
+Received received(const Case& c) {
+  const std::int64_t width = c.rule.experts / c.rule.ranks + 1, self = c.rule.ranks - 1;
+  Received in;
+  for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
+    Case from = c;
+    from.tokens = rank == 1 ? 0 : c.tokens + rank;  // uneven, and one rank has none
+    const Sorted sent = sorted(from, choose(from, std::to_string(rank).c_str()));
+    const auto message = sent.counts.begin() + self * width;
+    in.counts.insert(in.counts.end(), message, message + width);
+    in.tokens += message[width - 1];
+    std::int64_t slots = 0, before = 0;
+    for (std::int64_t i = 0; i < self * width; ++i) before += i % width == width - 1 ? 0 : sent.counts[at(i)];
+    slots = std::accumulate(message, message + width - 1, std::int64_t{0});
+    in.notes.insert(in.notes.end(), sent.notes.begin() + 2 * before,
+                    sent.notes.begin() + 2 * (before + slots));
+  }
+  return in;
+}
+
+struct Ordered {
+  List expand, wire_to_row, row_to_wire, reduce_index;
+};
+Ordered ordered(const Case& c, const Received& in) {
+  const std::int64_t width = c.rule.experts / c.rule.ranks + 1, rows = in.rows();
+  Ordered out{List(at(rows)), List(at(rows)), List(at(rows)), List(at(in.tokens * c.top_k), -1)};
+  List token_row;  // of each wire position
+  std::int64_t first_token = 0;
+  for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
+    const auto* message = in.counts.data() + rank * width;
+    for (auto n = std::accumulate(message, message + width - 1, std::int64_t{0}); n > 0; --n)
+      token_row.push_back(static_cast<std::int32_t>(first_token) + in.notes[2 * token_row.size() + 1]);
+    first_token += message[width - 1];
+  }
+  std::iota(out.row_to_wire.begin(), out.row_to_wire.end(), 0);
+  std::stable_sort(out.row_to_wire.begin(), out.row_to_wire.end(),
+                   [&](auto a, auto b) { return in.notes[at(2 * a)] < in.notes[at(2 * b)]; });
+  for (std::int64_t row = 0; row < rows; ++row) {
+    out.wire_to_row[at(out.row_to_wire[at(row)])] = static_cast<std::int32_t>(row);
+    out.expand[at(row)] = token_row[at(out.row_to_wire[at(row)])];
+  }
+  for (std::size_t wire = 0; wire < token_row.size(); ++wire) {
+    auto* slot = out.reduce_index.data() + token_row[wire] * c.top_k;
+    while (*slot >= 0) ++slot;
+    *slot = out.wire_to_row[wire];
+  }
+  return out;
+}
+
+RowLists rows_for(KernelBench& bench, const Case& c, const Received& in) {
+  const Shape rows{in.rows()};
+  return {bench.poisoned(rows, DType::kI32), bench.poisoned(rows, DType::kI32),
+          bench.poisoned(rows, DType::kI32), bench.poisoned({in.tokens, c.top_k}, DType::kI32),
+          bench.poisoned({4}, DType::kI64)};
+}
+
+RowLists order(KernelBench& bench, const Case& c, const Received& in) {
+  const Tensor counts = tensor_of(bench, in.counts, {c.rule.ranks, std::ssize(in.counts) / c.rule.ranks});
+  const RowLists out = rows_for(bench, c, in);
+  bench.run(order_rows, counts, tensor_of(bench, in.notes, {in.rows(), 2}), c.top_k, out);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("slots are sorted by rank, with the counts, lists and notes of their order", "[slots]") {
+  for (const Case& c : kCases) {
+    INFO(c.name);
+    KernelBench bench;
+    check_sorted(bench, c, choose(c, "indices"));
+  }
+}
+
+TEST_CASE("a slot whose index is no expert is dropped and counted", "[slots]") {
+  for (const Case& c : {Case{"", 100, 2, {8, 2}}, Case{"", 100, 2, {8, 2, 15}}}) {
+    KernelBench bench;
+    List indices = choose(c, "indices");
+    for (const std::size_t slot : {std::size_t{0}, std::size_t{37}, indices.size() - 1})
+      indices[slot] = slot == 37 ? -5 : 8;
+    check_sorted(bench, c, indices);
+  }
+}
+
+TEST_CASE("received slots are ordered by expert, source rank, token, slot", "[slots]") {
+  for (const Case& c : kCases) {
+    INFO(c.name);
+    KernelBench bench;
+    const Received in = received(c);
+    const Ordered want = ordered(c, in);
+    const RowLists out = order(bench, c, in);
+    CHECK(first_of(out.expand, want.expand) == want.expand);
+    CHECK(first_of(out.wire_to_row, want.wire_to_row) == want.wire_to_row);
+    CHECK(first_of(out.row_to_wire, want.row_to_wire) == want.row_to_wire);
+    CHECK(first_of(out.reduce_index, want.reduce_index) == want.reduce_index);
+    CHECK(first_of(out.misfit, Counts(4)) == Counts(4));
+  }
+}
+
+TEST_CASE("the first note against the counts is reported, and lists stay in range", "[slots]") {
+  const Case c{"", 300, 3, {6, 3}};
+  const Received good = received(c);
+  const auto slots_of_first = std::accumulate(good.counts.begin(), good.counts.begin() + 2, std::int64_t{0});
+  struct Wrong {
+    const char* what;
+    std::int64_t wire;
+    std::int32_t expert, token;
+  };
+  const auto expert = [&](std::int64_t wire) { return good.notes[at(2 * wire)]; };
+  const auto token = [&](std::int64_t wire) { return good.notes[at(2 * wire + 1)]; };
+  const std::int64_t middle = slots_of_first + 20;  // of the last rank: the second has no tokens
+  for (const Wrong& w : {Wrong{"no expert", middle, 2, token(middle)}, Wrong{"no expert", 3, -1, token(3)},
+                         Wrong{"no token", middle, expert(middle), 100000},
+                         Wrong{"before the token before", middle, expert(middle), 0},
+                         Wrong{"negative token", 0, expert(0), -7}}) {
+    INFO(w.what << " at " << w.wire);
+    KernelBench bench;
+    Received in = good;
+    in.notes[at(2 * w.wire)] = w.expert, in.notes[at(2 * w.wire + 1)] = w.token;
+    const RowLists out = order(bench, c, in);
+    const Counts want{w.wire + 1, w.wire < slots_of_first ? 0 : 2, w.expert, w.token};
+    CHECK(first_of(out.misfit, want) == want);
+    std::vector<bool> seen(at(in.rows()));
+    for (const std::int32_t row : out.wire_to_row.span<std::int32_t>()) seen.at(at(row)) = true;
+    CHECK(std::count(seen.begin(), seen.end(), false) == 0);
+    for (const std::int32_t row : out.expand.span<std::int32_t>()) CHECK((row >= 0 && row < in.tokens));
+  }
+  // One slot more for an expert than announced: found at the last one of that rank.
+  KernelBench bench;
+  Received in = good;
+  in.notes[0] = 1 - in.notes[0];
+  std::int64_t last = slots_of_first - 1;
+  while (in.notes[at(2 * last)] != in.notes[0]) --last;
+  const Counts want{last + 1, 0, expert(last), token(last)};
+  CHECK(first_of(order(bench, c, in).misfit, want) == want);
+}
+
+TEST_CASE("map_indices goes through a list and leaves -1", "[slots]") {
+  KernelBench bench;
+  for (const std::int64_t n : {0, 1, 33, 9000}) {
+    const Tensor map = bench.integers({50}, 0, 1000), index = bench.integers({n}, -1, 50);
+    const Tensor before = bench.clone(index);
+    bench.run(map_indices, map, index);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int32_t from = before.ptr<std::int32_t>()[i];
+      REQUIRE(index.ptr<std::int32_t>()[i] == (from < 0 ? -1 : map.ptr<std::int32_t>()[from]));
+    }
+  }
+}
+
+TEST_CASE("the order of slots checks its tensors and runs on the meta device", "[slots]") {
+  KernelBench bench;
+  const Case c{"", 10, 2, {8, 2}};
+  SlotLists out = lists_for(bench, c);
+  const Tensor indices = bench.integers({10, 2}, 0, 8);
+  CHECK_THROWS_WITH(sort_slots(bench.ctx, {8, 3}, indices, out),
+                    Catch::Matchers::ContainsSubstring("8 experts on 3 ranks"));
+  out.notes = bench.poisoned({10, 2}, DType::kI32);
+  CHECK_THROWS_WITH(sort_slots(bench.ctx, c.rule, indices, out),
+                    Catch::Matchers::ContainsSubstring("sort_slots: notes is i32 (10, 2)"));
+  KernelBench meta(1, Device::kMeta);
+  sort_slots(meta.ctx, c.rule, meta.integers({10, 2}, 0, 8), lists_for(meta, c));
+  order_rows(meta.ctx, meta.poisoned({2, 5}, DType::kI64), meta.poisoned({20, 2}, DType::kI32), 2,
+             rows_for(meta, c, {{}, List(40), 12}));
+  CHECK(meta.meter[WorkKind::kRow].calls == 2);
+}
+
+}  // namespace jevons
