@@ -3,12 +3,16 @@
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <compare>
+#include <deque>
 #include <map>
+#include <vector>
 
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
+#include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/runtime.h"
 
 namespace jevons::cuda {
@@ -24,7 +28,7 @@ void check(cublasStatus_t status, const char* what, const Product& p) {
        cublasLtGetStatusName(status));
 }
 
-cudaDataType_t native(DType dtype) {
+cudaDataType_t data_type(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return CUDA_R_32F;
@@ -99,7 +103,7 @@ class Call {
     set(CUBLASLT_MATMUL_DESC_TRANSB, p.a.contiguous == Contiguous::kInner ? CUBLAS_OP_N : CUBLAS_OP_T, p);
     lay_out(first, p.b, p.n, p, dtype);
     lay_out(second, p.a, p.m, p, dtype);
-    check(cublasLtMatrixLayoutCreate(result.out(), native(result_type(dtype, p.output)),
+    check(cublasLtMatrixLayoutCreate(result.out(), data_type(result_type(dtype, p.output)),
                                      static_cast<std::uint64_t>(p.n), static_cast<std::uint64_t>(p.m), p.ldc),
           "layout of C", p);
   }
@@ -116,7 +120,7 @@ class Call {
     const bool inner = x.contiguous == Contiguous::kInner;
     const auto rows = static_cast<std::uint64_t>(inner ? p.k : outer);
     const auto cols = static_cast<std::uint64_t>(inner ? outer : p.k);
-    check(cublasLtMatrixLayoutCreate(layout.out(), native(dtype), rows, cols, x.ld), "layout", p);
+    check(cublasLtMatrixLayoutCreate(layout.out(), data_type(dtype), rows, cols, x.ld), "layout", p);
   }
 };
 
@@ -130,29 +134,95 @@ class GemmLibrary {
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kMaxWorkspace});
   }
 
-  void run(const Context& ctx, DType dtype, const Product& p, const Product& chosen_for) {
-    const Call call(p, dtype);
-    cublasLtMatmulHeuristicResult_t algorithm = algorithm_for(chosen_for, dtype);
-    check(cublasLtMatmulAlgoCheck(handle_.get(), call.operation.get(), call.first.get(), call.second.get(),
-                                  call.result.get(), call.result.get(), &algorithm.algo, &algorithm),
-          "algorithm", p);
-    ENSURE(ctx.work != nullptr, "matrix products on CUDA need the work arena");
-    // The stream orders later users of this memory behind the product.
-    const ArenaScope scope(*ctx.work);
-    const Tensor workspace =
-        ctx.work->alloc({static_cast<std::int64_t>(algorithm.workspaceSize)}, DType::kU8);
-    const double one_f64 = 1, beta_f64 = p.output == Output::kAccumulate ? 1 : 0;
-    const float one_f32 = 1, beta_f32 = static_cast<float>(beta_f64);
-    const bool f64 = dtype == DType::kF64;
-    const void* const one = f64 ? static_cast<const void*>(&one_f64) : &one_f32;
-    const void* const beta = f64 ? static_cast<const void*>(&beta_f64) : &beta_f32;
-    check(cublasLtMatmul(handle_.get(), call.operation.get(), one, p.b.data, call.first.get(), p.a.data,
-                         call.second.get(), beta, p.c, call.result.get(), p.c, call.result.get(),
-                         &algorithm.algo, workspace.data, algorithm.workspaceSize, stream_of(ctx)),
-          "start", p);
+  void run(const Context& ctx, DType dtype, const Product& p) {
+    Prepared one(p, dtype);
+    choose(one, p);
+    const ArenaScope scope(work_of(ctx));
+    const Tensor workspace = allocate(ctx, 1, one.algorithm.workspaceSize);
+    start(one, workspace, stream_of(ctx));
+  }
+
+  // The products run beside each other, on a few streams between the work that ctx.stream has and the work it
+  // will get: alone, most leave a part of the GPU idle while they begin and end.
+  void run_beside(const Context& ctx, DType dtype, std::span<const Product> products) {
+    std::deque<Prepared> prepared;
+    std::size_t most = 0;
+    for (const Product& p : products) {
+      choose(prepared.emplace_back(p, dtype), with_usual_rows(p));
+      most = std::max(most, prepared.back().algorithm.workspaceSize);
+    }
+    const ArenaScope scope(work_of(ctx));
+    const Tensor workspaces = allocate(ctx, kLanes, most);
+    ctx.stream->record(begun_);
+    for (Lane& lane : lanes_) lane.stream.wait(begun_);
+    for (std::int64_t i = 0; i < std::ssize(prepared); ++i) {
+      const std::int64_t lane = i % kLanes;
+      start(prepared[static_cast<std::size_t>(i)], workspaces.slice(lane, lane + 1),
+            native(lanes_[static_cast<std::size_t>(lane)].stream));
+    }
+    for (Lane& lane : lanes_) {
+      lane.stream.record(lane.done);
+      ctx.stream->wait(lane.done);
+    }
   }
 
  private:
+  static constexpr std::int64_t kLanes = 4;
+  struct Lane {
+    Stream stream{Device::kCuda};
+    Event done{Device::kCuda};
+  };
+  struct Prepared {
+    Prepared(const Product& p, DType type) : product(p), dtype(type), call(p, type) {}
+    Product product;
+    DType dtype;
+    Call call;
+    cublasLtMatmulHeuristicResult_t algorithm{};
+  };
+
+  static Arena& work_of(const Context& ctx) {
+    ENSURE(ctx.work != nullptr && ctx.stream != nullptr,
+           "matrix products on CUDA need a stream and the work arena");
+    return *ctx.work;
+  }
+  // Scratch memory of `lanes` streams. The streams order later users of it behind the products.
+  static Tensor allocate(const Context& ctx, std::int64_t lanes, std::size_t bytes) {
+    constexpr std::size_t kLine = 256;
+    return ctx.work->alloc({lanes, static_cast<std::int64_t>((bytes + kLine - 1) / kLine * kLine)},
+                           DType::kU8);
+  }
+
+  void choose(Prepared& one, const Product& chosen_for) {
+    one.algorithm = algorithm_for(chosen_for, one.dtype);
+    const Call& call = one.call;
+    check(cublasLtMatmulAlgoCheck(handle_.get(), call.operation.get(), call.first.get(), call.second.get(),
+                                  call.result.get(), call.result.get(), &one.algorithm.algo, &one.algorithm),
+          "algorithm", one.product);
+  }
+
+  void start(const Prepared& one, const Tensor& workspace, cudaStream_t stream) {
+    const Product& p = one.product;
+    const Call& call = one.call;
+    const double one_f64 = 1, beta_f64 = p.output == Output::kAccumulate ? 1 : 0;
+    const float one_f32 = 1, beta_f32 = static_cast<float>(beta_f64);
+    const bool f64 = one.dtype == DType::kF64;
+    const void* const alpha = f64 ? static_cast<const void*>(&one_f64) : &one_f32;
+    const void* const beta = f64 ? static_cast<const void*>(&beta_f64) : &beta_f32;
+    check(cublasLtMatmul(handle_.get(), call.operation.get(), alpha, p.b.data, call.first.get(), p.a.data,
+                         call.second.get(), beta, p.c, call.result.get(), p.c, call.result.get(),
+                         &one.algorithm.algo, workspace.data, one.algorithm.workspaceSize, stream),
+          "start", p);
+  }
+
+  // The same product with as many rows as algorithms are chosen for: the number of rows of a group differs
+  // from step to step, and choosing costs more than a small product. Rows are m of an assigned C and k of an
+  // accumulated one.
+  static Product with_usual_rows(Product p) {
+    std::int64_t& rows = p.output == Output::kAssign ? p.m : p.k;
+    rows = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(rows)));
+    return p;
+  }
+
   template <class T>
   void prefer(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
     check(cublasLtMatmulPreferenceSetAttribute(preference_.get(), attribute, &value, sizeof value),
@@ -182,6 +252,8 @@ class GemmLibrary {
   Owned<cublasLtHandle_t, &cublasLtDestroy> handle_;
   Owned<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy> preference_;
   std::map<Key, cublasLtMatmulHeuristicResult_t> algorithms_;
+  std::array<Lane, kLanes> lanes_;
+  Event begun_{Device::kCuda};
 };
 
 GemmLibrary& library() {
@@ -200,25 +272,20 @@ bool is_empty(const Context& ctx, DType dtype, const Product& p) {
   return true;
 }
 
-// The same product with as many rows as algorithms are chosen for: the number of rows of a group differs from
-// step to step, and choosing costs more than a small product. Rows are m of an assigned C and k of an
-// accumulated one.
-Product with_usual_rows(Product p) {
-  std::int64_t& rows = p.output == Output::kAssign ? p.m : p.k;
-  rows = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(rows)));
-  return p;
-}
-
 }  // namespace
 
 void run_product(const Context& ctx, DType dtype, const Product& product) {
-  if (!is_empty(ctx, dtype, product)) library().run(ctx, dtype, product, product);
+  if (!is_empty(ctx, dtype, product)) library().run(ctx, dtype, product);
 }
 
 void run_products(const Context& ctx, DType dtype, std::span<const Product> products) {
+  std::vector<Product> grouped, others;
   for (const Product& product : products) {
-    if (!is_empty(ctx, dtype, product)) library().run(ctx, dtype, product, with_usual_rows(product));
+    if (is_empty(ctx, dtype, product)) continue;
+    (has_grouped_form(dtype, product) ? grouped : others).push_back(product);
   }
+  if (!grouped.empty()) run_grouped(ctx, grouped);
+  if (!others.empty()) library().run_beside(ctx, dtype, others);
 }
 
 }  // namespace jevons::cuda

@@ -1,7 +1,7 @@
-// Matrix products on the GPU, by cuBLASLt: f32 (no TF32), bf16 with sums in fp32, f64. Work of ctx.stream;
-// scratch memory comes from ctx.work. No CUDA types here: kernels/no_cuda has the same functions for builds
-// without it. The library picks an algorithm by the size of the whole call, so a row's bits may depend on the
-// number of rows.
+// Matrix products on the GPU, by cuBLASLt and cuBLAS: f32 (no TF32), bf16 with sums in fp32, f64. Work of
+// ctx.stream; scratch memory comes from ctx.work. No CUDA types here: kernels/no_cuda has the same functions
+// for builds without it. The library picks an algorithm by the size of the whole call, so a row's bits may
+// depend on the number of rows.
 #pragma once
 
 #include <span>
@@ -13,9 +13,9 @@ namespace jevons::cuda {
 
 void run_product(const Context& ctx, DType dtype, const Product& product);
 
-// The products of a group, one after another: one call of the library for each that is not empty. (cuBLAS's
-// grouped call has no form with bf16 operands and an fp32 result, which weight gradients need, and reads its
-// pointers from device memory.) They share one algorithm for all counts of rows up to the same power of two.
+// Products that do not depend on each other. Those of bf16 that are assigned go into one call of cuBLAS, if
+// their addresses allow it (grouped_gemm.h); the others, weight gradients among them, are a call of cuBLASLt
+// each, side by side on a few streams. Empty ones cost nothing.
 void run_products(const Context& ctx, DType dtype, std::span<const Product> products);
 
 }  // namespace jevons::cuda

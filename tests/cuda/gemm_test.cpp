@@ -100,6 +100,9 @@ TEST_CASE("grouped products on the GPU match the CPU", "[gemm]") {
     check_grouped(dtype, {0, 3, 20, 21}, 5, 7);             // rows that begin at odd addresses
     check_grouped(dtype, {0, 0, 0}, 8, 8);
     check_grouped(dtype, {0, 33}, 8, 8);
+    std::vector<std::int64_t> many{0};  // more addresses than one kernel writes
+    for (std::int64_t group = 0; group < 150; ++group) many.push_back(many.back() + group % 3);
+    check_grouped(dtype, many, 8, 16);
   }
 }
 

@@ -1,7 +1,6 @@
-// cuBLASLt on the emulated GPU: D = alpha op(A) op(B) + beta C, matrices by columns, sums in the type of the
-// scale, in the order of k. Stricter than it must be where a program could go wrong unseen: a product fails
-// if an address is less aligned than its algorithm was chosen for, and every product reads and writes its
-// workspace.
+// cuBLASLt on the emulated GPU: D = alpha op(A) op(B) + beta C, sums in the type of the scale. Stricter than
+// it must be where a program could go wrong unseen: a product fails if an address is less aligned than its
+// algorithm was chosen for, and every product reads and writes its workspace.
 #include <cublasLt.h>
 
 #include <cstring>
@@ -9,7 +8,7 @@
 #include <vector>
 
 #include "stand_in.h"
-#include "tests/cuda_emulation/elements.h"
+#include "tests/cuda_emulation/matrix_product.h"
 
 using namespace emulation;
 
@@ -18,15 +17,6 @@ namespace {
 constexpr std::size_t kWorkspace = 4096;      // what every algorithm asks for, bytes
 constexpr std::uint64_t kAlgorithm = 0xa190;  // marks an algorithm made here
 
-struct Layout {
-  cudaDataType_t type;
-  std::uint64_t rows, cols;
-  std::int64_t ld;
-  std::size_t at(std::uint64_t row, std::uint64_t col) const {
-    return col * static_cast<std::size_t>(ld) + row;
-  }
-  std::size_t bytes() const { return (at(rows - 1, cols - 1) + 1) * element_size(type); }
-};
 struct Description {
   cudaDataType_t scale;
   std::int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
@@ -58,40 +48,6 @@ bool supported(const Description& d, cudaDataType_t in, cudaDataType_t out) {
   if (d.scale == CUDA_R_64F) return in == CUDA_R_64F && out == CUDA_R_64F;
   return (in == CUDA_R_32F && out == CUDA_R_32F) ||
          (in == CUDA_R_16BF && (out == CUDA_R_16BF || out == CUDA_R_32F));
-}
-
-struct Task {
-  Description description;
-  Layout a, b, d;
-  const void *pa, *pb, *pc;
-  void* pd;
-  double alpha, beta;
-};
-
-// T: what is summed.
-template <class T>
-void multiply(const Task& t) {
-  const std::uint64_t m = t.d.rows, n = t.d.cols, k = t.description.transpose_a ? t.a.rows : t.a.cols;
-  std::vector<T> a(m * k), sum(m);  // op(A) by columns
-  for (std::uint64_t row = 0; row < m; ++row) {
-    for (std::uint64_t i = 0; i < k; ++i)
-      a[i * m + row] = static_cast<T>(
-          load_element(t.pa, t.a.type, t.description.transpose_a ? t.a.at(i, row) : t.a.at(row, i)));
-  }
-  for (std::uint64_t col = 0; col < n; ++col) {
-    std::fill(sum.begin(), sum.end(), T{0});
-    for (std::uint64_t i = 0; i < k; ++i) {
-      const T b = static_cast<T>(
-          load_element(t.pb, t.b.type, t.description.transpose_b ? t.b.at(col, i) : t.b.at(i, col)));
-      for (std::uint64_t row = 0; row < m; ++row) sum[row] += a[i * m + row] * b;
-    }
-    for (std::uint64_t row = 0; row < m; ++row) {
-      T value = static_cast<T>(t.alpha) * sum[row];
-      if (t.beta != 0)
-        value += static_cast<T>(t.beta) * static_cast<T>(load_element(t.pc, t.d.type, t.d.at(row, col)));
-      store_element(t.pd, t.d.type, t.d.at(row, col), static_cast<double>(value));
-    }
-  }
 }
 
 }  // namespace
@@ -200,9 +156,17 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                               void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
   const Description& description = of<Description>(d);
   const cudaDataType_t scale = description.scale;
-  const Task task{
-      description, of<Layout>(layout_a),          of<Layout>(layout_b),        of<Layout>(layout_d), a, b, c,
-      out,         load_element(alpha, scale, 0), load_element(beta, scale, 0)};
+  const Task task{description.transpose_a != CUBLAS_OP_N,
+                  description.transpose_b != CUBLAS_OP_N,
+                  of<Layout>(layout_a),
+                  of<Layout>(layout_b),
+                  of<Layout>(layout_d),
+                  a,
+                  b,
+                  c,
+                  out,
+                  load_element(alpha, scale, 0),
+                  load_element(beta, scale, 0)};
   if (!fits(description, task.a, task.b, task.d) || algorithm == nullptr || algorithm->data[0] != kAlgorithm)
     return CUBLAS_STATUS_INVALID_VALUE;
   const std::uint64_t alignment = algorithm->data[1];

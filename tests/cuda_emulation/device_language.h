@@ -15,6 +15,8 @@
 
 #undef __launch_bounds__
 #define __launch_bounds__(...)
+#undef __grid_constant__
+#define __grid_constant__
 #undef __shared__
 #define __shared__ use_the_GPU_SHARED_macro_instead
 #define GPU_SHARED(T, name, ...)                                   \
