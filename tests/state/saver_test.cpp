@@ -84,6 +84,27 @@ TEST_CASE("saver: before the commit there is no checkpoint, and a save that is d
   CHECK(files_of(scratch.path("step-00000005")).empty());
 }
 
+TEST_CASE(
+    "saver: a directory that vanishes under a save is an error on all ranks, and the next save makes it") {
+  const Scratch scratch;
+  std::vector<std::string> messages(2);
+  run_ranks(2, [&](Communicator& world) {
+    const Holding holding = holding_of(world.rank(), 2, Sharding::kRows);
+    CheckpointSaver saver(world, scratch.path("checkpoints"));
+    saver.begin(some_state(1), holding.boxes, Originals::kCopied);
+    while (saver.is_writing()) ::usleep(1000);
+    world.barrier();
+    if (world.rank() == 0) fs::remove_all(scratch.path("checkpoints"));
+    world.barrier();
+    messages[static_cast<std::size_t>(world.rank())] = error_of([&] { saver.commit(); });
+    saver.begin(some_state(2), holding.boxes, Originals::kCopied);
+    ENSURE(saver.commit().step == 2, "the next save");
+  });
+  CHECK(messages[0].find("step-00000001") != std::string::npos);
+  CHECK(messages[0].find("No such file or directory") != std::string::npos);
+  CHECK(messages[0] == messages[1]);
+}
+
 TEST_CASE("saver: a thread that cannot write is heard of at the commit, by all ranks alike") {
   const Scratch scratch;
   // A pipe holds up the thread of rank 1 until somebody reads, and cannot be flushed to a disk.
