@@ -1,12 +1,13 @@
 #include "kernels/cuda/attention.h"
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <vector>
 
 #include "kernels/core/error.h"
 #include "kernels/cuda/attention_graph.h"
-#include "kernels/cuda/document_ends.h"
+#include "kernels/cuda/document_mask.h"
 #include "kernels/cuda/runtime.h"
 
 namespace jevons::cuda {
@@ -35,6 +36,7 @@ AttentionProblem problem_of(const AttentionShape& shape, const AttentionSaved& s
   p.batch = shape.batch, p.seq = shape.seq;
   p.heads = s.q.heads, p.kv_heads = s.k.heads, p.dim = s.q.head_dim, p.v_dim = s.v.head_dim;
   p.q_row = s.q.base.cols(), p.k_row = s.k.base.cols(), p.v_row = s.v.base.cols(), p.o_row = s.o.base.cols();
+  p.lse_row = s.lse.cols();
   p.documents = s.doc_start.defined();
   return p;
 }
@@ -88,29 +90,68 @@ struct Bindings {
     all = {{kQ, data_of("q", s.q)}, {kK, data_of("k", s.k)}, {kV, data_of("v", s.v)}, {kO, data_of("o", s.o)},
            {kLse, s.lse.data},      {kScale, &scale},        {kLowest, &lowest}};
     if (!s.doc_start.defined()) return;
-    const Tensor ends = ctx.work->alloc({shape.batch * shape.seq}, DType::kI32);
-    document_ends(*ctx.stream, shape.batch, shape.seq, s.doc_start.ptr<std::int32_t>(),
-                  ends.ptr<std::int32_t>());
-    all.push_back({kDocEnd, ends.data});
+    const Tensor mask = ctx.work->alloc({shape.batch, shape.seq, document_mask_row(shape.seq)}, DType::kBF16);
+    document_mask(*ctx.stream, s.doc_start, mask);
+    all.push_back({kDocMask, mask.data});
   }
   float scale, lowest = std::numeric_limits<float>::lowest(), one = 1;
   std::vector<CudnnPlan::Binding> all;
 };
 
-}  // namespace
+// Some key heads, with their query heads, of some sequences.
+struct Piece {
+  std::int64_t sequence, sequences, kv_head, kv_heads;
+};
 
-void attention_forward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved) {
-  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
-  if (shape.batch * shape.seq == 0) return;
-  const ArenaScope scope(*ctx.work);
-  const Bindings bindings(ctx, shape, saved);
-  library().execute(ctx, library().forward(problem_of(shape, saved)), bindings.all);
+// cuDNN's backward without atomic additions keeps a square of bf16 per sequence and query head, its sides
+// rounded up to 64 positions or more, so that it is called for as many of them as this memory holds.
+constexpr std::int64_t kMostSquareBytes = std::int64_t{1} << 30;
+
+std::vector<Piece> pieces_of(const AttentionShape& shape, const AttentionSaved& s) {
+  const std::int64_t side = (shape.seq + 127) / 128 * 128, kv_heads = s.k.heads;
+  const std::int64_t group_bytes = s.q.heads / kv_heads * side * side * 2;
+  const std::int64_t groups = std::max<std::int64_t>(kMostSquareBytes / group_bytes, 1);
+  const std::int64_t heads = std::min(groups, kv_heads),
+                     sequences = std::max<std::int64_t>(groups / kv_heads, 1);
+  std::vector<Piece> pieces;
+  for (std::int64_t b = 0; b < shape.batch; b += sequences) {
+    for (std::int64_t h = 0; h < kv_heads; h += heads)
+      pieces.push_back({b, std::min(sequences, shape.batch - b), h, std::min(heads, kv_heads - h)});
+  }
+  return pieces;
 }
 
-void attention_backward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
-                        HeadView d_o, const AttentionGrads& grads) {
-  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
-  if (shape.batch * shape.seq == 0) return;
+// The part of what the whole call is given that belongs to a piece.
+struct PartOf {
+  Piece piece;
+  std::int64_t seq, group;  // query heads that share a key head
+
+  Tensor rows(const Tensor& t) const {
+    return t.slice(piece.sequence * seq, (piece.sequence + piece.sequences) * seq);
+  }
+  HeadView of_keys(const HeadView& v) const { return heads(v, piece.kv_head, piece.kv_heads); }
+  HeadView of_queries(const HeadView& v) const {
+    return heads(v, piece.kv_head * group, piece.kv_heads * group);
+  }
+  AttentionSaved saved(const AttentionSaved& s) const {
+    Tensor lse = rows(s.lse);
+    lse.data = lse.ptr<float>() + piece.kv_head * group;
+    return {.q = of_queries(s.q),
+            .k = of_keys(s.k),
+            .v = of_keys(s.v),
+            .o = of_queries(s.o),
+            .doc_start = s.doc_start.defined() ? rows(s.doc_start) : Tensor{},
+            .lse = lse};
+  }
+
+ private:
+  HeadView heads(const HeadView& v, std::int64_t first, std::int64_t count) const {
+    return {rows(v.base), v.first_col + first * v.head_dim, count, v.head_dim};
+  }
+};
+
+void backward_of_piece(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
+                       const HeadView& d_o, const AttentionGrads& grads) {
   const ArenaScope scope(*ctx.work);
   Bindings bindings(ctx, shape, saved);
   const Tensor delta = ctx.work->alloc({shape.batch, saved.q.heads, shape.seq}, DType::kF32);
@@ -126,6 +167,27 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const A
   problem.dk_row = grads.dk.base.cols();
   problem.dv_row = grads.dv.base.cols();
   library().execute(ctx, library().backward(problem), bindings.all);
+}
+
+}  // namespace
+
+void attention_forward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved) {
+  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
+  if (shape.batch * shape.seq == 0) return;
+  const ArenaScope scope(*ctx.work);
+  const Bindings bindings(ctx, shape, saved);
+  library().execute(ctx, library().forward(problem_of(shape, saved)), bindings.all);
+}
+
+void attention_backward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
+                        HeadView d_o, const AttentionGrads& grads) {
+  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
+  if (shape.batch * shape.seq == 0) return;
+  for (const Piece& piece : pieces_of(shape, saved)) {
+    const PartOf part{piece, shape.seq, saved.q.heads / saved.k.heads};
+    backward_of_piece(ctx, {piece.sequences, shape.seq, shape.scale}, part.saved(saved), part.of_queries(d_o),
+                      {part.of_queries(grads.dq), part.of_keys(grads.dk), part.of_keys(grads.dv)});
+  }
 }
 
 }  // namespace jevons::cuda

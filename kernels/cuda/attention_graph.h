@@ -17,6 +17,7 @@ namespace jevons::cuda {
 struct AttentionProblem {
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, dim = 0, v_dim = 0;
   std::int64_t q_row = 0, k_row = 0, v_row = 0, o_row = 0;
+  std::int64_t lse_row = 0;                                      // of a position, at least `heads`
   std::int64_t d_o_row = 0, dq_row = 0, dk_row = 0, dv_row = 0;  // 0 in the forward direction
   bool documents = false;                                        // keys of earlier documents are masked
 
@@ -29,8 +30,8 @@ enum AttentionId : std::int64_t {
   kK,
   kV,
   kO,
-  kLse,     // (batch * seq, heads) f32: natural log of the sum of exponentials
-  kDocEnd,  // (batch * seq) i32: position behind the document of each key
+  kLse,      // (batch * seq, lse_row) f32: natural log of the sum of exponentials
+  kDocMask,  // (batch, seq, document_mask_row) bf16: kernels/cuda/document_mask.h
   kScale,
   kLowest,  // of all f32
   kOne,
@@ -40,6 +41,11 @@ enum AttentionId : std::int64_t {
   kDv,
   kDelta,  // (batch, heads, seq) f32 scratch: row sums of dO * O
 };
+
+// Elements of a row of the document mask: whole packs of 16 bytes.
+inline std::int64_t document_mask_row(std::int64_t seq) {
+  return (seq + 7) / 8 * 8;
+}
 
 CudnnGraph attention_forward_graph(const AttentionProblem& problem);
 CudnnGraph attention_backward_graph(const AttentionProblem& problem);

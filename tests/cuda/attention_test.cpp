@@ -76,6 +76,12 @@ TEST_CASE("attention on the GPU matches the CPU", "[attention]") {
   check_case({1, 40, 2, 1, 64, 64});
 }
 
+// More than the scratch memory of one call holds: 4096 sequences and then 4, 32768 heads and then 232.
+TEST_CASE("attention on the GPU in pieces matches the CPU", "[attention]") {
+  check_case({4100, 3, 8, 4, 8, 8});
+  check_case({1, 2, 33000, 33000, 8, 8});
+}
+
 TEST_CASE("attention on the GPU keeps documents apart", "[attention]") {
   check_case({1, 1, 1, 1, 8, 8, true});
   check_case({2, 37, 4, 2, 16, 16, true});

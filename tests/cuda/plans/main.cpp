@@ -40,7 +40,7 @@ cuda::AttentionProblem problem_of(std::int64_t seq, std::int64_t heads, std::int
   cuda::AttentionProblem p;
   p.batch = 1, p.seq = seq, p.heads = heads, p.kv_heads = kv_heads, p.dim = p.v_dim = dim;
   p.q_row = p.k_row = p.v_row = (heads + 2 * kv_heads) * dim;
-  p.o_row = heads * dim;
+  p.o_row = heads * dim, p.lse_row = heads;
   return p;
 }
 
