@@ -13,6 +13,7 @@ namespace jevons {
 Work& Work::operator=(Work&& other) {
   wait();
   pending_ = std::move(other.pending_);
+  whereabouts_ = other.whereabouts_, call_ = other.call_;
   return *this;
 }
 
@@ -29,6 +30,7 @@ Work::~Work() {
 void Work::wait() {
   if (pending_ == nullptr) return;
   const std::unique_ptr<Pending> pending = std::move(pending_);
+  const CollectiveScope scope(whereabouts_, call_);
   pending->wait();
 }
 
@@ -74,12 +76,21 @@ void Communicator::count_wire(double bytes) {
   if (meter_ != nullptr) meter_->add(WorkKind::kWire, 0, bytes);
 }
 
+template <class Start>
+Work Communicator::follow(const char* collective, int peer, Start start) {
+  const CollectiveCall call{.name = collective, .over = name_, .number = ++calls_, .peer = peer};
+  const CollectiveScope scope(whereabouts_, call);
+  Work work = start();
+  work.whereabouts_ = whereabouts_, work.call_ = call;
+  return work;
+}
+
 Work Communicator::all_reduce(Tensor inout, ReduceOp op) {
   check_tensors("all_reduce", inout, inout);
   check_reducible("all_reduce", inout);
   if (size_ == 1) return {};
   count_wire(2.0 * (size_ - 1) / size_ * static_cast<double>(inout.bytes()));
-  return do_all_reduce(inout, op);
+  return follow("all_reduce", -1, [&] { return do_all_reduce(inout, op); });
 }
 
 Work Communicator::all_gather(Tensor in, Tensor out) {
@@ -88,7 +99,7 @@ Work Communicator::all_gather(Tensor in, Tensor out) {
          rank_, out.to_string(), size_, in.to_string());
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(in.bytes()));
-  return do_all_gather(in, out);
+  return follow("all_gather", -1, [&] { return do_all_gather(in, out); });
 }
 
 Work Communicator::reduce_scatter(Tensor in, Tensor out) {
@@ -98,7 +109,7 @@ Work Communicator::reduce_scatter(Tensor in, Tensor out) {
          rank_, in.to_string(), size_, out.to_string());
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(out.bytes()));
-  return do_reduce_scatter(in, out);
+  return follow("reduce_scatter", -1, [&] { return do_reduce_scatter(in, out); });
 }
 
 Work Communicator::all_to_all(Tensor in, Tensor out) {
@@ -132,7 +143,7 @@ Work Communicator::all_to_all_v(Tensor in, std::span<const std::int64_t> send_ro
          recv_rows[self]);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire(static_cast<double>(in.shape[0] - send_rows[self]) * static_cast<double>(row_bytes(in)));
-  return do_all_to_all_v(in, send_rows, out, recv_rows);
+  return follow("all_to_all_v", -1, [&] { return do_all_to_all_v(in, send_rows, out, recv_rows); });
 }
 
 Work Communicator::broadcast(Tensor inout, int root) {
@@ -140,24 +151,28 @@ Work Communicator::broadcast(Tensor inout, int root) {
   ENSURE(root >= 0 && root < size_, "broadcast over {}, rank {}: no rank {}", name_, rank_, root);
   if (size_ == 1) return {};
   if (rank_ == root) count_wire((size_ - 1.0) * static_cast<double>(inout.bytes()));
-  return do_broadcast(inout, root);
+  return follow("broadcast", root, [&] { return do_broadcast(inout, root); });
 }
 
 Work Communicator::send(Tensor in, int peer) {
   check_tensors("send", in, in);
   check_peer("send", peer);
   count_wire(static_cast<double>(in.bytes()));
-  return do_send(in, peer);
+  return follow("send", peer, [&] { return do_send(in, peer); });
 }
 
 Work Communicator::recv(Tensor out, int peer) {
   check_tensors("recv", out, out);
   check_peer("recv", peer);
-  return do_recv(out, peer);
+  return follow("recv", peer, [&] { return do_recv(out, peer); });
 }
 
 void Communicator::barrier() {
-  if (size_ > 1) do_barrier();
+  if (size_ == 1) return;
+  follow("barrier", -1, [&] {
+    do_barrier();
+    return Work();
+  }).wait();
 }
 
 std::unique_ptr<Communicator> Communicator::split(std::span<const int> members, std::string name) {
@@ -170,6 +185,7 @@ std::unique_ptr<Communicator> Communicator::split(std::span<const int> members, 
   ENSURE(self != members.end(), "split of {} into {}: rank {} is not a member", name_, name, rank_);
   auto child = do_split(members, static_cast<int>(self - members.begin()), std::move(name));
   child->set_meter(meter_);
+  child->set_whereabouts(whereabouts_);
   return child;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "kernels/core/tensor.h"
+#include "kernels/core/whereabouts.h"
 #include "kernels/core/work_meter.h"
 
 namespace jevons {
@@ -34,7 +35,10 @@ class [[nodiscard]] Work {
   void wait();
 
  private:
+  friend class Communicator;
   std::unique_ptr<Pending> pending_;
+  Whereabouts* whereabouts_ = nullptr;
+  CollectiveCall call_;  // told to whereabouts_ while wait() waits
 };
 
 // Bytes of one row: what an index of dim 0 selects.
@@ -50,6 +54,9 @@ class Communicator {
   int size() const { return size_; }
   const std::string& name() const { return name_; }  // "world", "dp", ...: used in messages
   void set_meter(WorkMeter* meter) { meter_ = meter; }
+  // Learns of every collective that this rank enters and leaves; null stops that. It must outlive them.
+  void set_whereabouts(Whereabouts* whereabouts) { whereabouts_ = whereabouts; }
+  Whereabouts* whereabouts() const { return whereabouts_; }
 
   // f32, f64, bf16 (summed in fp32, rounded once), i32, i64. Wrong shapes, dtypes or counts throw
   // Error(kFailure) naming communicator, collective and rank. Wire bytes counted are those that leave this
@@ -74,7 +81,7 @@ class Communicator {
   void barrier();
 
   // Collective over `members`, distinct ranks of this communicator with this one among them: they form a new
-  // one, ranked in this order. It inherits the meter. Ranks outside `members` need not call.
+  // one, ranked in this order. It inherits meter and whereabouts. Ranks outside `members` need not call.
   std::unique_ptr<Communicator> split(std::span<const int> members, std::string name);
   // Ends the whole job with `exit_code`; does not return. Called by main() when an error escaped.
   [[noreturn]] virtual void abort(int exit_code) = 0;
@@ -100,10 +107,15 @@ class Communicator {
   void check_reducible(const char* collective, const Tensor& tensor) const;
   void check_peer(const char* collective, int peer) const;
   void count_wire(double bytes);
+  // The call of the back end, as the place where this rank is until it and its Work are done.
+  template <class Start>
+  Work follow(const char* collective, int peer, Start start);
 
   int rank_, size_;
   std::string name_;
   WorkMeter* meter_ = nullptr;
+  Whereabouts* whereabouts_ = nullptr;
+  std::int64_t calls_ = 0;
 };
 
 }  // namespace jevons

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/core/error.h"
+#include "kernels/core/whereabouts.h"
 #include "kernels/host_view.h"
 #include "kernels/permute.h"
 
@@ -65,6 +66,7 @@ DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& ar
   lists.notes = ctx.work->alloc({tokens * top_k, 2}, DType::kI32);
   sort_slots(ctx, {options_.num_experts, ranks, capacity(tokens, options_)}, indices, lists);
   const Exchanged counts = exchange_counts(ctx, indices, ledger);
+  if (ctx.whereabouts != nullptr) ctx.whereabouts->dispatch(counts.out.tokens, counts.in.tokens);
 
   DispatchPlan plan;
   plan.tokens = tokens;

@@ -4,6 +4,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/exact_sum.h"
+#include "kernels/core/whereabouts.h"
 #include "trainer/model/balance.h"
 
 namespace jevons {
@@ -61,8 +62,10 @@ ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScal
   const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
   Model::Saved saved;
   ExactSum loss_sum;
-  for (std::int64_t s = 0; s < batch.sequences; s += worker.sequences_per_pass()) {
+  const std::int64_t per_pass = worker.sequences_per_pass();
+  for (std::int64_t s = 0; s < batch.sequences; s += per_pass) {
     worker.reset_arenas();
+    if (Whereabouts* const place = worker.ctx().whereabouts) place->micro_batch(s / per_pass);
     loss_sum.add(worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), saved).loss_sum);
     worker.model().backward(worker.ctx(), saved, scales);
     if (worker.slots() != nullptr) worker.slots()->take(worker.ctx(), s);

@@ -8,6 +8,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "kernels/core/whereabouts.h"
 #include "trainer/checkpoint/retention.h"
 #include "trainer/continuation.h"
 #include "trainer/optim/schedule.h"
@@ -65,6 +66,7 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, Communicator&
 }
 
 ExitCode Trainer::run() {
+  clock_.enter(Phase::kIdle);
   while (state_.step < total_steps_) {
     const StepOutcome outcome = step();
     guard(outcome);
@@ -107,6 +109,8 @@ Trainer::Agreement Trainer::agree_on_next() {
 }
 
 StepOutcome Trainer::step() {
+  Whereabouts* const whereabouts = clock_.whereabouts();
+  if (whereabouts != nullptr) whereabouts->begin_step(state_.step + 1);
   const std::int64_t sequences = batch_size_at(config_.train, state_.consumed_samples);
   const std::int64_t mine = sequences / worker_.dp_size();
   HostBatch batch(mine, config_.model.seq_len);
@@ -124,6 +128,7 @@ StepOutcome Trainer::step() {
   state_.consumed_samples += static_cast<std::uint64_t>(sequences);
   state_.consumed_tokens += sequences * config_.model.seq_len;
   if (!outcome.skipped) state_.optimizer_step += 1;
+  if (whereabouts != nullptr) whereabouts->end_step();
   return outcome;
 }
 

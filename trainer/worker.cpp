@@ -40,6 +40,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, Device device, Phas
            .work = &work_,
            .meter = &meter_,
            .clock = clock,
+           .whereabouts = clock != nullptr ? clock->whereabouts() : nullptr,
            .threads = std::max(1, config.threads)},
       mesh_(world, config.parallel.layout, layout_limits(config.model)),
       store_(mesh_, device, ctx_.compute),

@@ -8,8 +8,11 @@
 
 namespace jevons {
 
+class Whereabouts;
+
 // Two arenas, one rule. `stash` keeps one micro-batch's saved activations from its forward to its backward;
-// `work` is released at block boundaries by the block alone. meter and clock may be null (tests).
+// `work` is released at block boundaries by the block alone. meter, clock and whereabouts may be null
+// (tests).
 struct Context {
   Device device = Device::kCpu;
   DType compute = DType::kF32;  // dtype of activations and of the weights that GEMMs read
@@ -17,6 +20,7 @@ struct Context {
   Arena* work = nullptr;
   WorkMeter* meter = nullptr;
   PhaseClock* clock = nullptr;
+  Whereabouts* whereabouts = nullptr;
   Stream* stream = nullptr;  // of the ops' work; needed on kCuda alone
   int threads = 1;           // CPU threads of this worker
 

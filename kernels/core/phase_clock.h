@@ -27,11 +27,17 @@ enum class Phase : std::uint8_t {
 inline constexpr std::size_t kNumPhases = 12;
 const char* name_of(Phase phase);
 
+class Whereabouts;
+
 class PhaseClock {
  public:
   using Clock = std::chrono::steady_clock;
   // `start`: when the process started, so that time before main() is in kInit.
   explicit PhaseClock(Clock::time_point start = Clock::now()) : last_(start) {}
+  // Every change of phase is told to `whereabouts` from now on; it must outlive the clock.
+  void report_to(Whereabouts& whereabouts) { whereabouts_ = &whereabouts; }
+  // Null if nobody asks.
+  Whereabouts* whereabouts() const { return whereabouts_; }
 
   // Ends the running phase and starts `phase`; returns the phase that was running.
   Phase enter(Phase phase) {
@@ -40,6 +46,7 @@ class PhaseClock {
     last_ = now;
     const Phase before = current_;
     current_ = phase;
+    if (whereabouts_ != nullptr && phase != before) tell();
     return before;
   }
   Phase current() const { return current_; }
@@ -50,6 +57,9 @@ class PhaseClock {
   }
 
  private:
+  void tell() const;
+
+  Whereabouts* whereabouts_ = nullptr;
   Clock::time_point last_;
   Phase current_ = Phase::kInit;
   std::array<double, kNumPhases> seconds_{};

@@ -54,12 +54,18 @@ std::pair<int, int> ranks_of_one_gpu(Communicator& hosts) {
 std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& compute,
                                                 std::size_t scratch_bytes) {
   const auto [first, second] = ranks_of_one_gpu(hosts);
-  if (first < 0) return std::make_unique<NcclCommunicator>(hosts, nullptr, compute, scratch_bytes);
-  if (hosts.rank() == 0) {
-    log_warning("ranks {} and {} share a GPU: all collectives pass through the hosts, which is slow", first,
-                second);
+  std::unique_ptr<Communicator> world;
+  if (first < 0) {
+    world = std::make_unique<NcclCommunicator>(hosts, nullptr, compute, scratch_bytes);
+  } else {
+    if (hosts.rank() == 0) {
+      log_warning("ranks {} and {} share a GPU: all collectives pass through the hosts, which is slow", first,
+                  second);
+    }
+    world = std::make_unique<StagedCommunicator>(hosts, nullptr, compute);
   }
-  return std::make_unique<StagedCommunicator>(hosts, nullptr, compute);
+  world->set_whereabouts(hosts.whereabouts());
+  return world;
 }
 
 }  // namespace jevons::nccl

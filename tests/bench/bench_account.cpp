@@ -1,5 +1,6 @@
-// What the account of cost takes from a step, piece by piece, and as a share of a step of given length.
-// usage: mpirun -n 2 bench_account [seconds of a step] [phase changes in a step] [directory for the ledger]
+// What the account of cost and the watchdog take from a step, piece by piece, and as a share of a step of
+// given length. usage: mpirun -n 2 bench_account [seconds of a step] [phase changes in a step] [directory for
+// the ledger]
 #include <fmt/core.h>
 
 #include <chrono>
@@ -73,8 +74,13 @@ class Sum {
 
 int run(Communicator& world, double step_seconds, double phase_changes, const std::string& directory) {
   Sum sum(step_seconds, world.rank() == 0);
+  Whereabouts whereabouts;
   PhaseClock clock;
+  clock.report_to(whereabouts);
   sum.add("enter and leave a phase", time_of(21, 100000, [&] { PhaseScope s(&clock, Phase::kCompute); }),
+          phase_changes);
+  const CollectiveCall call{.name = "all_to_all_v", .over = "ep", .number = 1, .peer = -1};
+  sum.add("enter and leave a collective", time_of(21, 100000, [&] { CollectiveScope s(&whereabouts, call); }),
           phase_changes);
   std::vector<double> totals(kNumPhases + 2, 1);
   const Tensor tensor{totals.data(), {kNumPhases + 2}, DType::kF64, Device::kCpu};

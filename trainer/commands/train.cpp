@@ -7,6 +7,7 @@
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "kernels/core/whereabouts.h"
 #include "parallel/agree.h"
 #include "trainer/commands/commands.h"
 #include "trainer/config/prices.h"
@@ -16,6 +17,7 @@
 #include "trainer/run_lock.h"
 #include "trainer/signals.h"
 #include "trainer/trainer.h"
+#include "trainer/watchdog.h"
 
 namespace jevons {
 namespace {
@@ -57,6 +59,19 @@ std::unique_ptr<RunLock> claim_run_directory(const RunConfig& config, Communicat
   return lock;
 }
 
+// Where this worker is, as its communicators and its clock tell; not after the run.
+struct Tracked {
+  explicit Tracked(Communicator& over) : world(over), whereabouts(std::make_unique<Whereabouts>()) {
+    world.set_whereabouts(whereabouts.get());
+  }
+  ~Tracked() { world.set_whereabouts(nullptr); }
+  Tracked(const Tracked&) = delete;
+  Tracked& operator=(const Tracked&) = delete;
+
+  Communicator& world;
+  std::unique_ptr<Whereabouts> whereabouts;
+};
+
 StartOptions start_options(const TrainOptions& options) {
   StartOptions start{.resume = options.resume, .init_from = options.init_from, .deadline = {}};
   if (options.resume != "auto" && options.resume != "never" && !options.init_from.empty()) {
@@ -74,7 +89,9 @@ StartOptions start_options(const TrainOptions& options) {
 }  // namespace
 
 int run_train(const TrainOptions& options, Communicator& world) {
+  const Tracked tracked(world);
   PhaseClock clock(options.process_start);
+  clock.report_to(*tracked.whereabouts);
   catch_stop_signals();
   RunConfig config;
   StartOptions start;
@@ -85,6 +102,7 @@ int run_train(const TrainOptions& options, Communicator& world) {
   if (config.threads == 0) config.threads = threads_per_worker(options.local_workers);
   const std::unique_ptr<RunLock> lock = claim_run_directory(config, world);
   const std::string yaml = dump_run_config(options.config.file, options.config.overrides);
+  const Watchdog watchdog(config.watchdog, config.run_dir + "/watchdog", world, *tracked.whereabouts);
   return static_cast<int>(train(config, yaml, world, clock, start));
 }
 

@@ -158,6 +158,12 @@ BudgetConfig to_struct(const schema::Budget& budget) {
   return config;
 }
 
+WatchdogConfig to_struct(const schema::Watchdog& watchdog) {
+  return {.stall_seconds = watchdog.stall_seconds(),
+          .long_stall_seconds = watchdog.long_stall_seconds(),
+          .step_seconds = watchdog.step_seconds()};
+}
+
 RunConfig to_struct(const schema::Run& run) {
   RunConfig config;
   config.run_dir = run.run_dir();
@@ -173,6 +179,7 @@ RunConfig to_struct(const schema::Run& run) {
   config.cost = to_struct(run.cost());
   config.budget = to_struct(run.budget());
   config.numerics = static_cast<Numerics>(run.numerics());
+  config.watchdog = to_struct(run.watchdog());
   return config;
 }
 

@@ -71,6 +71,14 @@ struct CostConfig {
   bool operator==(const CostConfig&) const = default;
 };
 
+// 0 = no limit.
+struct WatchdogConfig {
+  double stall_seconds = 600;        // without any progress of a worker
+  double long_stall_seconds = 3600;  // the same while the run starts, saves and ends, and in its first step
+  double step_seconds = 0;           // of a step but the first
+  bool operator==(const WatchdogConfig&) const = default;
+};
+
 struct RunConfig {
   std::string run_dir;  // runs/<name>
   std::string name;
@@ -85,6 +93,7 @@ struct RunConfig {
   CostConfig cost;
   BudgetConfig budget;
   Numerics numerics = Numerics::kStandard;
+  WatchdogConfig watchdog;
   bool operator==(const RunConfig&) const = default;
 };
 

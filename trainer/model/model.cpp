@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/whereabouts.h"
 #include "kernels/permute.h"
 
 namespace jevons {
@@ -15,6 +16,10 @@ std::vector<Block> make_blocks(ParamStore& store, const ModelConfig& config, con
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
     blocks.emplace_back(store, config, layer, rope);
   return blocks;
+}
+
+void note_layer(const Context& ctx, Pass pass, std::size_t layer) {
+  if (ctx.whereabouts != nullptr) ctx.whereabouts->layer(pass, static_cast<std::int64_t>(layer));
 }
 
 }  // namespace
@@ -30,13 +35,19 @@ TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& sav
   const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
   Tensor x = embedding_.forward(ctx, batch.tokens, saved.embedding);
   saved.blocks.assign(blocks_.size(), {});
-  for (std::size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i].forward(ctx, x, rows, saved.blocks[i]);
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    note_layer(ctx, Pass::kForward, i);
+    x = blocks_[i].forward(ctx, x, rows, saved.blocks[i]);
+  }
   return head_.forward(ctx, x, batch.targets, saved.head);
 }
 
 void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales) {
   const Tensor dx = head_.backward(ctx, scales.token, saved.head);
-  for (std::size_t i = blocks_.size(); i-- > 0;) blocks_[i].backward(ctx, dx, saved.blocks[i], scales);
+  for (std::size_t i = blocks_.size(); i-- > 0;) {
+    note_layer(ctx, Pass::kBackward, i);
+    blocks_[i].backward(ctx, dx, saved.blocks[i], scales);
+  }
   embedding_.backward(ctx, dx, saved.embedding);
 }
 

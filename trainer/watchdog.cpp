@@ -1,0 +1,191 @@
+#include "trainer/watchdog.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+
+#include "kernels/core/error.h"
+#include "kernels/core/log.h"
+#include "parallel/agree.h"
+#include "trainer/io/file.h"
+#include "trainer/signals.h"
+
+namespace jevons {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kPoll = 0.2;  // s; a launcher gives a job about 1 s between SIGTERM and SIGKILL
+
+double since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// For the others to write their reports, over a file system that shows new files late.
+double grace(const WatchdogConfig& config) {
+  return std::clamp(std::max(config.stall_seconds, config.step_seconds) / 10, 1.0, 60.0);
+}
+
+std::vector<RankIdentity> gather_identities(Communicator& world) {
+  struct Entry {
+    int process = 0;
+    char host[60] = "";
+  };
+  Entry mine{.process = getpid(), .host = ""};
+  gethostname(mine.host, sizeof mine.host - 1);
+  std::vector<Entry> all(static_cast<std::size_t>(world.size()));
+  const auto bytes = static_cast<std::int64_t>(sizeof(Entry));
+  world.all_gather({&mine, {bytes}, DType::kU8}, {all.data(), {bytes * world.size()}, DType::kU8}).wait();
+  std::vector<RankIdentity> ranks;
+  for (const Entry& entry : all) ranks.push_back({static_cast<int>(ranks.size()), entry.host, entry.process});
+  return ranks;
+}
+
+}  // namespace
+
+Watchdog::Watchdog(const WatchdogConfig& config, const std::string& directory, Communicator& world,
+                   const Whereabouts& whereabouts)
+    : config_(config),
+      directory_(directory),
+      rank_(world.rank()),
+      ranks_(gather_identities(world)),
+      whereabouts_(whereabouts),
+      place_(whereabouts.now()),
+      looked_(Clock::now()),
+      progress_(looked_),
+      step_begun_(looked_),
+      alarm_looked_(looked_) {
+  agree(world, [&] {
+    if (rank_ != 0) return;
+    std::error_code ignored;
+    fs::remove_all(directory_, ignored);
+  });
+  if (config.stall_seconds > 0 || config.long_stall_seconds > 0 || config.step_seconds > 0) {
+    thread_ = std::thread([this] { watch(); });
+  }
+}
+
+Watchdog::~Watchdog() {
+  {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+// Whether the watchdog's work is done.
+bool Watchdog::pause(double seconds) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return done_; });
+}
+
+void Watchdog::watch() {
+  while (!pause(kPoll)) {
+    look();
+    say_last_words();
+    std::string reason = problem();
+    if (reason.empty() && alarm_raised()) reason = "asked by another rank";
+    if (!reason.empty()) end_job(reason);
+  }
+}
+
+void Watchdog::look() {
+  const Clock::time_point now = Clock::now();
+  // If this thread slept too, the whole process was stopped, as by a debugger or a suspended job.
+  const bool stopped = std::chrono::duration<double>(now - looked_).count() > 20 * kPoll;
+  looked_ = now;
+  const WorkerPlace place = whereabouts_.now();
+  if (place.changes != place_.changes || stopped) progress_ = now;
+  if (place.steps_begun != place_.steps_begun || stopped) step_begun_ = now;
+  place_ = place;
+}
+
+// Starting, saving and ending take their time, and in the first step devices prepare.
+double Watchdog::limit(const WorkerPlace& place) const {
+  const bool is_long = place.phase == Phase::kInit || place.phase == Phase::kCheckpoint ||
+                       place.phase == Phase::kShutdown || place.steps_begun <= 1;
+  return is_long ? config_.long_stall_seconds : config_.stall_seconds;
+}
+
+std::string Watchdog::problem() const {
+  const double idle = since(progress_), limit = this->limit(place_), step = since(step_begun_);
+  if (limit > 0 && idle > limit) return fmt::format("no progress for {:.1f} s", idle);
+  const bool step_counts = place_.in_step && place_.steps_begun > 1 && config_.step_seconds > 0;
+  if (step_counts && step > config_.step_seconds) return fmt::format("a step runs for {:.1f} s", step);
+  return "";
+}
+
+// Another rank has written its report.
+bool Watchdog::alarm_raised() {
+  if (since(alarm_looked_) < std::min(5.0, grace(config_) / 5)) return false;
+  alarm_looked_ = Clock::now();
+  std::error_code ignored;
+  return fs::exists(directory_, ignored);
+}
+
+// A job that lost a rank is told to stop by its launcher while this rank waits for the lost one.
+void Watchdog::say_last_words() {
+  if (stop_seen_ || !stop_signal_received() || since(progress_) < 2 * kPoll) return;
+  stop_seen_ = true;
+  log_warning("told to stop while at {}{}", describe(place_), describe_dispatch(place_));
+  log_flush();
+}
+
+std::string Watchdog::path_of(int rank) const {
+  return fmt::format("{}/rank-{:05}.json", directory_, rank);
+}
+
+void Watchdog::write_own_report(const std::string& reason) const {
+  const RankReport report{.rank = rank_, .idle_seconds = since(progress_), .place = place_};
+  const RankIdentity& identity = ranks_[static_cast<std::size_t>(rank_)];
+  make_directories(directory_);
+  const std::string path = path_of(rank_);
+  File::create(path + ".tmp").write(to_json(report, identity, reason));
+  fs::rename(path + ".tmp", path);
+}
+
+// By the rank that comes first; nothing on the others.
+void Watchdog::write_summary() const {
+  const std::string path = directory_ + "/summary.txt";
+  std::error_code failed;
+  if (!fs::create_directory(directory_ + "/summary", failed)) return;
+  std::vector<RankReport> reports;
+  for (const RankIdentity& identity : ranks_) {
+    if (fs::exists(path_of(identity.rank))) {
+      reports.push_back(parse_rank_report(read_text_file(path_of(identity.rank))));
+    }
+  }
+  const std::string text = summarise(ranks_, reports);
+  log_error("the job does not get on and is ended, exit code {}. {}More in {}",
+            static_cast<int>(ExitCode::kFailure), text, directory_);
+  log_flush();
+  File::create(path).write(text);
+}
+
+void Watchdog::end_job(const std::string& reason) {
+  constexpr int kCode = static_cast<int>(ExitCode::kFailure);
+  log_warning("watchdog: {}; this rank is at {}{}", reason, describe(place_), describe_dispatch(place_));
+  log_flush();
+  // The file system may be what hangs.
+  std::thread([wait = 3 * grace(config_)] {
+    std::this_thread::sleep_for(std::chrono::duration<double>(wait));
+    _exit(kCode);
+  }).detach();
+  try {
+    write_own_report(reason);
+    pause(grace(config_));
+    write_summary();
+  } catch (const std::exception& e) {
+    log_error("watchdog: {}", e.what());
+  }
+  log_flush();
+  pause(grace(config_) / 2);  // the summary speaks before the launcher ends everyone
+  _exit(kCode);
+}
+
+}  // namespace jevons
