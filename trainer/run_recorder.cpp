@@ -108,6 +108,10 @@ struct RunRecorder::Impl {
   std::int64_t detailed_part = -1;  // of the run, whose experts were reported last
   Totals totals;
 
+  // At the last spread_of_ranks.
+  std::int64_t spread_step = 0;
+  double busy_seconds = 0, busy_seconds_of_all = 0;
+
   bool writes() const { return world.rank() == 0; }
 
   // Refuses a start that the budget does not cover, on all ranks. Collective.
@@ -136,6 +140,38 @@ struct RunRecorder::Impl {
     std::copy_n(sums.begin(), kNumPhases, totals.device_seconds.begin());
     const bool all_known = sums[kNumPhases + 1] == 0;
     totals.energy_joules = all_known ? std::optional(sums[kNumPhases]) : std::nullopt;
+  }
+
+  // Since the last call, in an earlier step. Collective, after gather_totals().
+  std::optional<RankSpread> spread_of_ranks(std::int64_t step) {
+    const auto busy = [](const std::array<double, kNumPhases>& seconds) {
+      return seconds[static_cast<std::size_t>(Phase::kData)] +
+             seconds[static_cast<std::size_t>(Phase::kCompute)];
+    };
+    const double mine = busy(clock.seconds()), of_all = busy(totals.device_seconds);
+    const auto steps = static_cast<double>(step - std::exchange(spread_step, step));
+    const double per_step = (mine - std::exchange(busy_seconds, mine)) / steps;
+    const double sum = (of_all - std::exchange(busy_seconds_of_all, of_all)) / steps;
+    const std::int64_t size = world.size();
+    if (size == 1) return std::nullopt;
+    // One maximum carries the rank too: below the microseconds.
+    const auto micros = static_cast<std::int64_t>(1e6 * per_step);
+    std::array<std::int64_t, 2> most = {micros * size + world.rank(), -micros};
+    world.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
+    return RankSpread{.min = -1e-6 * static_cast<double>(most[1]),
+                      .mean = sum / static_cast<double>(size),
+                      .max = 1e-6 * static_cast<double>(most[0] / size),
+                      .slowest = static_cast<int>(most[0] % size)};
+  }
+
+  // What waiting for slower ranks took of this launch, with its price if that is known.
+  std::string describe_imbalance() const {
+    const double waited = totals.device_seconds[static_cast<std::size_t>(Phase::kImbalance)];
+    const auto price = known_price(config.cost.price_per_device_hour);
+    return fmt::format(
+        "waiting for slower workers: {} device-hours, {:.1f} % of this launch{}", format_device_hours(waited),
+        100 * waited / own_device_seconds(),
+        price ? ", " + format_money(waited / 3600 * *price, config.cost.currency) : std::string());
   }
 
   // The load of single experts is much text: about 200 steps of a run have it, the first and last among them.
@@ -171,6 +207,7 @@ struct RunRecorder::Impl {
     const double elapsed = seconds_between(report_time, now);
     m.step = state.step, m.total_steps = total_steps, m.tokens = state.consumed_tokens;
     m.loss = outcome.loss, m.grad_norm = outcome.grad_norm, m.skipped = outcome.skipped;
+    m.spike = outcome.spike, m.skipped_steps = state.step - state.optimizer_step;
     m.lr = learning_rate(config.optim, state.step - 1, total_steps);
     m.step_seconds = elapsed / steps;
     m.tokens_per_second = static_cast<double>(state.consumed_tokens - report_tokens) / elapsed;
@@ -220,7 +257,7 @@ RunRecorder::~RunRecorder() = default;
 
 void RunRecorder::begin(const TrainState& state, const std::string& data_fingerprint) {
   impl_->report_time = Clock::now();
-  impl_->report_step = state.step, impl_->report_tokens = state.consumed_tokens;
+  impl_->report_step = impl_->spread_step = state.step, impl_->report_tokens = state.consumed_tokens;
   impl_->gather_totals();
   impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
   impl_->open_budget(state);
@@ -239,9 +276,11 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
   const bool last = state.step == impl_->total_steps;
   const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
+  const auto ranks = due ? impl_->spread_of_ranks(state.step) : std::nullopt;
   if (!impl_->writes()) return;
   if (due) {
     StepMetrics m = impl_->step_metrics(state, outcome);
+    m.ranks = ranks;
     m.layers = layer_loads(worker.model(), outcome, impl_->expert_detail(state.step));
     impl_->metrics->write(m);
     impl_->events->write(m);
@@ -304,6 +343,7 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
       "predicted {} at balanced routing\n",
       format_bytes(static_cast<double>(measured.weights_and_grads + measured.optimizer)),
       format_bytes(peaks[0] + peaks[1]), format_bytes(static_cast<double>(p.stash + p.work)));
+  if (impl_->world.size() > 1) fmt::print("{}\n", impl_->describe_imbalance());
   const auto money = impl_->ledger->money(impl_->own_device_seconds());
   fmt::print("{}: {} device-hours{}; everything is in {}\n", reason,
              format_device_hours(impl_->device_seconds()),

@@ -5,6 +5,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/exact_sum.h"
 #include "kernels/core/whereabouts.h"
+#include "trainer/find_nonfinite.h"
 #include "trainer/model/balance.h"
 
 namespace jevons {
@@ -73,6 +74,16 @@ ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScal
   return loss_sum;
 }
 
+// Where NaN or infinity come from. Runs the step again, so after the figures of its layers were taken.
+std::string origin_of(Worker& worker, const HostBatch& batch, const LossScales& scales) {
+  const std::int64_t per_pass = worker.sequences_per_pass();
+  const auto read = [&](std::int64_t i) { return micro_batch(worker, batch, i * per_pass); };
+  std::string origin =
+      find_nonfinite(worker, {.micro_batches = batch.sequences / per_pass, .read = read, .scales = scales});
+  worker.model().end_step(worker.ctx(), BiasUpdate::kSkip);
+  return origin;
+}
+
 // Gradients summed over ranks; returns their global norm. Waiting for the slowest rank is told apart from
 // moving bytes.
 double sync_gradients(Worker& worker) {
@@ -119,18 +130,19 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
   StepOutcome out;
   out.target_tokens = global_targets(worker, batch);
   if (worker.slots() != nullptr) worker.slots()->begin(position.global_sequences);
-  const ExactSum loss_sum = forward_backward(worker, batch, scales_of(worker, position, out.target_tokens));
+  const LossScales scales = scales_of(worker, position, out.target_tokens);
+  const ExactSum loss_sum = forward_backward(worker, batch, scales);
   out.grad_norm = sync_gradients(worker);
   out.loss = sum_over_ranks(worker.mesh().world(), loss_sum) /
              static_cast<double>(std::max<std::int64_t>(1, out.target_tokens));
   // Both figures are equal on all ranks, so all take the same way.
-  out.skipped = !std::isfinite(out.grad_norm) || !std::isfinite(out.loss);
-  if (out.skipped) {
-    worker.store().zero_grads(worker.ctx());
-  } else {
-    update(worker, position, out.grad_norm);
-  }
+  const bool finite = std::isfinite(out.grad_norm) && std::isfinite(out.loss);
+  out.spike = finite && out.loss > position.spike_limit;
+  out.skipped = !finite || out.spike;
+  if (!out.skipped) update(worker, position, out.grad_norm);
   out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
+  if (!finite) out.origin = origin_of(worker, batch, scales);
+  if (out.skipped) worker.store().zero_grads(worker.ctx());
   return out;
 }
 

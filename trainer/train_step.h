@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <string>
 #include <vector>
 
 #include "data/data_loader.h"
@@ -26,13 +28,16 @@ struct StepPosition {
   std::int64_t global_sequences = 0;  // of all workers
   std::int64_t optimizer_step = 1;    // counts from 1, skipped steps not counted
   double lr = 0;
+  double spike_limit = std::numeric_limits<double>::infinity();  // a loss above it is a spike
 };
 
 struct StepOutcome {
   double loss = 0;                  // nats per target token, over the global batch
   double grad_norm = 0;             // before clipping
   std::int64_t target_tokens = 0;   // of the global batch
-  bool skipped = false;             // loss or gradient was not finite: no weight was changed
+  bool skipped = false;             // not finite, or a spike: no weight was changed
+  bool spike = false;               // skipped although it is finite
+  std::string origin;               // of what is not finite (find_nonfinite.h); the same on all ranks
   std::vector<LayerHealth> layers;  // of each MoE layer, in order
 };
 

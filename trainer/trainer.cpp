@@ -11,7 +11,10 @@
 #include "kernels/core/whereabouts.h"
 #include "trainer/checkpoint/retention.h"
 #include "trainer/continuation.h"
+#include "trainer/find_nonfinite.h"
+#include "trainer/loss_spikes.h"
 #include "trainer/optim/schedule.h"
+#include "trainer/replica_check.h"
 #include "trainer/run_state.h"
 #include "trainer/signals.h"
 #include "trainer/step_plan.h"
@@ -71,6 +74,7 @@ ExitCode Trainer::run() {
     const StepOutcome outcome = step();
     guard(outcome);
     recorder_.step(state_, outcome, worker_);
+    if (due(state_.step, config_.train.replica_check_interval)) check_replicas(worker_);
     if (due(state_.step, config_.train.eval_interval)) validate();
     if (state_.step == total_steps_) break;
     const Agreement next = agree_on_next();
@@ -123,11 +127,15 @@ StepOutcome Trainer::step() {
   const StepOutcome outcome = train_step(worker_, batch,
                                          {.global_sequences = sequences,
                                           .optimizer_step = state_.optimizer_step + 1,
-                                          .lr = learning_rate(config_.optim, state_.step, total_steps_)});
+                                          .lr = learning_rate(config_.optim, state_.step, total_steps_),
+                                          .spike_limit = spike_limit(config_.train, state_.recent_losses)});
   state_.step += 1;
   state_.consumed_samples += static_cast<std::uint64_t>(sequences);
   state_.consumed_tokens += sequences * config_.model.seq_len;
-  if (!outcome.skipped) state_.optimizer_step += 1;
+  if (!outcome.skipped) {
+    state_.optimizer_step += 1;
+    remember_loss(config_.train, outcome.loss, state_.recent_losses);
+  }
   if (whereabouts != nullptr) whereabouts->end_step();
   return outcome;
 }
@@ -138,17 +146,20 @@ void Trainer::guard(const StepOutcome& outcome) {
     return;
   }
   bad_steps_ += 1;
+  const std::string what = outcome.spike
+                               ? fmt::format("loss {} is a spike (train.spike_zscore)", outcome.loss)
+                               : fmt::format("loss {} and gradient norm {} are not both finite; {}",
+                                             outcome.loss, outcome.grad_norm, outcome.origin);
   if (world_.rank() == 0) {
-    log_warning(
-        "step {}: loss {} and gradient norm {} are not both finite; the step is skipped ({} in a row)",
-        state_.step, outcome.loss, outcome.grad_norm, bad_steps_);
+    log_warning("step {}: {}; the step is skipped ({} in a row)", state_.step, what, bad_steps_);
   }
-  if (bad_steps_ >= config_.train.max_bad_steps) {
-    fail(ExitCode::kFailure,
-         "step {}: {} steps in a row had a loss or gradient that is not finite "
-         "(train.max_bad_steps)",
-         state_.step, bad_steps_);
-  }
+  const bool stop = !outcome.spike && config_.train.on_bad_step == BadStepPolicy::kStop;
+  if (!stop && bad_steps_ < config_.train.max_bad_steps) return;
+  agree(world_, [&] {
+    if (stop) fail(ExitCode::kFailure, "step {}: {} (train.on_bad_step = stop)", state_.step, what);
+    fail(ExitCode::kFailure, "step {}: {} steps in a row were skipped (train.max_bad_steps); the last: {}",
+         state_.step, bad_steps_, what);
+  });
 }
 
 void Trainer::validate() {
@@ -180,12 +191,14 @@ void Trainer::save(SaveOccasion occasion) {
   if (saved_step_ == state_.step) return;
   stall_mark_ = clock_.seconds()[static_cast<std::size_t>(Phase::kCheckpoint)];
   check_data();
+  const std::vector<TensorBox> boxes = boxes_to_save(worker_);
+  check_finite(worker_, boxes);
   state_.passport = recorder_.passport(fingerprint_);
   if (validated_step_ == state_.step) set_validation_loss(state_, validation_loss_);
   if (schedule_) schedule_->begun(clock_.seconds());
   const bool beside_training = occasion == SaveOccasion::kInterval && config_.checkpoint.asynchronous;
   try {
-    saver_.begin(state_, boxes_to_save(worker_), beside_training ? Originals::kCopied : Originals::kLent);
+    saver_.begin(state_, boxes, beside_training ? Originals::kCopied : Originals::kLent);
     saved_step_ = state_.step;
   } catch (const AgreedError& e) {
     accept_failure(e, occasion, state_.step);

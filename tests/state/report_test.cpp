@@ -108,6 +108,23 @@ TEST_CASE("metrics.jsonl has one line per step, also after a resume") {
   CHECK_FALSE(json["moe"][1].contains("load_percent"));
 }
 
+TEST_CASE("skipped spikes and slow ranks stand in the metrics, slow ranks and skips on the console") {
+  const Scratch scratch;
+  StepMetrics m = some_metrics(1);
+  CHECK(console_line(m).find("slow") == std::string::npos);
+  m.skipped = m.spike = true, m.skipped_steps = 4;
+  m.ranks = {.min = 0.5, .mean = 1, .max = 1.25, .slowest = 3};
+  MetricsWriter(scratch.path("m"), 0).write(m);
+  const auto json = nlohmann::json::parse(contents_of(scratch.path("m")));
+  CHECK(json["spike"] == true);
+  CHECK(json["skipped_steps"] == 4);
+  CHECK(json["rank_seconds"] == nlohmann::json({{"min", 0.5}, {"mean", 1.0}, {"max", 1.25}, {"slowest", 3}}));
+  CHECK(console_line(m).find("  SKIPPED: SPIKE  ") != std::string::npos);
+  CHECK(console_line(m).find("  rank 3 slow (+25 %)") != std::string::npos);
+  m.ranks->max = 1.1;
+  CHECK(console_line(m).find("slow") == std::string::npos);
+}
+
 TEST_CASE("metrics.jsonl has null for what is unknown or not finite") {
   const Scratch scratch;
   StepMetrics m = some_metrics(1);

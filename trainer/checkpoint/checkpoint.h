@@ -38,6 +38,7 @@ struct TrainState {
   std::int64_t optimizer_step = 0;  // steps that were not skipped
   std::map<std::string, std::string>
       passport;  // config, layout, data fingerprint, versions: for people and checks
+  std::vector<double> recent_losses = {};  // that tell a spike, oldest first; empty if none are looked for
 };
 
 // An opened, committed checkpoint. Throws Error(kData) naming file, tensor and what is wrong.

@@ -30,6 +30,7 @@ void write_state(const TrainState& state, proto::State& out) {
   out.set_consumed_samples(state.consumed_samples);
   out.set_consumed_tokens(state.consumed_tokens);
   out.set_optimizer_step(state.optimizer_step);
+  for (const double loss : state.recent_losses) out.add_recent_loss(loss);
   for (const auto& [key, value] : state.passport) {
     proto::Note& note = *out.add_passport();
     note.set_key(key);
@@ -43,6 +44,7 @@ TrainState read_state(const proto::State& in) {
   state.consumed_samples = in.consumed_samples();
   state.consumed_tokens = in.consumed_tokens();
   state.optimizer_step = in.optimizer_step();
+  state.recent_losses.assign(in.recent_loss().begin(), in.recent_loss().end());
   for (const proto::Note& note : in.passport()) state.passport[note.key()] = note.value();
   return state;
 }

@@ -117,6 +117,10 @@ TrainConfig to_struct(const schema::Train& train) {
   config.eval_samples = train.eval_samples();
   config.log_interval = train.log_interval();
   config.max_bad_steps = train.max_bad_steps();
+  config.on_bad_step = static_cast<BadStepPolicy>(train.on_bad_step());
+  config.spike_zscore = train.spike_zscore();
+  config.spike_window = train.spike_window();
+  config.replica_check_interval = train.replica_check_interval();
   return config;
 }
 

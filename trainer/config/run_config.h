@@ -27,6 +27,8 @@ struct ParallelConfig {
   bool operator==(const ParallelConfig&) const = default;
 };
 
+enum class BadStepPolicy : std::uint8_t { kSkip, kStop };
+
 struct TrainConfig {
   std::int64_t steps = 0;               // stop after this many steps ...
   std::int64_t tokens = 0;              // ... or this many trained tokens, whichever is first; 0 = no limit
@@ -39,7 +41,11 @@ struct TrainConfig {
   std::int64_t eval_interval = 0;  // steps; 0 = only at the end
   std::int64_t eval_samples = 0;   // sequences of the fixed validation set; 0 = all
   std::int64_t log_interval = 1;   // steps
-  std::int64_t max_bad_steps = 3;  // consecutive steps skipped for NaN/Inf before the run stops with code 70
+  std::int64_t max_bad_steps = 3;  // consecutive skipped steps before the run stops with code 70
+  BadStepPolicy on_bad_step = BadStepPolicy::kSkip;
+  double spike_zscore = 0;                  // skip losses so far above the window's mean; 0 = none
+  std::int64_t spike_window = 100;          // steps
+  std::int64_t replica_check_interval = 0;  // steps; 0 = never
   bool operator==(const TrainConfig&) const = default;
 };
 

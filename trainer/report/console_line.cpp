@@ -30,12 +30,17 @@ std::string console_line(const StepMetrics& m) {
   const std::string total = fmt::format("{}", m.total_steps);
   std::string line = fmt::format("step {:>{}}/{}  loss {:.4f}  lr {:.2e}  norm {:.3f}", m.step, total.size(),
                                  total, m.loss, m.lr, m.grad_norm);
-  if (m.skipped) line += "  SKIPPED";
+  if (m.skipped) line += m.spike ? "  SKIPPED: SPIKE" : "  SKIPPED";
   line += fmt::format("  {} tok/s", format_count(m.tokens_per_second));
   if (m.devices > 1) {
     line += fmt::format(" ({}/device)", format_count(m.tokens_per_second / static_cast<double>(m.devices)));
   }
   if (m.mfu) line += fmt::format("  MFU {:.1f} %", 100 * *m.mfu);
+  constexpr double kSlow = 1.2;  // over the mean: worth a look
+  if (m.ranks && m.ranks->max > kSlow * m.ranks->mean) {
+    line +=
+        fmt::format("  rank {} slow (+{:.0f} %)", m.ranks->slowest, 100 * (m.ranks->max / m.ranks->mean - 1));
+  }
   if (!m.layers.empty()) line += describe_load(m.layers);
   line += fmt::format("  {} device-h", format_device_hours(m.device_seconds));
   if (m.cost) line += fmt::format("  {}", format_money(*m.cost, m.currency));

@@ -68,6 +68,8 @@ void MetricsWriter::write(const StepMetrics& m) {
                        {"lr", m.lr},
                        {"grad_norm", m.grad_norm},
                        {"skipped", m.skipped},
+                       {"spike", m.spike},
+                       {"skipped_steps", m.skipped_steps},
                        {"step_seconds", m.step_seconds},
                        {"tokens_per_second", m.tokens_per_second},
                        {"devices", m.devices},
@@ -75,6 +77,10 @@ void MetricsWriter::write(const StepMetrics& m) {
                        {"device_seconds", m.device_seconds},
                        {"cost", or_null(m.cost)},
                        {"currency", m.currency}};
+  if (m.ranks) {
+    const RankSpread& r = *m.ranks;
+    line["rank_seconds"] = {{"min", r.min}, {"mean", r.mean}, {"max", r.max}, {"slowest", r.slowest}};
+  }
   for (const LayerLoad& load : m.layers) {
     ordered_json layer = {{"layer", load.layer},
                           {"max_over_mean", load.max_over_mean},

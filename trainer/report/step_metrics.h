@@ -18,22 +18,31 @@ struct LayerLoad {
   std::vector<double> load;         // of every expert over the mean; empty at most steps
 };
 
+// Seconds per step that a rank computed and read data, without waiting for others, over all ranks.
+struct RankSpread {
+  double min = 0, mean = 0, max = 0;
+  int slowest = 0;  // the rank that took max
+};
+
 struct StepMetrics {
   std::int64_t step = 0;  // finished steps, this one included
   std::int64_t total_steps = 0;
   std::int64_t tokens = 0;  // trained tokens of the run so far
   double loss = 0;          // nats per target token
   double lr = 0;
-  double grad_norm = 0;          // before clipping
-  bool skipped = false;          // not finite: no weight was changed
-  double step_seconds = 0;       // mean over the steps since the last report
-  double tokens_per_second = 0;  // of all devices, over the same steps
+  double grad_norm = 0;            // before clipping
+  bool skipped = false;            // no weight was changed: not finite, or a spike
+  bool spike = false;              // of those: a finite loss far above the ones before
+  std::int64_t skipped_steps = 0;  // of the run so far
+  double step_seconds = 0;         // mean over the steps since the last report
+  double tokens_per_second = 0;    // of all devices, over the same steps
   std::int64_t devices = 1;
   std::optional<double> mfu;   // 0 .. 1; nothing when the device's peak is unknown
   double device_seconds = 0;   // allocated to the run so far, this launch and those before
   std::optional<double> cost;  // of those; nothing when the price is unknown
   std::string currency;
-  double eta_seconds = 0;  // until the last step
+  double eta_seconds = 0;           // until the last step
+  std::optional<RankSpread> ranks;  // over the same steps as step_seconds; nothing for one rank
   std::vector<LayerLoad> layers;
 };
 

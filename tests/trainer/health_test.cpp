@@ -1,0 +1,254 @@
+// Numbers that go wrong: the tensor and the rank are named, nothing bad is trained on or saved.
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "tests/data/temp_files.h"
+#include "tests/support/catch.h"
+#include "tests/trainer/training_run.h"
+#include "trainer/checkpoint/saver.h"
+#include "trainer/find_nonfinite.h"
+#include "trainer/loss_spikes.h"
+#include "trainer/replica_check.h"
+#include "trainer/run_state.h"
+#include "trainer/train_step.h"
+
+namespace jevons {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// Runs body(worker) on thread ranks with the tiny model.
+void run_workers(int world_size, const std::vector<std::string>& overrides,
+                 const std::function<void(Worker&)>& body) {
+  test::run_ranks(world_size, [&](Communicator& world) {
+    RunConfig config = parse_run_config(test::tiny_yaml("none", "none"), "test.yaml", overrides);
+    validate_for_world(config, world.size());
+    Worker worker(config, world, Device::kCpu, nullptr);
+    body(worker);
+  });
+}
+
+HostBatch some_batch(Worker& worker) {
+  const std::int64_t length = worker.config().model.seq_len;
+  HostBatch batch(2, length);
+  for (std::size_t i = 0; i < batch.tokens.size(); ++i) {
+    batch.tokens[i] = static_cast<std::int32_t>((7 * i + static_cast<std::size_t>(worker.dp_rank())) % 64);
+    batch.targets[i] = (batch.tokens[i] * 5 + 3) % 64;
+  }
+  return batch;
+}
+
+StepOutcome one_step(Worker& worker) {
+  return train_step(worker, some_batch(worker), {.global_sequences = 2 * worker.dp_size(), .lr = 0.01});
+}
+
+ParamId id_of(Worker& worker, const std::string& name) {
+  const auto params = worker.store().params();
+  for (ParamId id = 0; id < params.size(); ++id) {
+    if (params[id].spec.name == name) return id;
+  }
+  fail(ExitCode::kFailure, "no {}", name);
+}
+
+// Writes `value` to the weight's first element on one rank.
+void poison(Worker& worker, int rank, const std::string& name, float value = kNan) {
+  if (worker.mesh().world().rank() == rank) {
+    worker.store().weight(id_of(worker, name)).ptr<float>()[0] = value;
+  }
+}
+
+// What the ranks, which must agree on it, say of a step with a poisoned weight.
+std::string origin_with(int rank, const std::string& name) {
+  std::vector<std::string> said(2);
+  run_workers(2, {"parallel.ep=2"}, [&](Worker& worker) {
+    poison(worker, rank, name);
+    const StepOutcome outcome = one_step(worker);
+    ENSURE(outcome.skipped && !outcome.spike, "not skipped");
+    said[static_cast<std::size_t>(worker.mesh().world().rank())] = outcome.origin;
+  });
+  CHECK(said[0] == said[1]);
+  return said[0];
+}
+
+}  // namespace
+
+TEST_CASE("a step that is not finite names the tensor and the rank where it began", "[health]") {
+  CHECK(origin_with(1, "layers.1.moe.router") ==
+        "rank 1: router logits of layer 1, 16 of 64 values, micro-batch 0");
+  CHECK(contains(origin_with(0, "layers.0.ffn.down"), "rank 0: output of layer 0, "));
+  CHECK(contains(origin_with(1, "layers.1.attn.o"), "rank 1: router logits of layer 1, 64 of 64"));
+  CHECK(contains(origin_with(1, "lm_head"), "rank 1: logits or loss, micro-batch 0"));
+}
+
+TEST_CASE("a gradient that overflows on one rank is named", "[health]") {
+  run_workers(2, {}, [&](Worker& worker) {
+    const HostBatch batch = some_batch(worker);
+    const auto view = [&](const std::vector<std::int32_t>& ids) {
+      return Tensor{const_cast<std::int32_t*>(ids.data()), {16}, DType::kI32, Device::kCpu};
+    };
+    StepInputs inputs{.micro_batches = 1,
+                      .read =
+                          [&](std::int64_t) {
+                            return MicroBatch{view(batch.tokens), view(batch.targets), {}};
+                          },
+                      .scales = {}};
+    const std::string clean = find_nonfinite(worker, inputs);
+    ENSURE(clean.find("computed once more, the step is finite") == 0, "{}", clean);
+
+    worker.store().zero_grads(worker.ctx());
+    if (worker.mesh().world().rank() == 1) inputs.scales.token = 3e38;
+    const std::string local = find_nonfinite(worker, inputs);
+    ENSURE(local.find("rank 1: gradient of lm_head, ") == 0, "{}", local);
+
+    // Only in what was summed: the replay has no fault.
+    worker.store().zero_grads(worker.ctx());
+    inputs.scales.token = 1;
+    const ParamGroup& group = worker.store().groups()[0];
+    if (worker.mesh().world().rank() == 1) group.grads.ptr<float>()[group.shard_begin()] = kNan;
+    const std::string summed = find_nonfinite(worker, inputs);
+    ENSURE(summed.find("only the sum over all ranks overflows, rank 1: gradient of ") == 0, "{}", summed);
+  });
+}
+
+TEST_CASE("a bad step changes nothing, and the next good one is as if it had not been", "[health]") {
+  std::vector<StepOutcome> clean(2), after(2);
+  const auto rank = [](Worker& worker) { return static_cast<std::size_t>(worker.mesh().world().rank()); };
+  run_workers(2, {"parallel.ep=2"}, [&](Worker& worker) { clean[rank(worker)] = one_step(worker); });
+  run_workers(2, {"parallel.ep=2"}, [&](Worker& worker) {
+    const Tensor router = worker.store().weight(id_of(worker, "layers.1.moe.router"));
+    const float before = router.ptr<float>()[0];
+    poison(worker, 1, "layers.1.moe.router");
+    ENSURE(one_step(worker).skipped, "not skipped");
+    poison(worker, 1, "layers.1.moe.router", before);
+    after[rank(worker)] = one_step(worker);
+  });
+  CHECK(after[0].loss == clean[0].loss);
+  CHECK(after[0].grad_norm == clean[0].grad_norm);
+  CHECK(after[0].layers[0].load == clean[0].layers[0].load);
+  CHECK(after[0].layers[0].router_entropy == clean[0].layers[0].router_entropy);
+}
+
+TEST_CASE("a weight that is not finite never reaches a checkpoint", "[health]") {
+  const TempDir dir;
+  test::write_corpus(dir / "corpus");
+  const std::string yaml = test::tiny_yaml(dir / "corpus", dir / "run");
+  run_workers(2, {}, [&](Worker& worker) {
+    poison(worker, 0, "embedding");
+    CheckpointSaver saver(worker.mesh().world(), dir / "poisoned");
+    TrainState state;
+    state.passport = {{"config", test::resolved(yaml, {})}, {"data", ""}, {"layout", ""}};
+    saver.begin(state, boxes_to_save(worker), Originals::kLent);
+    saver.commit();
+  });
+  const std::string message = message_of(ExitCode::kFailure, [&] {
+    test::train(2, yaml, {"checkpoint.interval=1", "checkpoint.on_error=continue"},
+                {.resume = "never", .init_from = dir / "poisoned", .deadline = {}});
+  });
+  CHECK(contains(message, "rank 0: embedding, 1 of "));
+  CHECK(contains(message, "the checkpoint is not written"));
+  CHECK_FALSE(std::filesystem::exists(dir / "run/checkpoints"));
+  const std::string stopped = message_of(ExitCode::kFailure, [&] {
+    test::train(2, yaml, {"train.on_bad_step=stop"},
+                {.resume = "never", .init_from = dir / "poisoned", .deadline = {}});
+  });
+  CHECK(contains(stopped, "step 1: loss nan and gradient norm nan are not both finite; rank "));
+  CHECK(contains(stopped, ": embedding, "));
+}
+
+TEST_CASE("the limit for a loss is the window's mean and deviation, once it is full", "[health]") {
+  TrainConfig config;
+  config.spike_zscore = 3, config.spike_window = 4;
+  std::vector<double> window;
+  for (double loss : {9.0, 1.0, 3.0, 1.0}) {
+    CHECK(std::isinf(spike_limit(config, window)));
+    remember_loss(config, loss, window);
+  }
+  remember_loss(config, 3.0, window);  // the 9 is forgotten
+  CHECK(spike_limit(config, window) == 2 + 3 * 1);
+  config.spike_zscore = 0;
+  CHECK(std::isinf(spike_limit(config, window)));
+  remember_loss(config, 1.0, window);
+  CHECK(window.empty());
+}
+
+TEST_CASE("spikes are skipped, counted and kept apart from the window", "[health]") {
+  const TempDir dir;
+  test::write_corpus(dir / "corpus");
+  // The learning rate is so low that losses go up as often as down.
+  CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"),
+                    {"train.spike_zscore=0.5", "train.spike_window=3", "train.max_bad_steps=8",
+                     "optimizer.lr=1e-9"}) == ExitCode::kOk);
+  std::vector<double> window;
+  std::int64_t skipped = 0;
+  std::ifstream file(dir / "run/metrics.jsonl");
+  TrainConfig config;
+  config.spike_zscore = 0.5, config.spike_window = 3;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["kind"] != "step") continue;
+    const bool spike = record["loss"].get<double>() > spike_limit(config, window);
+    CHECK(record["spike"] == spike);
+    CHECK(record["skipped"] == spike);
+    skipped += spike ? 1 : 0;
+    CHECK(record["skipped_steps"] == skipped);
+    if (!spike) remember_loss(config, record["loss"], window);
+  }
+  CHECK(skipped > 0);
+  const CheckpointReader reader(find_checkpoint(dir / "run"));
+  CHECK(reader.state().optimizer_step == 8 - skipped);
+  CHECK(reader.state().recent_losses == window);
+}
+
+TEST_CASE("the metrics have the spread of the ranks' own time", "[health]") {
+  const TempDir dir;
+  test::write_corpus(dir / "corpus");
+  CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"), {"train.log_interval=3"}) ==
+        ExitCode::kOk);
+  std::ifstream file(dir / "run/metrics.jsonl");
+  int lines = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["kind"] != "step") continue;
+    const auto& seconds = record["rank_seconds"];
+    const double min = seconds["min"], mean = seconds["mean"], max = seconds["max"];
+    CHECK(min > 0);
+    CHECK(mean == Approx((min + max) / 2).margin(2e-6));  // of two ranks, in whole microseconds
+    CHECK((seconds["slowest"] == 0 || seconds["slowest"] == 1));
+    ++lines;
+  }
+  CHECK(lines == 3);  // steps 3, 6, 8
+}
+
+TEST_CASE("replicas that differ in one bit are named with their ranks", "[health]") {
+  const auto flip = [](Worker& worker, int rank, const std::string& name) {
+    if (worker.mesh().world().rank() != rank) return;
+    auto* bytes = static_cast<unsigned char*>(worker.store().weight(id_of(worker, name)).data);
+    bytes[5] ^= 1;
+  };
+  const auto message_after = [&](const std::vector<std::string>& layout, int rank, const std::string& name) {
+    return message_of(ExitCode::kFailure, [&] {
+      run_workers(4, layout, [&](Worker& worker) {
+        check_replicas(worker);
+        one_step(worker);
+        check_replicas(worker);
+        flip(worker, rank, name);
+        check_replicas(worker);
+      });
+    });
+  };
+  CHECK(contains(message_after({"parallel.ep=2"}, 2, "layers.0.attn.q"),
+                 "replicas of layers.0.attn.q differ: rank 2 against ranks 0, 1, 3"));
+  // Experts 2 and 3 live on ranks 1 and 3.
+  CHECK(contains(message_after({"parallel.ep=2", "parallel.zero_stage=0"}, 3, "layers.1.moe.experts.2.up"),
+                 "replicas of layers.1.moe.experts.2.up differ: rank"));
+  // A part that tp splits, over dp.
+  CHECK(contains(message_after({"parallel.tp=2", "train.precision=bf16"}, 2, "layers.0.attn.q"),
+                 "replicas of layers.0.attn.q differ: rank"));
+  const TempDir dir;
+  test::write_corpus(dir / "corpus");
+  CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"), {"train.replica_check_interval=1"}) ==
+        ExitCode::kOk);
+}
+
+}  // namespace jevons
