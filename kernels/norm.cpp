@@ -1,9 +1,9 @@
 #include "kernels/norm.h"
 
+#include "kernels/column_sums.h"
 #include "kernels/op_call.h"
 #include "kernels/row/launch.h"
 #include "kernels/row/norm.h"
-#include "kernels/row/reduce.h"
 
 namespace jevons {
 namespace {
@@ -43,10 +43,16 @@ struct NormBackward {
   Tensor dw;
 };
 
+// Rows whose part of dw is added up by one call of the kernel: part of the result's bits. A GPU needs more
+// calls than a CPU, to fill its multiprocessors.
+constexpr std::int64_t row_block_on(Device device) {
+  return device == Device::kCuda ? 16 : 64;
+}
+
 void launch_norm_backward(const Context& ctx, const NormBackward& op) {
   ENSURE(ctx.work != nullptr, "a reduction needs the work arena");
   const Extent n(op.x);
-  const std::int64_t blocks = blocks_of(n.rows(), kNormRowBlock);
+  const std::int64_t row_block = row_block_on(op.x.base.device), blocks = blocks_of(n.rows(), row_block);
   const ArenaScope scope(*ctx.work);
   const Tensor partial = ctx.work->alloc({blocks, n.dim}, op.dw.dtype);
   with_float_type(op.x.base.dtype, [&]<class T>(TypeTag<T>) {
@@ -59,11 +65,11 @@ void launch_norm_backward(const Context& ctx, const NormBackward& op) {
         op.residual.base.defined() ? rows_of<const T>(op.residual) : Rows<const T>{},
         rows_of<T>(op.dx),
         partial.ptr<A>(),
-        n.rows()};
-    launch_rows(ctx, op.x.base.device, blocks, kNormRowBlock * n.dim, kernel);
-    launch_rows(ctx, op.x.base.device, blocks_of(n.dim, kColumnBlock), blocks * kColumnBlock,
-                AddRowsKernel<A>{partial.ptr<A>(), op.dw.ptr<A>(), blocks, n.dim});
+        n.rows(),
+        row_block};
+    launch_rows(ctx, op.x.base.device, blocks, row_block * n.dim, kernel);
   });
+  column_sums(ctx, partial.reshape({1, blocks, n.dim}), op.dw, Sums::kAdd);
 }
 
 }  // namespace

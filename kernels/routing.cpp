@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/column_sums.h"
 #include "kernels/cpu/routing.h"
 #include "kernels/host_view.h"
 #include "kernels/op_call.h"
@@ -128,13 +129,20 @@ void score_sums(const Context& ctx, Tensor scores, const Segments& segments, Ten
   ENSURE(ctx.work != nullptr, "score_sums needs the work arena");
   const ArenaScope scope(*ctx.work);
   const Tensor scale = ctx.work->alloc({rows}, scores.dtype);
+  // The CPU adds up a segment in one go; a GPU needs many parts to be busy.
+  const std::int64_t part_rows = scores.device == Device::kCuda ? 32 : segments.segment_len;
+  const std::int64_t parts = blocks_of(segments.segment_len, part_rows);
+  const Shape parts_shape{segments.count, parts, experts};
+  const Tensor partial = parts > 1 ? ctx.work->alloc(parts_shape, scores.dtype) : sums.reshape(parts_shape);
   with_score_type(scores.dtype, [&]<class A>(TypeTag<A>) {
     launch_rows(ctx, scores.device, rows, experts,
                 ScoreScaleKernel<A>{scores.ptr<A>(), scale.ptr<A>(), experts});
-    launch_rows(ctx, scores.device, segments.count * blocks_of(experts, kScoreColumns),
-                segments.segment_len * kScoreColumns,
-                ScoreSumsKernel<A>{scores.ptr<A>(), scale.ptr<A>(), sums.ptr<A>(), segments, rows, experts});
+    launch_rows(ctx, scores.device, segments.count * parts * blocks_of(experts, kColumnBlock),
+                part_rows * kColumnBlock,
+                ScoreSumsKernel<A>{scores.ptr<A>(), scale.ptr<A>(), partial.ptr<A>(), segments, part_rows,
+                                   rows, experts});
   });
+  if (parts > 1) column_sums(ctx, partial, sums, Sums::kAssign);
 }
 
 void score_sums_backward(const Context& ctx, Tensor scores, const Segments& segments, Tensor coefficient,

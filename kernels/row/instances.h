@@ -38,11 +38,12 @@
   X(EmbeddingKernel)                \
   JEVONS_FOR_FLOATS(X, EmbeddingBackwardKernel)
 
-#define JEVONS_NORM_KERNELS(X)                \
-  JEVONS_FOR_FLOATS(X, RmsNormKernel)         \
-  JEVONS_FOR_FLOATS(X, AddRmsNormKernel)      \
-  JEVONS_FOR_FLOATS(X, RmsNormBackwardKernel) \
-  JEVONS_FOR_ACCUMULATORS(X, AddRowsKernel)
+#define JEVONS_NORM_KERNELS(X)           \
+  JEVONS_FOR_FLOATS(X, RmsNormKernel)    \
+  JEVONS_FOR_FLOATS(X, AddRmsNormKernel) \
+  JEVONS_FOR_FLOATS(X, RmsNormBackwardKernel)
+
+#define JEVONS_REDUCE_KERNELS(X) JEVONS_FOR_ACCUMULATORS(X, ColumnSumsKernel)
 
 #define JEVONS_OPTIMIZER_KERNELS(X)  \
   JEVONS_FOR_WEIGHTS(X, AdamWKernel) \
@@ -88,6 +89,7 @@
   JEVONS_NORM_KERNELS(X)          \
   JEVONS_OPTIMIZER_KERNELS(X)     \
   JEVONS_PERMUTE_KERNELS(X)       \
+  JEVONS_REDUCE_KERNELS(X)        \
   JEVONS_ROPE_KERNELS(X)          \
   JEVONS_ROUTING_KERNELS(X)       \
   JEVONS_SLOT_KERNELS(X)

@@ -52,9 +52,6 @@ struct AddRmsNormKernel {
   }
 };
 
-// Rows of one block of RmsNormBackwardKernel.
-inline constexpr std::int64_t kNormRowBlock = 64;
-
 // One call is a block of rows: their dx, and the block's part of dw. dx may be dy, x or the residual: each
 // element is read before it is written.
 template <class T>
@@ -67,13 +64,13 @@ struct RmsNormBackwardKernel {
   Rows<const T> residual;  // base null: none
   Rows<T> dx;
   A* partial_dw;  // (blocks, dim)
-  std::int64_t rows;
+  std::int64_t rows, row_block;
 
   std::int64_t width() const { return x.dim; }
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
-    const Block block = block_at(index, rows, kNormRowBlock);
+    const Block block = block_at(index, rows, row_block);
     A* dw = partial_dw + index * x.dim;
     group.each(x.dim, [dw](auto i) { clear(dw, i); });
     for (std::int64_t row = block.begin; row < block.begin + block.size; ++row) one_row(group, row, dw);

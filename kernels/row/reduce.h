@@ -1,27 +1,48 @@
-// Second half of a reduction over rows: the partial sums of row blocks, added up in the order of the blocks.
+// Sums over rows: each call adds up one run of rows in one block of columns, in row order. A facade that sums
+// partial results goes over them once on the CPU, and several times, with short runs, on a GPU
+// (kernels/column_sums.h).
 #pragma once
 
 #include "kernels/row/block.h"
 
 namespace jevons {
 
-// y (cols) += sum over rows of partial (rows, cols), row 0 first.
+// Rows that are added before a sum goes back to memory.
+inline constexpr std::int64_t kRowsAtOnce = 8;
+
+// sums (batches, runs, cols) of x (batches, rows, cols), where run r has rows [r * run, (r + 1) * run).
 template <class A>
-struct AddRowsKernel {
-  const A* partial;
-  A* y;
-  std::int64_t rows, cols;
+struct ColumnSumsKernel {
+  const A* x;
+  A* sums;
+  std::int64_t rows, cols, run;
+  bool add;  // to what sums holds; else sums is assigned
 
   std::int64_t width() const { return kColumnBlock; }
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
-    const Block block = block_at(index, cols, kColumnBlock);
-    A* out = y + block.begin;
-    for (std::int64_t row = 0; row < rows; ++row) {
-      group.each(block.size,
-                 [out, in = partial + row * cols + block.begin](std::int64_t i) { out[i] += in[i]; });
-    }
+    const Quotient at = divide(index, blocks_of(cols, kColumnBlock));
+    const Quotient place = divide(at.quotient, blocks_of(rows, run));  // batch, run
+    const Block columns = block_at(at.remainder, cols, kColumnBlock);
+    const Block block = block_at(place.remainder, rows, run);
+    A* out = sums + at.quotient * cols + columns.begin;
+    if (!add) group.each(columns.size, [out](std::int64_t i) { out[i] = 0; });
+    const A* in = x + (place.quotient * rows + block.begin) * cols + columns.begin;
+    std::int64_t row = 0;
+    for (; row + kRowsAtOnce <= block.size; row += kRowsAtOnce)
+      sum<kRowsAtOnce>(group, columns.size, in + row * cols, out);
+    for (; row < block.size; ++row) sum<1>(group, columns.size, in + row * cols, out);
+  }
+
+ private:
+  template <std::int64_t kRows, class Group>
+  JEVONS_HD void sum(const Group& group, std::int64_t n, const A* in, A* out) const {
+    group.each(n, [in, out, cols = cols](std::int64_t i) {
+      A total = out[i];
+      for (std::int64_t r = 0; r < kRows; ++r) total += in[r * cols + i];
+      out[i] = total;
+    });
   }
 };
 

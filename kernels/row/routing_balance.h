@@ -7,6 +7,7 @@
 #include "kernels/row/block.h"
 #include "kernels/row/log_sum_exp.h"
 #include "kernels/row/math.h"
+#include "kernels/row/reduce.h"
 
 namespace jevons {
 
@@ -55,31 +56,47 @@ struct ScoreScaleKernel {
   }
 };
 
-// Columns that one call of ScoreSumsKernel works on.
-inline constexpr std::int64_t kScoreColumns = 64;
-
-// One call adds up one block of experts over the rows of one segment, in row order.
+// One call adds up one block of experts over one part of a segment, in row order. Parts have part_rows rows;
+// those that this rank does not hold add nothing.
 template <class A>
 struct ScoreSumsKernel {
   const A* scores;  // (T, E)
   const A* scale;   // (T)
-  A* sums;          // (S, E)
+  A* sums;          // (S, parts of a segment, E)
   Segments segments;
-  std::int64_t rows, experts;
+  std::int64_t part_rows, rows, experts;
 
-  std::int64_t width() const { return kScoreColumns; }
+  std::int64_t width() const { return kColumnBlock; }
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
-    const std::int64_t blocks = blocks_of(experts, kScoreColumns), segment = index / blocks;
-    const Block block = block_at(index % blocks, experts, kScoreColumns);
-    A* out = sums + segment * experts + block.begin;
+    const Quotient at = divide(index, blocks_of(experts, kColumnBlock));
+    const Block block = block_at(at.remainder, experts, kColumnBlock);
+    A* out = sums + at.quotient * experts + block.begin;
     group.each(block.size, [out](std::int64_t i) { out[i] = 0; });
-    const RowRange range = rows_of_segment(segments, segment, rows);
-    for (std::int64_t row = range.begin; row < range.end; ++row) {
-      group.each(block.size, [out, s = scores + row * experts + block.begin,
-                              scale = scale[row]](std::int64_t i) { out[i] += s[i] * scale; });
-    }
+    const RowRange range = rows_of_part(at.quotient);
+    std::int64_t row = range.begin;
+    for (; row + kRowsAtOnce <= range.end; row += kRowsAtOnce) sum<kRowsAtOnce>(group, block, row, out);
+    for (; row < range.end; ++row) sum<1>(group, block, row, out);
+  }
+
+ private:
+  JEVONS_HD RowRange rows_of_part(std::int64_t part) const {
+    const Quotient at = divide(part, blocks_of(segments.segment_len, part_rows));
+    const Block block = block_at(at.remainder, segments.segment_len, part_rows);
+    const std::int64_t first = at.quotient * segments.segment_len - segments.first_row + block.begin;
+    const std::int64_t last = first + block.size;
+    return {first < 0 ? 0 : first, last > rows ? rows : last};
+  }
+
+  template <std::int64_t kRows, class Group>
+  JEVONS_HD void sum(const Group& group, const Block& block, std::int64_t row, A* out) const {
+    group.each(block.size, [out, s = scores + row * experts + block.begin, scale = scale + row,
+                            experts = experts](std::int64_t i) {
+      A total = out[i];
+      for (std::int64_t r = 0; r < kRows; ++r) total += s[r * experts + i] * scale[r];
+      out[i] = total;
+    });
   }
 };
 

@@ -78,6 +78,16 @@ TEST_CASE("RMSNorm against fp64 loops", "[norm]") {
   }
 }
 
+// More rows than three passes over the partial sums of dw take on a GPU at once.
+TEST_CASE("RMSNorm backward over many rows", "[norm]") {
+  KernelBench bench(2);
+  const Tensors t = make(bench, {16500, 2}, DType::kF32);
+  const Reference want = reference(t.x, t.w, t.dy, t.dw);
+  bench.run(rmsnorm_forward, t.x, t.w, kEps, t.y, t.rstd);
+  bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
+  CHECK(max_error(t.dw, want.dw) <= 100 * tolerance(DType::kF32));
+}
+
 TEST_CASE("RMSNorm backward adds the residual's gradient, also in place", "[norm]") {
   KernelBench bench(2);
   for (const DType dtype : kFloats) {

@@ -262,6 +262,23 @@ TEST_CASE("dlogits may be written over d_scores", "[routing]") {
   CHECK(test::same_bits(apart, d_scores));
 }
 
+TEST_CASE("score sums of long segments", "[routing]") {
+  KernelBench bench(2);
+  constexpr std::int64_t kExperts = 65, kLength = 1100, kFirst = 90, kRows = 1500;
+  const Tensor scores = bench.filled({kRows, kExperts}, DType::kF64,
+                                     [](std::int64_t i) { return 1.0 + static_cast<double>(i * 37 % 101); });
+  const Tensor sums = bench.poisoned({3, kExperts}, DType::kF64);
+  std::vector<double> want(3 * kExperts);
+  for (std::int64_t row = 0; row < kRows; ++row) {
+    const double* const s = scores.ptr<double>() + row * kExperts;
+    const double total = std::accumulate(s, s + kExperts, 0.0);
+    for (std::int64_t e = 0; e < kExperts; ++e)
+      want[static_cast<std::size_t>((kFirst + row) / kLength * kExperts + e)] += s[e] / total;
+  }
+  bench.run(score_sums, scores, {kFirst, kLength, 3}, sums);
+  CHECK(test::max_error(sums, want) <= test::tolerance(DType::kF64));
+}
+
 TEST_CASE("counts and score sums of segments that rank borders cut add up", "[routing]") {
   KernelBench bench(2);
   const std::int64_t experts = 70, top_k = 3, segment_len = 10, segments = 4, rows = segment_len * segments;
