@@ -5,6 +5,24 @@
 #include "kernels/row/launch.h"
 
 namespace jevons {
+namespace {
+
+// By a sort of the tokens, for a GPU.
+template <class T>
+void add_sorted(const Context& ctx, const Tensor& dy, const Tensor& tokens, VocabSlice slice,
+                const Tensor& d_table) {
+  using A = accumulator_t<T>;
+  ENSURE(ctx.work != nullptr, "embedding_backward needs the work arena");
+  const ArenaScope scope(*ctx.work);
+  const std::int64_t rows = dy.rows(), cols = dy.cols();
+  const Tensor memory = ctx.work->alloc({rows * static_cast<std::int64_t>(sizeof(TokenAt))}, DType::kU8);
+  auto* const sorted = static_cast<TokenAt*>(memory.data);
+  launch_rows(ctx, dy.device, rows, rows, SortTokensKernel{tokens.ptr<std::int32_t>(), sorted, rows});
+  launch_rows(ctx, dy.device, rows * blocks_of(cols, kEmbeddingColumns), kEmbeddingColumns,
+              EmbeddingBackwardSortedKernel<T>{dy.ptr<T>(), sorted, d_table.ptr<A>(), rows, cols, slice});
+}
+
+}  // namespace
 
 void embedding_forward(const Context& ctx, Tensor tokens, Tensor table, std::int64_t vocab_begin, Tensor y) {
   const std::int64_t rows = tokens.numel(), cols = y.cols(), vocab = table.shape[0];
@@ -33,11 +51,13 @@ void embedding_backward(const Context& ctx, Tensor dy, Tensor tokens, std::int64
       .uses("d_table", d_table, {vocab, cols}, sums)
       .moves(2.0 * static_cast<double>(rows * cols) * static_cast<double>(size_of(sums)))
       .record(ctx, WorkKind::kRow);
+  const VocabSlice slice{vocab_begin, vocab_begin + vocab};
   with_float_type(dy.dtype, [&]<class T>(TypeTag<T>) {
     using A = accumulator_t<T>;
+    if (dy.device == Device::kCuda) return add_sorted<T>(ctx, dy, tokens, slice, d_table);
     launch_rows(ctx, dy.device, blocks_of(cols, kColumnBlock), rows * kColumnBlock,
                 EmbeddingBackwardKernel<T>{dy.ptr<T>(), tokens.ptr<std::int32_t>(), d_table.ptr<A>(), rows,
-                                           cols, VocabSlice{vocab_begin, vocab_begin + vocab}});
+                                           cols, slice});
   });
 }
 

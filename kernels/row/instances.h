@@ -34,9 +34,11 @@
   JEVONS_FOR_FLOATS(X, SumOfSquaresKernel)   \
   JEVONS_FOR_FLOATS(X, CountNonfiniteKernel)
 
-#define JEVONS_EMBEDDING_KERNELS(X) \
-  X(EmbeddingKernel)                \
-  JEVONS_FOR_FLOATS(X, EmbeddingBackwardKernel)
+#define JEVONS_EMBEDDING_KERNELS(X)             \
+  X(EmbeddingKernel)                            \
+  X(SortTokensKernel)                           \
+  JEVONS_FOR_FLOATS(X, EmbeddingBackwardKernel) \
+  JEVONS_FOR_FLOATS(X, EmbeddingBackwardSortedKernel)
 
 #define JEVONS_NORM_KERNELS(X)           \
   JEVONS_FOR_FLOATS(X, RmsNormKernel)    \

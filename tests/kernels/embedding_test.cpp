@@ -69,6 +69,21 @@ TEST_CASE("Embedding backward adds to the gradient in token order", "[embedding]
   }
 }
 
+TEST_CASE("Embedding backward: an id of most tokens, others of one", "[embedding]") {
+  KernelBench bench;
+  constexpr std::int64_t kTokens = 150, kCols = 300;
+  const Tensor dy = bench.random({kTokens, kCols}, DType::kF32), sums = bench.random({8, kCols}, DType::kF32);
+  const Tensor ids = bench.filled(
+      {kTokens}, DType::kI32, [](std::int64_t t) { return t % 25 == 7 ? static_cast<double>(t / 25) : 6.0; });
+  const Tensor want = bench.clone(sums);
+  for (std::int64_t t = 0; t < kTokens; ++t) {
+    float* const row = want.ptr<float>() + ids.ptr<std::int32_t>()[t] * kCols;
+    for (std::int64_t i = 0; i < kCols; ++i) row[i] += dy.ptr<float>()[t * kCols + i];
+  }
+  bench.run(embedding_backward, dy, ids, 0, sums);
+  CHECK(same_bits(sums, want));
+}
+
 TEST_CASE("Slices of the vocabulary give the whole embedding", "[embedding]") {
   KernelBench bench(2);
   const Tensor ids = bench.integers({64}, 0, 12), table = bench.random({12, 17}, DType::kF32);
