@@ -1,5 +1,6 @@
 // exp, log, square root and sigmoid of row kernels. The float versions are branch-free polynomials, so that
-// a compiler turns a loop over them into vector code; the double versions are the standard library's.
+// a compiler turns a loop over them into vector code; the double versions are the standard library's. On a
+// GPU exp and the division of sigmoid are the hardware's approximations, corrected: within 2 ulp too.
 // Coefficients: minimax fits (Remez) of the relative error on the reduced range, made for this file.
 #pragma once
 
@@ -7,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/core/host_device.h"
 
@@ -23,6 +25,9 @@ inline constexpr float kLn2Lo = -2.12194440e-4f;
 // = 1; NaN stays. x = n ln 2 + r, exp(x) = 2^n (1 + r + r^2 q(r)), |r| <= ln 2 / 2; the fit is good
 // to 3.1e-9.
 JEVONS_HD inline float exp_of(float x) {
+#ifdef __CUDA_ARCH__
+  return ::expf(x);  // a third of the instructions
+#else
   // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
   constexpr float kRound = 12582912.0f;
   constexpr auto kRoundBits = std::bit_cast<std::int32_t>(kRound);
@@ -41,6 +46,7 @@ JEVONS_HD inline float exp_of(float x) {
   const float p = (q * r) * r + r + 1.0f;
   const auto biased = static_cast<std::uint32_t>(rounded) - static_cast<std::uint32_t>(kRoundBits) + 126u;
   return (p + p) * std::bit_cast<float>(biased << 23);
+#endif
 }
 JEVONS_HD inline double exp_of(double x) {
   return std::exp(x);
@@ -80,10 +86,19 @@ JEVONS_HD inline double sqrt_of(double x) {
   return std::sqrt(x);
 }
 
+// 1 / x for x >= 1.
+template <class A>
+JEVONS_HD A inverse(A x) {
+#ifdef __CUDA_ARCH__
+  if constexpr (std::is_same_v<A, float>) return __fdividef(1.0f, x);
+#endif
+  return A(1) / x;
+}
+
 // 1 / (1 + exp(-x)); 0 below -88.8 in float.
 template <class A>
 JEVONS_HD A sigmoid(A x) {
-  return A(1) / (A(1) + exp_of(-x));
+  return inverse(A(1) + exp_of(-x));
 }
 
 }  // namespace jevons

@@ -56,6 +56,9 @@ struct Pack {
   JEVONS_HD friend Pack exp_of(const Pack& a) {
     return of([&](int j) { return exp_of(a.lane[j]); });
   }
+  JEVONS_HD friend Pack inverse(const Pack& a) {
+    return of([&](int j) { return inverse(a.lane[j]); });
+  }
   JEVONS_HD friend Pack sqrt_of(const Pack& a) {
     return of([&](int j) { return sqrt_of(a.lane[j]); });
   }
