@@ -48,6 +48,8 @@ __global__ void reverse_in_warps_kernel(const float* x, float* y, Defect defect)
   part[thread] = x[i];
   if (defect == Defect::kShuffleAsBarrier) {
     __shfl_sync(~0u, lane, 0);
+  } else if (defect == Defect::kSyncOfHalves) {
+    __syncwarp(lane < 16 ? 0xffffu : 0xffff0000u);
   } else {
     __syncwarp();
   }

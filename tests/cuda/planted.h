@@ -18,6 +18,7 @@ enum class Defect : int {
   kPastRow,               // a row's block writes one element too many
   kPlainCount,            // blocks add to one counter without atomics
   kShuffleAsBarrier,      // lanes exchange through memory with a shuffle between instead of __syncwarp
+  kSyncOfHalves,          // the same with a __syncwarp of each half
   kAbsentLane,            // a shuffle reads a lane that took no part
 };
 

@@ -106,6 +106,7 @@ TEST_CASE("planted defects in kernels are found") {
       {Defect::kPastRow, "race: ", "wrong product"},
       {Defect::kPlainCount, "race: ", ""},
       {Defect::kShuffleAsBarrier, "race: read of shared memory at planted.cu:", ""},
+      {Defect::kSyncOfHalves, "read of shared memory at planted.cu:", "wrong order"},
       {Defect::kAbsentLane, "a shuffle reads a lane that took no part",
        "a shuffle reads a lane that took no part"},
   };

@@ -81,7 +81,7 @@ void Block::set_up(uint3 index, dim3 grid, dim3 threads) {
   }
   position.block = index.x + grid.x * (index.y + grid.y * index.z);
   position.barrier = 0;
-  std::fill(std::begin(position.warp_sync), std::end(position.warp_sync), 0u);
+  std::fill(std::begin(position.warp_syncs), std::end(position.warp_syncs), WarpSyncs{});
 }
 
 void Block::set_up_shared(std::size_t dynamic_bytes) {
@@ -239,6 +239,21 @@ Meeting Block::meet(WarpOp op, std::uint32_t mask, std::uint64_t value, Place pl
   return {meetings.value[set], meetings.lanes[set]};
 }
 
+namespace {
+
+// For the checker: every run of neighbours of which all that live are among `arrived` has met.
+void count_sync(std::size_t warp, std::uint32_t arrived, std::uint32_t alive) {
+  for (std::size_t i = 0; i < std::size(kNeighbours); ++i) {
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      const unsigned first = lane / kNeighbours[i] * kNeighbours[i];
+      const std::uint32_t run = (~0u >> (32 - kNeighbours[i])) << first;
+      if ((alive & run & ~arrived) == 0) ++position.warp_syncs[32 * warp + lane][i];
+    }
+  }
+}
+
+}  // namespace
+
 void Block::complete(Warp& warp, Meetings& meetings) {
   const auto number = static_cast<std::size_t>(&warp - warps_.data());
   meetings.lanes[meetings.count & 1] = meetings.arrived;
@@ -247,7 +262,7 @@ void Block::complete(Warp& warp, Meetings& meetings) {
     Thread& thread = threads_[32 * number + lane];
     if (thread.state == State::kInWarpOp) wake(thread);
   }
-  if (meetings.op == WarpOp::kSync && meetings.arrived == warp.alive) ++position.warp_sync[number];
+  if (meetings.op == WarpOp::kSync) count_sync(number, meetings.arrived, warp.alive);
   meetings.arrived = 0, ++meetings.count;
 }
 

@@ -34,7 +34,8 @@ constexpr std::uint32_t kOffsetBits = kSecondByteBit - 1;
 struct Mark {
   std::uint32_t operation;
   std::uint32_t thread;  // block << 10 | thread of the block
-  std::uint16_t barrier, warp_sync;
+  std::uint16_t barrier;
+  WarpSyncs warp_syncs;
   std::uint32_t code;  // offset in the program, and the bits above
 
   bool atomic() const { return (code & kAtomicBit) != 0; }
@@ -42,7 +43,6 @@ struct Mark {
     return ((code | other.code) & kFirstByteBit) != 0 && ((code | other.code) & kSecondByteBit) != 0;
   }
   std::uint32_t block() const { return thread >> 10; }
-  std::uint32_t warp() const { return thread >> 5; }
 };
 
 // For two bytes of memory: the last write, and two reads since. More reads are rarely needed to see a race,
@@ -80,7 +80,7 @@ std::size_t cells_of(const void* memory, std::size_t bytes) {
 }
 
 void fill(Cell* cell, std::size_t cells, State state) {
-  for (Cell* end = cell + cells; cell < end; ++cell) *cell = {{state, 0, 0, 0, 0}, {}};
+  for (Cell* end = cell + cells; cell < end; ++cell) *cell = {{state, 0, 0, {}, 0}, {}};
 }
 
 // "file.cu:12", from the debug information.
@@ -122,7 +122,12 @@ bool ordered(const Mark& earlier, const Mark& now) {
   if (earlier.operation != now.operation) return happened_before(earlier.operation, now.operation);
   if (earlier.thread == now.thread) return true;
   if (earlier.block() != now.block()) return false;
-  return earlier.barrier < now.barrier || (earlier.warp() == now.warp() && earlier.warp_sync < now.warp_sync);
+  if (earlier.barrier < now.barrier) return true;
+  for (std::size_t i = 0; i < std::size(kNeighbours); ++i) {
+    const bool neighbours = earlier.thread / kNeighbours[i] == now.thread / kNeighbours[i];
+    if (neighbours && earlier.warp_syncs[i] < now.warp_syncs[i]) return true;
+  }
+  return false;
 }
 
 bool race(const Mark& earlier, const Mark& now) {
@@ -195,8 +200,7 @@ void check_access(const void* memory, std::size_t bytes, Access access, const vo
                              : reinterpret_cast<std::uintptr_t>(p) % 2 == 0 ? kFirstByteBit
                                                                             : kSecondByteBit;
   const Mark now{position.operation, position.block << 10 | running_thread_number(),
-                 static_cast<std::uint16_t>(position.barrier),
-                 static_cast<std::uint16_t>(running_warp_syncs()),
+                 static_cast<std::uint16_t>(position.barrier), position.warp_syncs[running_thread_number()],
                  static_cast<std::uint32_t>(static_cast<const char*>(code) - &__executable_start) | byte |
                      (access == Access::kAtomic ? kAtomicBit : 0)};
   if (in_device_addresses(p)) {
@@ -210,7 +214,7 @@ void check_access(const void* memory, std::size_t bytes, Access access, const vo
 
 void check_operation_access(const void* memory, std::size_t bytes, Access access) {
   if (!enabled || bytes == 0 || !in_device_addresses(memory)) return;
-  touch(device_cell(memory), cells_of(memory, bytes), {position.operation, kWholeOperation, 0, 0, 0},
+  touch(device_cell(memory), cells_of(memory, bytes), {position.operation, kWholeOperation, 0, {}, 0},
         {"global", access});
 }
 

@@ -3,23 +3,29 @@
 // not depend on the order that ran. The compiler puts a call before every access (-fsanitize=thread);
 // checker_callbacks.cpp answers these.
 //
-// Order within a kernel: same thread; or same block with a __syncthreads between; or same warp with a
-// __syncwarp of all its lanes between. Atomics do not race with each other. Between operations of streams:
-// streams.h.
+// Order within a kernel: same thread; or same block with a __syncthreads between; or a __syncwarp between of
+// all of 8, 16 or 32 neighbouring lanes that hold both. Atomics do not race with each other. Between
+// operations of streams: streams.h.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 namespace emulation {
 
+// __syncwarps that the running thread has passed together with its 8, 16 and 32 neighbours.
+inline constexpr unsigned kNeighbours[] = {8, 16, 32};
+using WarpSyncs = std::array<std::uint16_t, std::size(kNeighbours)>;
+
 // Where device code stands; kept by the engine and the streams.
 struct Position {
-  std::uint32_t operation = 0;       // number in the list of streams.h
-  std::uint32_t block = 0;           // linear index in the grid
-  std::uint32_t barrier = 0;         // __syncthreads that the block has passed
-  std::uint32_t warp_sync[32] = {};  // full __syncwarps that each warp has passed
-  char* shared_memory = nullptr;     // the engine's shared memory, kMostSharedMemory bytes
+  std::uint32_t operation = 0;      // number in the list of streams.h
+  std::uint32_t block = 0;          // linear index in the grid
+  std::uint32_t barrier = 0;        // __syncthreads that the block has passed
+  WarpSyncs warp_syncs[1024] = {};  // of each thread
+  char* shared_memory = nullptr;    // the engine's shared memory, kMostSharedMemory bytes
 };
 inline constexpr std::size_t kMostSharedMemory = std::size_t{228} << 10;
 extern constinit Position position;

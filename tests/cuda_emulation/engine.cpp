@@ -76,9 +76,6 @@ void enqueue_kernel(const Launch& launch, cudaStream_t stream, const void* const
 unsigned running_thread_number() {
   return block().number_of(thread_view);
 }
-std::uint32_t running_warp_syncs() {
-  return position.warp_sync[block().running().warp];
-}
 bool in_thread_views(const void* p) {
   return block().holds(p);
 }

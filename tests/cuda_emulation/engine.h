@@ -24,7 +24,6 @@ void seed_engine(std::uint64_t seed);
 
 // For the checker: the running device thread.
 unsigned running_thread_number();
-std::uint32_t running_warp_syncs();
 bool on_stack_of_running_thread(const void* p);
 bool in_thread_views(const void* p);
 
