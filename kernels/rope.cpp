@@ -23,7 +23,7 @@ void rotate(const Context& ctx, const char* op, Turn turn, const HeadView& x, co
   with_float_type(dtype, [&]<class T>(TypeTag<T>) {
     using A = accumulator_t<T>;
     const A direction = turn == Turn::kForward ? A(1) : A(-1);
-    launch_rows(ctx, x.base.device, tokens, x.heads * x.head_dim,
+    launch_rows(ctx, x.base.device, tokens * x.heads, x.head_dim,
                 RopeKernel<T>{rows_of<T>(x), positions.ptr<std::int32_t>(), cos.ptr<A>(), sin.ptr<A>(), half,
                               direction});
   });

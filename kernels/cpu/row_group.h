@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/row/log_sum_exp.h"
+#include "kernels/row/pick.h"
+
 namespace jevons::cpu {
 
 class RowGroup {
@@ -29,6 +32,26 @@ class RowGroup {
   auto max(std::int64_t n, F f) const {
     using A = decltype(f(n));
     return fold(n, -std::numeric_limits<A>::infinity(), f, [](A a, A b) { return b > a ? b : a; });
+  }
+
+  // Of f(i) for every i of [0, n).
+  template <class F>
+  auto log_sum_exp(std::int64_t n, F f) const {
+    using A = decltype(f(n));
+    const A largest = max(n, f), shift = shift_of(largest);
+    return LogSumExp<A>{largest, sum(n, [f, shift](std::int64_t i) { return exp_of(f(i) - shift); })};
+  }
+
+  // The largest key(i) of those i of [0, n) with eligible(i), ties to the lower i. Branch-free: two maxima,
+  // the second of the places counted from the end.
+  template <class Eligible, class Key>
+  auto best(std::int64_t n, Eligible eligible, Key key) const {
+    using A = decltype(key(n));
+    const A value =
+        max(n, [=](std::int64_t i) { return eligible(i) ? key(i) : -std::numeric_limits<A>::infinity(); });
+    const A from_end = max(
+        n, [=](std::int64_t i) { return eligible(i) & (key(i) == value) ? static_cast<A>(n - i) : A(0); });
+    return Pick<A>{value, from_end > 0 ? n - static_cast<std::int64_t>(from_end) : -1};
   }
 
   // Nothing to do: a group is one thread.

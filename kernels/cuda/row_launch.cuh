@@ -1,4 +1,5 @@
-// Runs a row kernel on a GPU: a warp a row if rows are short, a block a row if they are long. Every .cu
+// Runs a row kernel on a GPU: a warp a row if rows are short, less if they are very short, a block a row if
+// they are long. Every .cu
 // file of row kernels instantiates launch_rows, declared in kernels/row/launch.h, for the kernels of its
 // family.
 #pragma once
@@ -17,6 +18,17 @@ namespace jevons::cuda {
 inline constexpr std::int64_t kLongestWarpRow = 1024;
 inline constexpr int kWarpsPerBlock = 4;
 inline constexpr int kBlockThreads = 256;
+
+// kShortRows of a kernel: its rows are often shorter than what a warp takes at once (heads, experts of a
+// token), so that parts of a warp are worth their code.
+template <class Kernel>
+constexpr bool has_short_rows() {
+  if constexpr (requires { Kernel::kShortRows; }) {
+    return Kernel::kShortRows;
+  } else {
+    return false;
+  }
+}
 
 template <class Kernel>
 constexpr int pack_of() {
@@ -53,7 +65,12 @@ std::int64_t width_of(const Kernel& kernel, std::int64_t elements_per_row) {
 template <class Kernel>
 void launch_rows(const Stream& stream, std::int64_t rows, std::int64_t elements_per_row,
                  const Kernel& kernel) {
-  if (width_of(kernel, elements_per_row) <= kLongestWarpRow) {
+  const std::int64_t width = width_of(kernel, elements_per_row);
+  if constexpr (has_short_rows<Kernel>()) {
+    if (width <= 8 * pack_of<Kernel>()) return launch_rows_on<8, 4 * kWarpsPerBlock>(stream, rows, kernel);
+    if (width <= 16 * pack_of<Kernel>()) return launch_rows_on<16, 2 * kWarpsPerBlock>(stream, rows, kernel);
+  }
+  if (width <= kLongestWarpRow) {
     launch_rows_on<kWarp, kWarpsPerBlock>(stream, rows, kernel);
   } else {
     launch_rows_on<kBlockThreads, 1>(stream, rows, kernel);

@@ -1,19 +1,12 @@
 // Softmax cross-entropy over a slice of the vocabulary (derivation: docs/kernels-row.md).
 #pragma once
 
-#include <limits>
-
 #include "kernels/row/block.h"
+#include "kernels/row/log_sum_exp.h"
 #include "kernels/row/math.h"
 #include "kernels/row/scalar.h"
 
 namespace jevons {
-
-// What is subtracted before exp. A row without a finite logit keeps its -infinity, whose exp is 0, not NaN.
-template <class A>
-JEVONS_HD A shift_of(A maximum) {
-  return maximum == -std::numeric_limits<A>::infinity() ? A(0) : maximum;
-}
 
 // stats (rows, 3) = {max, sum exp(x - max), x[target] or 0}.
 template <class T>
@@ -28,14 +21,12 @@ struct CrossEntropyStatsKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
     const T* x = logits + row * cols;
-    const A maximum = group.max(cols, [x](auto i) { return load(x, i); });
-    const A shift = shift_of(maximum);
-    const A sum = group.sum(cols, [x, shift](auto i) { return exp_of(load(x, i) - shift); });
+    const LogSumExp<A> lse = group.log_sum_exp(cols, [x](auto i) { return load(x, i); });
     group.once([&] {
       const std::int64_t target = targets[row] - vocab_begin;
       A* out = stats + row * 3;
-      out[0] = maximum;
-      out[1] = sum;
+      out[0] = lse.max;
+      out[1] = lse.sum;
       out[2] = targets[row] >= 0 && target >= 0 && target < cols ? load(x, target) : A(0);
     });
   }

@@ -2,22 +2,23 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "kernels/row/math.h"
 
 namespace jevons {
 
+// What is subtracted before exp. A row without a finite number keeps its -infinity, whose exp is 0, not NaN.
+template <class A>
+JEVONS_HD A shift_of(A maximum) {
+  return maximum == -std::numeric_limits<A>::infinity() ? A(0) : maximum;
+}
+
 // log of the sum of exp(z), as its two parts.
 template <class A>
 struct LogSumExp {
-  A max, sum;  // sum of exp(z - max)
+  A max, sum;  // sum of exp(z - shift_of(max))
   JEVONS_HD A value() const { return max + log_of(sum); }
 };
-
-template <class Group, class A>
-JEVONS_HD LogSumExp<A> log_sum_exp(const Group& group, const A* z, std::int64_t n) {
-  const A max = group.max(n, [z](std::int64_t i) { return z[i]; });
-  return {max, group.sum(n, [z, max](std::int64_t i) { return exp_of(z[i] - max); })};
-}
 
 }  // namespace jevons

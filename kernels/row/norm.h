@@ -18,6 +18,7 @@ template <class T>
 struct RmsNormKernel {
   using A = accumulator_t<T>;
   static constexpr int kPack = kPackOf<T>;
+  static constexpr bool kShortRows = true;
   Rows<const T> x;
   const A* w;  // (dim)
   Rows<T> y;
@@ -37,6 +38,7 @@ struct RmsNormKernel {
 template <class T>
 struct AddRmsNormKernel {
   static constexpr int kPack = kPackOf<T>;
+  static constexpr bool kShortRows = RmsNormKernel<T>::kShortRows;  // the same group, hence the same bits
   const T* a;
   const T* b;
   T* h;
@@ -58,6 +60,7 @@ template <class T>
 struct RmsNormBackwardKernel {
   using A = accumulator_t<T>;
   static constexpr int kPack = kPackOf<T>;
+  static constexpr bool kShortRows = true;
   Rows<const T> dy, x;
   const A* w;
   const A* rstd;

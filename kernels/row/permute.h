@@ -35,15 +35,10 @@ struct SumRowsKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
     const std::int32_t* slot = index + row * slots;
-    const T* source[kMaxUnrolled] = {};
     std::int64_t used = 0;
-    for (std::int64_t k = 0; k < slots; ++k) {
-      if (slot[k] < 0) continue;
-      if (used < kMaxUnrolled) source[used] = x + slot[k] * cols;
-      ++used;
-    }
+    for (std::int64_t k = 0; k < slots; ++k) used += slot[k] >= 0 ? 1 : 0;
     if (used <= kMaxUnrolled) {
-      sum_of<kMaxUnrolled>(group, source, used, y + row * cols);
+      sum_of<kMaxUnrolled>(group, slot, used, y + row * cols);
     } else {
       sum_of_many(group, slot, y + row * cols);
     }
@@ -52,12 +47,16 @@ struct SumRowsKernel {
  private:
   // The number of sources as a constant lets a compiler unroll the sum and make vector code of the columns.
   template <int N, class Group>
-  JEVONS_HD void sum_of(const Group& group, const T* const* source, std::int64_t used, T* out) const {
+  JEVONS_HD void sum_of(const Group& group, const std::int32_t* slot, std::int64_t used, T* out) const {
     if constexpr (N > 0) {
-      if (used < N) return sum_of<N - 1>(group, source, used, out);
+      if (used < N) return sum_of<N - 1>(group, slot, used, out);
     }
     const T* in[N + 1];
-    for (int k = 0; k < N; ++k) in[k] = source[k];
+    const bool gaps = used < slots;
+    for (int k = 0; k < N; ++k, ++slot) {
+      while (gaps && *slot < 0) ++slot;
+      in[k] = x + *slot * cols;
+    }
     group.each(cols, [in, out](auto i) {
       decltype(load(out, i)) sum(0);
       for (int k = 0; k < N; ++k) sum += load(in[k], i);

@@ -27,11 +27,12 @@ struct RopeTableKernel {
   }
 };
 
-// Rotates in place every head of one token. direction 1 is the forward rotation, -1 its inverse and adjoint.
+// Rotates in place one head of one token. direction 1 is the forward rotation, -1 its inverse and adjoint.
 template <class T>
 struct RopeKernel {
   using A = accumulator_t<T>;
   static constexpr int kPack = kPackOf<T>;
+  static constexpr bool kShortRows = true;
   Rows<T> x;
   const std::int32_t* positions;  // (tokens)
   const A* cosines;               // (positions, half)
@@ -42,17 +43,15 @@ struct RopeKernel {
   std::int64_t width() const { return half; }
 
   template <class Group>
-  JEVONS_HD void operator()(const Group& group, std::int64_t token) const {
-    const A* cosine = cosines + positions[token] * half;
-    const A* sine = sines + positions[token] * half;
-    for (std::int64_t head = 0; head < x.heads; ++head) {
-      T* low = x[token * x.heads + head];
-      group.each(half, [low, high = low + half, cosine, sine, direction = direction](auto i) {
-        const auto a = load(low, i), b = load(high, i), c = load(cosine, i), s = direction * load(sine, i);
-        store(low, i, a * c - b * s);
-        store(high, i, b * c + a * s);
-      });
-    }
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const std::int64_t place = positions[divide(row, x.heads).quotient] * half;
+    T* low = x[row];
+    group.each(half, [low, high = low + half, cosine = cosines + place, sine = sines + place,
+                      direction = direction](auto i) {
+      const auto a = load(low, i), b = load(high, i), c = load(cosine, i), s = direction * load(sine, i);
+      store(low, i, a * c - b * s);
+      store(high, i, b * c + a * s);
+    });
   }
 };
 

@@ -19,6 +19,7 @@ struct RouterShape {
         top_k(rule.top_k),
         groups(rule.groups),
         groups_kept(rule.groups_kept),
+        group_size(rule.num_experts / rule.groups),
         sigmoid(rule.score == ScoreFunction::kSigmoid),
         by_logit(rule.top_k_before_score),
         renormalize(rule.renormalize),
@@ -27,7 +28,7 @@ struct RouterShape {
   // Weights are a softmax of their own, over the chosen logits.
   JEVONS_HD bool softmax_of_chosen() const { return by_logit && !sigmoid; }
 
-  std::int64_t experts, top_k, groups, groups_kept;
+  std::int64_t experts, top_k, groups, groups_kept, group_size;
   bool sigmoid, by_logit, renormalize, sum_of_top2;
   A scaling_factor;
 };
@@ -57,6 +58,10 @@ struct RouterKernel {
   A* scores;        // (T, E)
   std::int32_t* indices;
   A* weights;
+  static constexpr bool kShortRows = true;
+
+  // A thread ranks some experts by itself: it is cheaper than to compare with its neighbours.
+  std::int64_t width() const { return rule.experts / 8; }
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
@@ -65,7 +70,7 @@ struct RouterKernel {
     score(group, z, s);
     group.sync();  // the choice and the weights read scores that other threads wrote
     const A* choice = rule.by_logit ? z : s;
-    std::int32_t chosen[kMaxTopK];
+    std::int32_t* chosen = indices + row * rule.top_k;
     if (bias == nullptr) {
       choose(
           group, [choice](std::int64_t i) { return nan_last(choice[i]); }, chosen);
@@ -73,7 +78,7 @@ struct RouterKernel {
       choose(
           group, [choice, b = bias](std::int64_t i) { return nan_last(choice[i] + b[i]); }, chosen);
     }
-    group.once([&] { write(z, s, chosen, row); });
+    group.once([&] { weigh(z, s, chosen, weights + row * rule.top_k); });
   }
 
  private:
@@ -83,16 +88,15 @@ struct RouterKernel {
       group.each(rule.experts, [z, s](std::int64_t i) { s[i] = sigmoid(z[i]); });
       return;
     }
-    const LogSumExp<A> lse = log_sum_exp(group, z, rule.experts);
+    const LogSumExp<A> lse = group.log_sum_exp(rule.experts, [z](std::int64_t i) { return z[i]; });
     const A scale = A(1) / lse.sum;
     group.each(rule.experts, [z, s, m = lse.max, scale](std::int64_t i) { s[i] = exp_of(z[i] - m) * scale; });
   }
 
   template <class Group, class Key>
   JEVONS_HD void choose(const Group& group, Key key, std::int32_t* chosen) const {
-    const std::int64_t size = rule.experts / rule.groups;
-    const std::uint64_t kept =
-        rule.groups_kept < rule.groups ? keep_groups(group, size, key) : ~std::uint64_t{0};
+    const std::int64_t size = rule.group_size;
+    const std::uint64_t kept = rule.groups_kept < rule.groups ? keep_groups(group, key) : ~std::uint64_t{0};
     Pick<A> last = kBeforeAll<A>;
     for (std::int64_t k = 0; k < rule.top_k; ++k) {
       Pick<A> best{0, -1};
@@ -101,14 +105,15 @@ struct RouterKernel {
         const Pick<A> pick = next_best(group, g * size, size, last, key);
         if (pick.index >= 0 && (best.index < 0 || pick.value > best.value)) best = pick;
       }
-      chosen[k] = static_cast<std::int32_t>(best.index);
+      group.once([&] { chosen[k] = static_cast<std::int32_t>(best.index); });
       last = best;
     }
   }
 
   // Bit g: group g is among the best groups_kept.
   template <class Group, class Key>
-  JEVONS_HD std::uint64_t keep_groups(const Group& group, std::int64_t size, Key key) const {
+  JEVONS_HD std::uint64_t keep_groups(const Group& group, Key key) const {
+    const std::int64_t size = rule.group_size;
     A value[kMaxRouterGroups];
     for (std::int64_t g = 0; g < rule.groups; ++g) {
       const Pick<A> first = next_best(group, g * size, size, kBeforeAll<A>, key);
@@ -127,16 +132,12 @@ struct RouterKernel {
     return kept;
   }
 
-  JEVONS_HD void write(const A* z, const A* s, const std::int32_t* chosen, std::int64_t row) const {
-    A raw[kMaxTopK];
-    chosen_weights(rule, z, s, chosen, raw);
+  JEVONS_HD void weigh(const A* z, const A* s, const std::int32_t* chosen, A* weight) const {
+    chosen_weights(rule, z, s, chosen, weight);
     A total = kRenormalizeEpsilon<A>;
-    for (std::int64_t k = 0; k < rule.top_k; ++k) total += raw[k];
+    for (std::int64_t k = 0; k < rule.top_k; ++k) total += weight[k];
     const A scale = rule.renormalize ? rule.scaling_factor / total : rule.scaling_factor;
-    for (std::int64_t k = 0; k < rule.top_k; ++k) {
-      indices[row * rule.top_k + k] = chosen[k];
-      weights[row * rule.top_k + k] = raw[k] * scale;
-    }
+    for (std::int64_t k = 0; k < rule.top_k; ++k) weight[k] *= scale;
   }
 };
 

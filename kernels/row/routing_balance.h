@@ -129,7 +129,8 @@ struct ZLossKernel {
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
-    const A lse = log_sum_exp(group, logits + row * experts, experts).value();
+    const A lse =
+        group.log_sum_exp(experts, [z = logits + row * experts](std::int64_t i) { return z[i]; }).value();
     group.once([&] { loss[row] = lse * lse; });
   }
 };
@@ -145,7 +146,7 @@ struct ZLossBackwardKernel {
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
     const A* z = logits + row * experts;
-    const LogSumExp<A> lse = log_sum_exp(group, z, experts);
+    const LogSumExp<A> lse = group.log_sum_exp(experts, [z](std::int64_t i) { return z[i]; });
     const A factor = scale * 2 * lse.value() / lse.sum;
     group.each(experts, [z, dz = dlogits + row * experts, max = lse.max, factor](std::int64_t i) {
       dz[i] += factor * exp_of(z[i] - max);

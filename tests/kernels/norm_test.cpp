@@ -20,8 +20,8 @@ struct Size {
   std::int64_t rows, cols;
 };
 // No row, one row, odd widths, more rows than one block of the dw sum, rows that a GPU gives to a block.
-const Size kSizes[] = {{0, 8},     {1, 1},    {2, 3},    {3, 15},   {1, 16},  {5, 17},
-                       {130, 100}, {65, 257}, {7, 1024}, {3, 1101}, {5, 2048}};
+const Size kSizes[] = {{0, 8},     {1, 1},   {2, 3},    {3, 15},   {1, 16},   {5, 17},
+                       {130, 100}, {90, 60}, {65, 257}, {7, 1024}, {3, 1101}, {5, 2048}};
 
 struct Reference {
   std::vector<double> y, rstd, dx, dw;
