@@ -4,6 +4,7 @@
 #include "kernels/op_call.h"
 #include "kernels/row/elementwise.h"
 #include "kernels/row/launch.h"
+#include "kernels/row/reduce.h"
 
 namespace jevons {
 namespace {
@@ -90,6 +91,19 @@ double sum_of_squares(const Context& ctx, Tensor x) {
     return sum_of_blocks<double>(ctx, x, [&](double* partial) {
       return SumOfSquaresKernel<T>{x.ptr<T>(), partial, x.numel()};
     });
+  });
+}
+
+void add_column_sums(const Context& ctx, double scale, Tensor x, Tensor y) {
+  const std::int64_t rows = x.rows(), cols = x.cols();
+  OpCall("add_column_sums", x.device)
+      .reads("x", x, {rows, cols}, accumulator_of(x.dtype))
+      .updates("y", y, {cols}, DType::kF64)
+      .record(ctx, WorkKind::kRow);
+  with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
+    using A = accumulator_t<T>;
+    launch_rows(ctx, x.device, cols, rows,
+                AddColumnSumsKernel<A>{x.ptr<A>(), y.ptr<double>(), scale, rows, cols});
   });
 }
 

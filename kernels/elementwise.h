@@ -13,6 +13,9 @@ void add_scaled(const Context&, double scale, Tensor x, Tensor y);  // y += scal
 void scale_inplace(const Context&, double scale, Tensor y);
 // Sum of squares in double, in a fixed order that does not depend on the number of threads.
 double sum_of_squares(const Context&, Tensor x);
+// y (c) f64 += scale * sum over the rows of x (n, c), f32 or f64, in a fixed order: for figures that stay on
+// the device until the end of a step.
+void add_column_sums(const Context&, double scale, Tensor x, Tensor y);
 // How many elements are NaN or infinite.
 std::int64_t count_nonfinite(const Context&, Tensor x);
 

@@ -46,6 +46,15 @@ void rope_table(const Context& ctx, double theta, Tensor cos, Tensor sin) {
   });
 }
 
+void token_positions(const Context& ctx, std::int64_t length, Tensor positions) {
+  OpCall("token_positions", positions.device)
+      .writes("positions", positions, {positions.numel()}, DType::kI32)
+      .record(ctx, WorkKind::kRow);
+  ENSURE(length > 0, "token_positions: sequences of {} tokens", length);
+  launch_flat(ctx, positions.device, positions.numel(),
+              TokenPositionsKernel{positions.ptr<std::int32_t>(), positions.numel(), length});
+}
+
 void rope_forward(const Context& ctx, HeadView x, Tensor positions, Tensor cos, Tensor sin) {
   rotate(ctx, "rope_forward", Turn::kForward, x, positions, cos, sin);
 }

@@ -4,7 +4,7 @@
 
 #include "kernels/column_sums.h"
 #include "kernels/cpu/routing.h"
-#include "kernels/host_view.h"
+#include "kernels/elementwise.h"
 #include "kernels/op_call.h"
 #include "kernels/row/launch.h"
 #include "kernels/row/routing.h"
@@ -34,17 +34,14 @@ void check_segments(const char* op, const Segments& segments, std::int64_t rows)
          segments.count, segments.segment_len);
 }
 
-// Sum, in row order, of one value per row that the kernel made by `make(values)` writes; 0 on kMeta.
+// sum (1) f64 += scale * sum of one value per row of x, which the kernel writes that `make(values)` makes.
 template <class A, class Make>
-double sum_of_rows(const Context& ctx, const Tensor& x, Make make) {
+void add_sum_of_rows(const Context& ctx, const Tensor& x, double scale, const Tensor& sum, Make make) {
   ENSURE(ctx.work != nullptr, "a reduction needs the work arena");
   const ArenaScope scope(*ctx.work);
-  const Tensor values = ctx.work->alloc({x.rows()}, x.dtype);
+  const Tensor values = ctx.work->alloc({x.rows(), 1}, x.dtype);
   launch_rows(ctx, x.device, x.rows(), x.cols(), make(values.ptr<A>()));
-  double sum = 0;
-  if (x.device == Device::kMeta) return sum;
-  for (const A value : host_view(ctx, values).span<A>()) sum += static_cast<double>(value);
-  return sum;
+  add_column_sums(ctx, scale, values, sum);
 }
 
 }  // namespace
@@ -161,17 +158,15 @@ void score_sums_backward(const Context& ctx, Tensor scores, const Segments& segm
   });
 }
 
-double router_z_loss(const Context& ctx, Tensor logits) {
+void router_z_loss(const Context& ctx, Tensor logits, double scale, Tensor sum) {
   OpCall("router_z_loss", logits.device)
       .reads("logits", logits, logits.shape, logits.dtype)
       .record(ctx, WorkKind::kRow);
-  double sum = 0;
   with_score_type(logits.dtype, [&]<class A>(TypeTag<A>) {
-    sum = sum_of_rows<A>(ctx, logits, [&](A* values) {
+    add_sum_of_rows<A>(ctx, logits, scale, sum, [&](A* values) {
       return ZLossKernel<A>{logits.ptr<A>(), values, logits.cols()};
     });
   });
-  return sum;
 }
 
 void router_z_loss_backward(const Context& ctx, Tensor logits, double scale, Tensor dlogits) {
@@ -186,17 +181,15 @@ void router_z_loss_backward(const Context& ctx, Tensor logits, double scale, Ten
   });
 }
 
-double router_entropy(const Context& ctx, Tensor scores) {
+void router_entropy(const Context& ctx, Tensor scores, double scale, Tensor sum) {
   OpCall("router_entropy", scores.device)
       .reads("scores", scores, scores.shape, scores.dtype)
       .record(ctx, WorkKind::kRow);
-  double sum = 0;
   with_score_type(scores.dtype, [&]<class A>(TypeTag<A>) {
-    sum = sum_of_rows<A>(ctx, scores, [&](A* values) {
+    add_sum_of_rows<A>(ctx, scores, scale, sum, [&](A* values) {
       return EntropyKernel<A>{scores.ptr<A>(), values, scores.cols()};
     });
   });
-  return sum;
 }
 
 }  // namespace jevons

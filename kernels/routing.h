@@ -74,12 +74,12 @@ void score_sums(const Context&, Tensor scores, const Segments&, Tensor sums);
 // d_scores (T, E) = gradient of the sum over segments and experts of coefficient (S, E) * score_sums.
 void score_sums_backward(const Context&, Tensor scores, const Segments&, Tensor coefficient, Tensor d_scores);
 
-// Sum over tokens of logsumexp(logits)^2 (ST-MoE, arXiv:2202.08906, eq. 5); 0 on kMeta.
-double router_z_loss(const Context&, Tensor logits);
+// sum (1) f64 += scale * sum over tokens of logsumexp(logits)^2 (ST-MoE, arXiv:2202.08906, eq. 5).
+void router_z_loss(const Context&, Tensor logits, double scale, Tensor sum);
 // dlogits += scale * gradient of that sum.
 void router_z_loss_backward(const Context&, Tensor logits, double scale, Tensor dlogits);
-// Sum over tokens of the entropy, in nats, of scores / sum of the token's scores: a health figure; 0 on
-// kMeta.
-double router_entropy(const Context&, Tensor scores);
+// sum (1) f64 += scale * sum over tokens of the entropy, in nats, of scores / sum of the token's scores: a
+// health figure.
+void router_entropy(const Context&, Tensor scores, double scale, Tensor sum);
 
 }  // namespace jevons

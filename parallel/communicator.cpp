@@ -42,7 +42,7 @@ std::size_t row_bytes(const Tensor& tensor) {
 
 namespace {
 
-// The whole of a collective over one rank, unless it is work of a stream.
+// The whole of a collective over one rank, unless it is work of a stream: then the back end's.
 Work copy_to_self(const Tensor& in, const Tensor& out) {
   if (in.device == Device::kMeta || in.data == out.data || in.numel() == 0) return {};
   std::memmove(out.data, in.data, in.bytes());

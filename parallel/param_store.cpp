@@ -76,6 +76,20 @@ void fill_param(const Param& param, Tensor weight, std::uint64_t seed, int threa
   }
 }
 
+// weight: in host memory.
+void fill_param(const Param& param, Tensor weight, std::uint64_t seed, int threads) {
+  switch (weight.dtype) {
+    case DType::kF32:
+      return fill_param<float>(param, weight, seed, threads);
+    case DType::kBF16:
+      return fill_param<bf16>(param, weight, seed, threads);
+    case DType::kF64:
+      return fill_param<double>(param, weight, seed, threads);
+    default:
+      fail(ExitCode::kFailure, "{}: weights cannot be {}", param.spec.name, name_of(weight.dtype));
+  }
+}
+
 }  // namespace
 
 ParamStore::ParamStore(Mesh& mesh, Device device, DType compute)
@@ -139,22 +153,17 @@ void ParamStore::allocate(GradSources sources) {
 
 void ParamStore::initialize(std::uint64_t seed, int threads) {
   if (device_ == Device::kMeta) return;
-  if (device_ == Device::kCuda) fail(ExitCode::kFailure, "weights on cuda are not built in");
+  const Stream stream(device_);
   for (ParamId id = 0; id < params_.size(); ++id) {
     const Tensor w = weight(id);
-    switch (w.dtype) {
-      case DType::kF32:
-        fill_param<float>(params_[id], w, seed, threads);
-        break;
-      case DType::kBF16:
-        fill_param<bf16>(params_[id], w, seed, threads);
-        break;
-      case DType::kF64:
-        fill_param<double>(params_[id], w, seed, threads);
-        break;
-      default:
-        fail(ExitCode::kFailure, "{}: weights cannot be {}", params_[id].spec.name, name_of(w.dtype));
+    if (device_ == Device::kCpu) {
+      fill_param(params_[id], w, seed, threads);
+      continue;
     }
+    const Buffer host(Device::kCpu, w.bytes(), Contents::kUndefined);
+    const Tensor filled = host.view(0, w.shape, w.dtype);
+    fill_param(params_[id], filled, seed, threads);
+    copy_and_wait(&stream, w, filled);
   }
 }
 

@@ -7,9 +7,9 @@ namespace jevons {
 
 DryRun dry_run(const RunConfig& config, int world_size) {
   MetaCommunicator world(0, world_size);
-  Worker worker(config, world, Device::kMeta, nullptr);
+  Worker worker(config, world, {.device = Device::kMeta}, nullptr);
   const std::int64_t sequences = config.train.global_batch_size;
-  const HostBatch batch(sequences / worker.dp_size(), config.model.seq_len);
+  const HostBatch batch(sequences / worker.dp_size(), config.model.seq_len, Device::kMeta);
   train_step(worker, batch, {.global_sequences = sequences, .optimizer_step = 1, .lr = config.optim.lr});
   const WorkMeter step_work = worker.meter();
   if (config.data.validation_fraction > 0 || !config.data.validation.empty()) {

@@ -26,6 +26,7 @@ namespace {
 struct Job {
   Communicator& world;
   int local_workers;  // on this host
+  int local_rank;     // of this one
 };
 
 struct CommandLine {
@@ -84,6 +85,7 @@ void add_train(CLI::App& app, CommandLine& line) {
     line.run = [options](Job& job) {
       options->process_start = process_start_time();
       options->local_workers = job.local_workers;
+      options->local_rank = job.local_rank;
       return run_train(*options, job.world);
     };
   });
@@ -332,10 +334,10 @@ int run_program(int argc, char** argv) {
   const CommandLine line = parse_command_line(argc, argv);
   if (line.needs_world && started_by_mpi_launcher()) {
     MpiSession session;
-    return run(line, {session.world(), session.local_size()});
+    return run(line, {session.world(), session.local_size(), session.local_rank()});
   }
   MetaCommunicator alone(0, 1);
-  return run(line, {alone, 1});
+  return run(line, {alone, 1, 0});
 }
 
 }  // namespace

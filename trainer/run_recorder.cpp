@@ -12,6 +12,7 @@
 #include <optional>
 #include <utility>
 
+#include "kernels/core/device_runtime.h"
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
 #include "trainer/dry_run.h"
@@ -344,6 +345,12 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
       format_bytes(static_cast<double>(measured.weights_and_grads + measured.optimizer)),
       format_bytes(peaks[0] + peaks[1]), format_bytes(static_cast<double>(p.stash + p.work)));
   if (impl_->world.size() > 1) fmt::print("{}\n", impl_->describe_imbalance());
+  if (worker.ctx().device == Device::kCuda) {
+    const cuda::MemoryInfo gpu = cuda::memory_info();
+    fmt::print("memory of the GPU: {} of {} in use, libraries and other processes included\n",
+               format_bytes(static_cast<double>(gpu.total - gpu.free)),
+               format_bytes(static_cast<double>(gpu.total)));
+  }
   const auto money = impl_->ledger->money(impl_->own_device_seconds());
   fmt::print("{}: {} device-hours{}; everything is in {}\n", reason,
              format_device_hours(impl_->device_seconds()),

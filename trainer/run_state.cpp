@@ -70,8 +70,23 @@ std::vector<TensorBox> boxes_to_restore(Worker& worker, Part part) {
   return boxes;
 }
 
+// Boxes on a GPU are read into host memory first.
+void read(const Context& ctx, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
+  std::vector<TensorBox> on_host = boxes;
+  std::vector<Buffer> memory;
+  for (TensorBox& box : on_host) {
+    if (box.local.device == Device::kCpu) continue;
+    memory.emplace_back(Device::kCpu, box.local.bytes(), Contents::kUndefined);
+    box.local = memory.back().view(0, box.local.shape, box.local.dtype);
+  }
+  reader.read(on_host);
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    if (boxes[i].local.device != Device::kCpu) copy_and_wait(ctx.stream, boxes[i].local, on_host[i].local);
+  }
+}
+
 void fill(Worker& worker, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
-  agree(worker.mesh().world(), [&] { reader.read(boxes); });
+  agree(worker.mesh().world(), [&] { read(worker.ctx(), reader, boxes); });
   worker.optimizer().publish_weights(worker.ctx());
   worker.sync().gather_weights(worker.ctx());
 }

@@ -11,28 +11,23 @@
 namespace jevons {
 namespace {
 
-Tensor host_rows(const Worker& worker, const std::vector<std::int32_t>& data, std::int64_t first,
-                 std::int64_t rows) {
-  Tensor t{nullptr, {rows}, DType::kI32, worker.ctx().device};
-  // The model only reads its batch; Tensor has no const form.
-  if (worker.ctx().device == Device::kCpu) t.data = const_cast<std::int32_t*>(data.data()) + first;
-  return t;
-}
-
-// The sequences of the pass that begins with `first`, on the worker's device.
+// The sequences of the pass that begins with `first`, in ctx.stash.
 MicroBatch micro_batch(const Worker& worker, const HostBatch& batch, std::int64_t first) {
   const RunConfig& c = worker.config();
   const std::int64_t begin = first * c.model.seq_len, rows = worker.sequences_per_pass() * c.model.seq_len;
-  MicroBatch m{.tokens = host_rows(worker, batch.tokens, begin, rows),
-               .targets = host_rows(worker, batch.targets, begin, rows),
-               .doc_start = {}};
-  if (c.data.document_mask) m.doc_start = host_rows(worker, batch.doc_start, begin, rows);
+  const auto place = [&](std::span<std::int32_t> data) {
+    const Tensor t = worker.ctx().stash->alloc({rows}, DType::kI32);
+    copy_async(worker.ctx().stream, t, {data.data() + begin, t.shape, t.dtype, Device::kCpu});
+    return t;
+  };
+  MicroBatch m{.tokens = place(batch.tokens), .targets = place(batch.targets), .doc_start = {}};
+  if (c.data.document_mask) m.doc_start = place(batch.doc_start);
   return m;
 }
 
 std::int64_t count_targets(const HostBatch& batch) {
   std::int64_t n = 0;
-  for (std::int32_t t : batch.targets) n += t >= 0 ? 1 : 0;
+  for (const std::int32_t t : batch.targets) n += t >= 0 ? 1 : 0;
   return n;
 }
 
@@ -71,6 +66,7 @@ ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScal
     worker.model().backward(worker.ctx(), saved, scales);
     if (worker.slots() != nullptr) worker.slots()->take(worker.ctx(), s);
   }
+  worker.ctx().synchronise();
   return loss_sum;
 }
 
@@ -110,20 +106,28 @@ void update(Worker& worker, const StepPosition& position, double norm) {
     const double scale = clip > 0 && norm > clip ? clip / norm : 1;
     worker.optimizer().step(ctx, position.lr, scale, position.optimizer_step);
     worker.sync().zero_others(ctx);
+    ctx.synchronise();
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   worker.sync().gather_weights(ctx);
+  ctx.synchronise();
 }
 
 }  // namespace
 
-HostBatch::HostBatch(std::int64_t n, std::int64_t seq_len)
-    : sequences(n),
-      tokens(static_cast<std::size_t>(n * seq_len)),
-      targets(static_cast<std::size_t>(n * seq_len)),
-      doc_start(static_cast<std::size_t>(n * seq_len)) {}
+HostBatch::HostBatch(std::int64_t n, std::int64_t seq_len, Device device)
+    : memory(Buffer::pinned_for(device == Device::kCuda ? device : Device::kCpu,
+                                static_cast<std::size_t>(3 * n * seq_len) * sizeof(std::int32_t))),
+      sequences(n) {
+  const Tensor rows = memory.view(0, {3, n * seq_len}, DType::kI32);
+  tokens = rows.slice(0, 1).span<std::int32_t>();
+  targets = rows.slice(1, 2).span<std::int32_t>();
+  doc_start = rows.slice(2, 3).span<std::int32_t>();
+}
 
-StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
+namespace {
+
+StepOutcome step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
   ENSURE(batch.sequences * worker.dp_size() == position.global_sequences,
          "{} sequences on each of {} ranks, step of {}", batch.sequences, worker.dp_size(),
          position.global_sequences);
@@ -146,11 +150,11 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
   return out;
 }
 
-double evaluate(Worker& worker, std::int64_t rounds,
-                const std::function<void(std::int64_t, HostBatch&)>& fill) {
+double mean_loss(Worker& worker, std::int64_t rounds,
+                 const std::function<void(std::int64_t, HostBatch&)>& fill) {
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
   const RunConfig& c = worker.config();
-  HostBatch batch(c.train.micro_batch_size, c.model.seq_len);
+  HostBatch batch(c.train.micro_batch_size, c.model.seq_len, worker.ctx().device);
   ExactSum loss_sum, targets;
   for (std::int64_t round = 0; round < rounds; ++round) {
     fill(round, batch);
@@ -163,6 +167,17 @@ double evaluate(Worker& worker, std::int64_t rounds,
   Communicator& world = worker.mesh().world();
   const double loss = sum_over_ranks(world, loss_sum), count = sum_over_ranks(world, targets);
   return count > 0 ? loss / count : 0;
+}
+
+}  // namespace
+
+StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
+  return worker.with_memory_report([&] { return step(worker, batch, position); });
+}
+
+double evaluate(Worker& worker, std::int64_t rounds,
+                const std::function<void(std::int64_t, HostBatch&)>& fill) {
+  return worker.with_memory_report([&] { return mean_loss(worker, rounds, fill); });
 }
 
 }  // namespace jevons

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,12 +15,13 @@
 
 namespace jevons {
 
-// This worker's sequences of a step, on the host.
+// This worker's sequences of a step, on the host, in memory that `device` can copy from beside other work.
 struct HostBatch {
+  Buffer memory;
   std::int64_t sequences = 0;
-  std::vector<std::int32_t> tokens, targets, doc_start;  // (sequences, seq_len)
+  std::span<std::int32_t> tokens, targets, doc_start;  // (sequences, seq_len)
 
-  HostBatch(std::int64_t sequences, std::int64_t seq_len);
+  HostBatch(std::int64_t sequences, std::int64_t seq_len, Device device);
   BatchView view() { return {tokens, targets, doc_start}; }
 };
 
@@ -41,7 +43,8 @@ struct StepOutcome {
   std::vector<LayerHealth> layers;  // of each MoE layer, in order
 };
 
-// Collective. `batch` holds global_sequences / dp sequences, a multiple of micro_batch_size.
+// Collective; the device is done with everything on return. `batch` holds global_sequences / dp sequences, a
+// multiple of micro_batch_size.
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
 
 // Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another;

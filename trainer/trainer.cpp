@@ -48,23 +48,23 @@ bool due(std::int64_t step, std::int64_t interval) {
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
+Trainer::Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice& device, PhaseClock& clock,
                  RunRecorder& recorder, const StartOptions& start)
     : config_(config),
       yaml_(yaml),
       start_(start),
-      world_(world),
+      world_(device.world()),
       clock_(clock),
       recorder_(recorder),
-      loader_(open_data(world, config)),
+      loader_(open_data(world_, config)),
       fingerprint_(loader_->fingerprint()),
-      worker_(config, world, Device::kCpu, &clock),
+      worker_(config, world_, device.place(), &clock),
       total_steps_(total_steps(config.train, config.model.seq_len)),
-      saver_(world, checkpoint_dir(config), worker_.ctx().stream) {
+      saver_(world_, checkpoint_dir(config), worker_.ctx().stream) {
   begin();
   recorder_.begin(state_, fingerprint_);
-  if (world.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
-    schedule_.emplace(config.checkpoint, recorder_.failures(), world.size(), clock.seconds());
+  if (world_.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
+    schedule_.emplace(config.checkpoint, recorder_.failures(), world_.size(), clock.seconds());
   }
 }
 
@@ -117,14 +117,14 @@ StepOutcome Trainer::step() {
   if (whereabouts != nullptr) whereabouts->begin_step(state_.step + 1);
   const std::int64_t sequences = batch_size_at(config_.train, state_.consumed_samples);
   const std::int64_t mine = sequences / worker_.dp_size();
-  HostBatch batch(mine, config_.model.seq_len);
+  if (!batch_ || batch_->sequences != mine) batch_.emplace(mine, config_.model.seq_len, worker_.ctx().device);
   {
     const PhaseScope phase(&clock_, Phase::kData);
     const std::uint64_t offset = static_cast<std::uint64_t>(mine * worker_.dp_rank());
-    loader_->read(Split::kTrain, state_.consumed_samples + offset, batch.view());
+    loader_->read(Split::kTrain, state_.consumed_samples + offset, batch_->view());
     loader_->prefetch(state_.consumed_samples + static_cast<std::uint64_t>(sequences) + offset, mine);
   }
-  const StepOutcome outcome = train_step(worker_, batch,
+  const StepOutcome outcome = train_step(worker_, *batch_,
                                          {.global_sequences = sequences,
                                           .optimizer_step = state_.optimizer_step + 1,
                                           .lr = learning_rate(config_.optim, state_.step, total_steps_),
@@ -317,7 +317,8 @@ ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& w
                const StartOptions& start) {
   RunRecorder recorder(config, yaml, world, clock);
   try {
-    return Trainer(config, yaml, world, clock, recorder, start).run();
+    ComputeDevice device(config.device, start.local_rank, world);
+    return Trainer(config, yaml, device, clock, recorder, start).run();
   } catch (const Error& e) {
     recorder.end_by_error(e.what(), e.code());
     throw;

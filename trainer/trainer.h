@@ -13,6 +13,7 @@
 #include "parallel/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/saver.h"
+#include "trainer/compute_device.h"
 #include "trainer/run_recorder.h"
 #include "trainer/save_schedule.h"
 #include "trainer/train_step.h"
@@ -20,17 +21,18 @@
 
 namespace jevons {
 
-// Where a run begins, and when it stops before its end.
+// Where a run begins, when it stops before its end, and where.
 struct StartOptions {
   std::string resume = "auto";  // auto: the run's newest checkpoint if there is one; never; or a path
   std::string init_from;        // else weights from this checkpoint, step 0; empty: random weights
   std::optional<std::chrono::steady_clock::time_point> deadline;
+  int local_rank = 0;  // of this worker on its host
 };
 
 class Trainer {
  public:
   // Collective. `config` and `yaml` as for the recorder.
-  Trainer(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
+  Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice& device, PhaseClock& clock,
           RunRecorder& recorder, const StartOptions& start);
 
   // Trains to the configured end, or until a stop signal or the deadline: then the run is saved and kTryAgain
@@ -69,6 +71,7 @@ class Trainer {
   std::unique_ptr<DataLoader> loader_;
   std::string fingerprint_;  // of the data, at the start
   Worker worker_;
+  std::optional<HostBatch> batch_;  // of the last step, for the memory
   std::int64_t total_steps_;
   TrainState state_;
   std::int64_t bad_steps_ = 0;    // consecutive steps that were skipped

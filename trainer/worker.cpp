@@ -4,6 +4,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/cpu/gemm_engine.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 namespace {
@@ -30,29 +31,32 @@ void require_row_invariance(const cpu::GemmEngine& engine) {
        engine.name);
 }
 
-Worker::Worker(const RunConfig& config, Communicator& world, Device device, PhaseClock* clock)
+Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock)
     : config_(config),
-      stash_(device, "stash"),
-      work_(device, "work"),
-      ctx_{.device = device,
+      stash_(place.device, "stash"),
+      work_(place.device, "work"),
+      ctx_{.device = place.device,
            .compute = compute_dtype(config.train.precision),
            .stash = &stash_,
            .work = &work_,
            .meter = &meter_,
            .clock = clock,
            .whereabouts = clock != nullptr ? clock->whereabouts() : nullptr,
+           .stream = place.stream,
            .threads = std::max(1, config.threads)},
       mesh_(world, config.parallel.layout, layout_limits(config.model)),
-      store_(mesh_, device, ctx_.compute),
+      store_(mesh_, place.device, ctx_.compute),
       model_(store_, config.model) {
   const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
-  if (by_slot) check_layout_invariance(device, ctx_.compute);
-  store_.allocate(by_slot ? GradSources::kApart : GradSources::kSummed);
-  store_.initialize(config.train.seed, ctx_.threads);
-  sync_ = std::make_unique<GradSync>(store_, config.parallel.zero_stage);
-  if (by_slot) slots_ = std::make_unique<SlotReducer>(store_, config.parallel.zero_stage);
-  optimizer_ = std::make_unique<Optimizer>(store_, *sync_, config.optim);
-  optimizer_->adopt_weights(ctx_);
+  if (by_slot) check_layout_invariance(place.device, ctx_.compute);
+  with_memory_report([&] {
+    store_.allocate(by_slot ? GradSources::kApart : GradSources::kSummed);
+    store_.initialize(config.train.seed, ctx_.threads);
+    sync_ = std::make_unique<GradSync>(store_, config.parallel.zero_stage);
+    if (by_slot) slots_ = std::make_unique<SlotReducer>(store_, config.parallel.zero_stage);
+    optimizer_ = std::make_unique<Optimizer>(store_, *sync_, config.optim);
+    optimizer_->adopt_weights(ctx_);
+  });
   for (Communicator* c : {&world, &mesh_.dp(), &mesh_.tp(), &mesh_.ep(), &mesh_.edp(), &mesh_.tokens()}) {
     c->set_meter(&meter_);
   }
@@ -63,9 +67,22 @@ void Worker::reset_arenas() {
   work_.reset();
 }
 
+std::string MemoryReport::to_string() const {
+  const auto row = [](const char* what, std::size_t bytes) {
+    return std::vector<std::string>{what, format_bytes(static_cast<double>(bytes))};
+  };
+  return format_table({row("weights and gradients", weights_and_grads), row("optimizer", optimizer),
+                       row("saved activations", stash), row("temporaries", work), row("sum", total())});
+}
+
+void Worker::fail_for_memory(const cuda::OutOfMemory& error) const {
+  fail(error.code(), "{}; this worker asked for, at most at once and with what did not fit:\n{}",
+       error.what(), memory().to_string());
+}
+
 MemoryReport Worker::memory() const {
   return {.weights_and_grads = store_.bytes() + (slots_ ? slots_->bytes() : 0),
-          .optimizer = optimizer_->bytes(),
+          .optimizer = optimizer_ ? optimizer_->bytes() : 0,
           .stash = stash_.peak_bytes(),
           .work = work_.peak_bytes()};
 }

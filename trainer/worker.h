@@ -1,12 +1,15 @@
 // All that one worker computes with: mesh, weights, model, gradient sync, optimizer, arenas. The same object
-// runs on CPU memory or on the meta device, where it is the dry run: memory, FLOPs and wire bytes of any
+// runs on a CPU, on a GPU or on the meta device, where it is the dry run: memory, FLOPs and wire bytes of any
 // world from one process.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/core/context.h"
+#include "kernels/core/device_runtime.h"
 #include "parallel/grad_sync.h"
 #include "parallel/mesh.h"
 #include "parallel/param_store.h"
@@ -28,6 +31,13 @@ struct MemoryReport {
   std::size_t stash = 0;  // saved activations of one micro-batch
   std::size_t work = 0;   // temporaries
   std::size_t total() const { return weights_and_grads + optimizer + stash + work; }
+  std::string to_string() const;  // a line for each, for messages
+};
+
+// Where a worker computes.
+struct ComputePlace {
+  Device device = Device::kCpu;
+  Stream* stream = nullptr;  // needed on kCuda alone: the compute stream of the world's communicators
 };
 
 // Throws Error(kUsage) unless numerics: layout_invariant holds with products by `engine`.
@@ -36,7 +46,7 @@ void require_row_invariance(const cpu::GemmEngine& engine);
 class Worker {
  public:
   // Collective over `world`. Weights are initialised from config.train.seed; `clock` may be null.
-  Worker(const RunConfig& config, Communicator& world, Device device, PhaseClock* clock);
+  Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -60,8 +70,19 @@ class Worker {
   // Empties both arenas between passes.
   void reset_arenas();
   MemoryReport memory() const;
+  // Runs f(); if the GPU's memory does not suffice for it, the error says what holds how much.
+  template <class F>
+  auto with_memory_report(F f) {
+    try {
+      return f();
+    } catch (const cuda::OutOfMemory& error) {
+      fail_for_memory(error);
+    }
+  }
 
  private:
+  [[noreturn]] void fail_for_memory(const cuda::OutOfMemory& error) const;
+
   RunConfig config_;
   WorkMeter meter_;
   Arena stash_, work_;

@@ -24,6 +24,10 @@ struct Context {
   Stream* stream = nullptr;  // of the ops' work; needed on kCuda alone
   int threads = 1;           // CPU threads of this worker
 
+  // Blocks the host until the device has done all work of the ops so far.
+  void synchronise() const {
+    if (stream != nullptr) stream->synchronise();
+  }
   // Called by facades; rows are counted as memory traffic only.
   void record(WorkKind kind, double flops, double bytes) const {
     if (meter != nullptr) meter->add(kind, flops, bytes);

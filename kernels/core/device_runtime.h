@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/core/error.h"
+
 namespace jevons::cuda {
 
 // GPUs that this process can use; if there is none, `reason` says why in a few words ("no CUDA driver").
@@ -16,13 +18,25 @@ struct Availability {
   std::string reason;
 };
 Availability availability() noexcept;
+// As its driver calls it: "NVIDIA H100 80GB HBM3".
+std::string device_name(int index);
 
 // Makes GPU `index` of [0, devices) the one that the calling thread works on. Once, before anything else.
 void select_device(int index);
 
-// Device memory with undefined contents; never null.
+class OutOfMemory : public Error {
+ public:
+  explicit OutOfMemory(const std::string& message) : Error(ExitCode::kFailure, message) {}
+};
+
+// Device memory with undefined contents; never null. Throws OutOfMemory.
 void* allocate(std::size_t bytes);
 void deallocate(void* memory) noexcept;
+// Of the selected GPU, all processes together.
+struct MemoryInfo {
+  std::size_t free = 0, total = 0;
+};
+MemoryInfo memory_info();
 // Page-locked host memory, which copies to and from the device need to run beside other work.
 void* allocate_pinned(std::size_t bytes);
 void deallocate_pinned(void* memory) noexcept;

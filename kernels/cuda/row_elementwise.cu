@@ -1,5 +1,6 @@
 #include "kernels/cuda/row_launch.cuh"
 #include "kernels/row/elementwise.h"
+#include "kernels/row/reduce.h"
 
 namespace jevons::cuda {
 

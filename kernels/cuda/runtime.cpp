@@ -56,6 +56,12 @@ Availability availability() noexcept {
   return {devices, ""};
 }
 
+std::string device_name(int index) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  return properties.name;
+}
+
 void select_device(int index) {
   check(cudaSetDevice(index), "cudaSetDevice");
 }
@@ -64,10 +70,9 @@ void* allocate(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t error = cudaMalloc(&memory, bytes);
   if (error == cudaErrorMemoryAllocation) {
-    std::size_t free = 0, total = 0;
-    cudaMemGetInfo(&free, &total);
-    fail(ExitCode::kFailure, "out of GPU memory: cannot allocate {} bytes, {} of {} are free", bytes, free,
-         total);
+    const MemoryInfo info = memory_info();
+    throw OutOfMemory(fmt::format("out of GPU memory: cannot allocate {} bytes, {} of {} are free", bytes,
+                                  info.free, info.total));
   }
   check(error, "cudaMalloc");
   return memory;
@@ -75,6 +80,12 @@ void* allocate(std::size_t bytes) {
 
 void deallocate(void* memory) noexcept {
   cudaFree(memory);
+}
+
+MemoryInfo memory_info() {
+  MemoryInfo info;
+  check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
+  return info;
 }
 
 void* allocate_pinned(std::size_t bytes) {

@@ -1,5 +1,6 @@
 // Row kernels of a program without a GPU back end.
 #include "kernels/core/error.h"
+#include "kernels/row/balance.h"
 #include "kernels/row/cross_entropy.h"
 #include "kernels/row/elementwise.h"
 #include "kernels/row/embedding.h"

@@ -16,6 +16,9 @@ constexpr const char* kAbsent = "this build has no CUDA back end";
 Availability availability() noexcept {
   return {0, kAbsent};
 }
+std::string device_name(int) {
+  absent();
+}
 void select_device(int) {
   absent();
 }
@@ -24,6 +27,9 @@ void* allocate(std::size_t) {
   absent();
 }
 void deallocate(void*) noexcept {}
+MemoryInfo memory_info() {
+  absent();
+}
 void* allocate_pinned(std::size_t) {
   absent();
 }

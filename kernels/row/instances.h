@@ -19,19 +19,24 @@
   JEVONS_FOR_FLOATS(X, SwigluKernel) \
   JEVONS_FOR_FLOATS(X, SwigluBackwardKernel)
 
+#define JEVONS_BALANCE_KERNELS(X)   \
+  X(ColumnSumsKernel<std::int64_t>) \
+  JEVONS_FOR_ACCUMULATORS(X, BalanceWeightsKernel)
+
 #define JEVONS_CROSS_ENTROPY_KERNELS(X)                 \
   JEVONS_FOR_FLOATS(X, CrossEntropyStatsKernel)         \
   JEVONS_FOR_ACCUMULATORS(X, CrossEntropyCombineKernel) \
   JEVONS_FOR_FLOATS(X, CrossEntropyBackwardKernel)
 
-#define JEVONS_ELEMENTWISE_KERNELS(X)        \
-  X(FillZeroKernel)                          \
-  X(CopyKernel)                              \
-  JEVONS_FOR_FLOAT_PAIRS(X, CastKernel)      \
-  JEVONS_FOR_FLOATS(X, AddKernel)            \
-  JEVONS_FOR_FLOAT_PAIRS(X, AddScaledKernel) \
-  JEVONS_FOR_FLOATS(X, ScaleKernel)          \
-  JEVONS_FOR_FLOATS(X, SumOfSquaresKernel)   \
+#define JEVONS_ELEMENTWISE_KERNELS(X)             \
+  X(FillZeroKernel)                               \
+  X(CopyKernel)                                   \
+  JEVONS_FOR_FLOAT_PAIRS(X, CastKernel)           \
+  JEVONS_FOR_FLOATS(X, AddKernel)                 \
+  JEVONS_FOR_FLOAT_PAIRS(X, AddScaledKernel)      \
+  JEVONS_FOR_FLOATS(X, ScaleKernel)               \
+  JEVONS_FOR_FLOATS(X, SumOfSquaresKernel)        \
+  JEVONS_FOR_ACCUMULATORS(X, AddColumnSumsKernel) \
   JEVONS_FOR_FLOATS(X, CountNonfiniteKernel)
 
 #define JEVONS_EMBEDDING_KERNELS(X)             \
@@ -57,7 +62,8 @@
 
 #define JEVONS_ROPE_KERNELS(X)                \
   JEVONS_FOR_ACCUMULATORS(X, RopeTableKernel) \
-  JEVONS_FOR_FLOATS(X, RopeKernel)
+  JEVONS_FOR_FLOATS(X, RopeKernel)            \
+  X(TokenPositionsKernel)
 
 #define JEVONS_ROUTING_KERNELS(X)                     \
   JEVONS_FOR_ACCUMULATORS(X, RouterKernel)            \
@@ -85,6 +91,7 @@
 
 #define JEVONS_ROW_KERNELS(X)     \
   JEVONS_ACTIVATION_KERNELS(X)    \
+  JEVONS_BALANCE_KERNELS(X)       \
   JEVONS_CROSS_ENTROPY_KERNELS(X) \
   JEVONS_ELEMENTWISE_KERNELS(X)   \
   JEVONS_EMBEDDING_KERNELS(X)     \

@@ -46,4 +46,20 @@ struct ColumnSumsKernel {
   }
 };
 
+// y[col] += scale * sum over rows of x (rows, cols), all added in double; one call is a column.
+template <class A>
+struct AddColumnSumsKernel {
+  const A* x;
+  double* y;
+  double scale;
+  std::int64_t rows, cols;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t col) const {
+    const double sum = group.sum(
+        rows, [in = x + col, stride = cols](std::int64_t i) { return static_cast<double>(in[i * stride]); });
+    group.once([&] { y[col] += scale * sum; });
+  }
+};
+
 }  // namespace jevons

@@ -27,6 +27,19 @@ struct RopeTableKernel {
   }
 };
 
+struct TokenPositionsKernel {
+  std::int32_t* positions;
+  std::int64_t numel, length;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    group.each(block.size, [=, *this](std::int64_t i) {
+      positions[block.begin + i] = static_cast<std::int32_t>((block.begin + i) % length);
+    });
+  }
+};
+
 // Rotates in place one head of one token. direction 1 is the forward rotation, -1 its inverse and adjoint.
 template <class T>
 struct RopeKernel {

@@ -76,6 +76,7 @@ NcclCommunicator::NcclCommunicator(Communicator& hosts, std::unique_ptr<Communic
       stream_(Device::kCuda),
       ready_(Device::kCuda),
       most_scratch_(scratch_bytes) {
+  if (size() == 1) return;
   ncclUniqueId id{};
   if (rank() == 0) check(ncclGetUniqueId(&id), "start");
   hosts_.broadcast({&id, {static_cast<std::int64_t>(sizeof id)}, DType::kU8, Device::kCpu}, 0).wait();
@@ -83,6 +84,7 @@ NcclCommunicator::NcclCommunicator(Communicator& hosts, std::unique_ptr<Communic
 }
 
 NcclCommunicator::~NcclCommunicator() {
+  if (comm_ == nullptr) return;
   // Other ranks may not come to a collective end when an exception ends this one.
   if (std::uncaught_exceptions() > 0) {
     ncclCommAbort(comm_);
@@ -106,6 +108,12 @@ void NcclCommunicator::check_health(const char* collective) const {
   ncclResult_t earlier = ncclSuccess;
   check(ncclCommGetAsyncError(comm_, &earlier), collective);
   check(earlier, collective);
+}
+
+// The whole of a collective over one rank.
+Work NcclCommunicator::copy_to_self(const Tensor& in, const Tensor& out) {
+  if (in.data != out.data) copy_async(&compute_, out, in);
+  return {};
 }
 
 template <class Enqueue>
@@ -168,6 +176,7 @@ std::byte* NcclCommunicator::scratch(std::size_t bytes) {
 
 Work NcclCommunicator::do_reduce_scatter(Tensor in, Tensor out) {
   if (in.device == Device::kCpu) return hosts_.reduce_scatter(in, out);
+  if (size() == 1) return copy_to_self(in, out);
   return run("reduce_scatter", [&] {
     const std::int64_t whole = out.numel(), most = std::min(piece_elements(in.dtype), whole);
     for (std::int64_t first = 0; first < whole; first += most) {
@@ -216,6 +225,7 @@ Work NcclCommunicator::do_all_reduce(Tensor inout, ReduceOp op) {
 
 Work NcclCommunicator::do_all_gather(Tensor in, Tensor out) {
   if (in.device == Device::kCpu) return hosts_.all_gather(in, out);
+  if (size() == 1) return copy_to_self(in, out);
   return run("all_gather", [&] {
     if (in.bytes() == 0) return;
     check(ncclAllGather(in.data, out.data, in.bytes(), ncclUint8, comm_, native(stream_)), "all_gather");
@@ -225,6 +235,7 @@ Work NcclCommunicator::do_all_gather(Tensor in, Tensor out) {
 Work NcclCommunicator::do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
                                        std::span<const std::int64_t> recv_rows) {
   if (in.device == Device::kCpu) return hosts_.all_to_all_v(in, send_rows, out, recv_rows);
+  if (size() == 1) return copy_to_self(in, out);
   const std::size_t row = row_bytes(in);
   const auto part = [row](const Tensor& tensor, std::span<const std::int64_t> rows) {
     return [=, begins = begins_of(rows)](int r) {

@@ -44,6 +44,7 @@ class NcclCommunicator final : public Communicator {
   // Throws, naming communicator, collective and rank, unless `result` is success.
   void check(ncclResult_t result, const char* collective) const;
   void check_health(const char* collective) const;  // throws if an earlier collective has failed meanwhile
+  Work copy_to_self(const Tensor& in, const Tensor& out);
   // Runs `enqueue`, which gives work to stream_, between the work that compute_ has and the work it will get.
   template <class Enqueue>
   Work run(const char* collective, Enqueue enqueue);

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/balance.h"
 #include "kernels/core/context.h"
 #include "kernels/heads.h"
 #include "kernels/optimizer.h"
@@ -37,6 +38,10 @@ void visit_tensors(F& f, HeadView& view) {
 template <class F>
 void visit_tensors(F& f, RouterOutput& out) {
   f(out.scores), f(out.indices), f(out.weights);
+}
+template <class F>
+void visit_tensors(F& f, BalanceLoads& loads) {
+  f(loads.sequence), f(loads.micro_batch), f(loads.global);
 }
 template <class F>
 void visit_tensors(F& f, OptimizerRange& range) {

@@ -24,14 +24,14 @@ void run_workers(int world_size, const std::vector<std::string>& overrides,
   test::run_ranks(world_size, [&](Communicator& world) {
     RunConfig config = parse_run_config(test::tiny_yaml("none", "none"), "test.yaml", overrides);
     validate_for_world(config, world.size());
-    Worker worker(config, world, Device::kCpu, nullptr);
+    Worker worker(config, world, {}, nullptr);
     body(worker);
   });
 }
 
 HostBatch some_batch(Worker& worker) {
   const std::int64_t length = worker.config().model.seq_len;
-  HostBatch batch(2, length);
+  HostBatch batch(2, length, Device::kCpu);
   for (std::size_t i = 0; i < batch.tokens.size(); ++i) {
     batch.tokens[i] = static_cast<std::int32_t>((7 * i + static_cast<std::size_t>(worker.dp_rank())) % 64);
     batch.targets[i] = (batch.tokens[i] * 5 + 3) % 64;
@@ -84,8 +84,8 @@ TEST_CASE("a step that is not finite names the tensor and the rank where it bega
 TEST_CASE("a gradient that overflows on one rank is named", "[health]") {
   run_workers(2, {}, [&](Worker& worker) {
     const HostBatch batch = some_batch(worker);
-    const auto view = [&](const std::vector<std::int32_t>& ids) {
-      return Tensor{const_cast<std::int32_t*>(ids.data()), {16}, DType::kI32, Device::kCpu};
+    const auto view = [&](std::span<std::int32_t> ids) {
+      return Tensor{ids.data(), {16}, DType::kI32, Device::kCpu};
     };
     StepInputs inputs{.micro_batches = 1,
                       .read =

@@ -60,7 +60,7 @@ std::vector<float> logits_from(const std::string& yaml, const std::vector<std::s
   MetaCommunicator alone(0, 1);
   RunConfig config = parse_run_config(yaml, "test.yaml", overrides);
   validate_for_world(config, 1);
-  Worker worker(config, alone, Device::kCpu, nullptr);
+  Worker worker(config, alone, {}, nullptr);
   restore_weights(worker, CheckpointReader(find_checkpoint(checkpoint)));
   const Context& ctx = worker.ctx();
   const Tensor tokens = ctx.stash->alloc({16}, DType::kI32), rows = ctx.stash->alloc({16}, DType::kI32);

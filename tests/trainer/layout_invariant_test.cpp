@@ -90,8 +90,8 @@ Trajectory run(const Setting& s, std::int64_t sequences, const std::vector<std::
   Trajectory t;
   std::mutex mutex;
   test::run_ranks(s.layout.world(), [&](Communicator& world) {
-    Worker worker(config, world, Device::kCpu, nullptr);
-    HostBatch batch(sequences / s.layout.dp, config.model.seq_len);
+    Worker worker(config, world, {}, nullptr);
+    HostBatch batch(sequences / s.layout.dp, config.model.seq_len, Device::kCpu);
     for (std::int64_t step = 0; step < steps; ++step) {
       fill_batch(config, step * sequences + worker.dp_rank() * batch.sequences, batch);
       const StepOutcome outcome =

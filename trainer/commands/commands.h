@@ -26,6 +26,7 @@ struct TrainOptions {
   double exit_after_minutes = 0;                        // since the start of the process; 0: no limit
   std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
   int local_workers = 1;  // workers on this node, which share its cores (MpiSession::local_size)
+  int local_rank = 0;     // of this one among them
 };
 int run_train(const TrainOptions&, Communicator& world);
 

@@ -162,8 +162,7 @@ Check check_gpu() {
     model = " (" + field((entry.path() / "information").string(), "Model") + ")";
   }
   if (gpus.devices > 0) {
-    return {"GPU", Health::kWarn, fmt::format("{} usable{}", gpus.devices, model),
-            "training on GPUs is not complete in this version: it uses the CPU"};
+    return {"GPU", Health::kOk, fmt::format("{} usable{}", gpus.devices, model), ""};
   }
   if (devices == 0)
     return {"GPU", Health::kOk, fmt::format("none ({}): training uses the CPU", gpus.reason), ""};

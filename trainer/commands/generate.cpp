@@ -35,7 +35,7 @@ int run_generate(const GenerateOptions& options) {
   const RunConfig config = config_of(reader, path);
 
   MetaCommunicator world(0, 1);
-  Worker worker(config, world, Device::kCpu, nullptr);
+  Worker worker(config, world, {}, nullptr);
   restore_weights(worker, reader);
 
   const ByteTokenizer tokenizer;

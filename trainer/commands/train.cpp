@@ -10,7 +10,9 @@
 #include "kernels/core/whereabouts.h"
 #include "parallel/agree.h"
 #include "trainer/commands/commands.h"
+#include "trainer/compute_device.h"
 #include "trainer/config/prices.h"
+#include "trainer/cost/device_peaks.h"
 #include "trainer/host.h"
 #include "trainer/io/clock.h"
 #include "trainer/run_ledger.h"
@@ -28,16 +30,29 @@ int threads_per_worker(int local_workers) {
   return std::clamp(cores / local_workers, 1, usable_cores());
 }
 
-RunConfig read_config(const ConfigArguments& arguments, int world_size) {
-  RunConfig config = load_run_config(arguments.file, arguments.overrides);
-  validate_for_world(config, world_size);
-  validate_for_training(config);
-  if (config.device == DeviceChoice::kCuda) {
-    const cuda::Availability gpus = cuda::availability();
-    fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto",
-         gpus.devices == 0 ? gpus.reason : "training on GPUs is not complete in this version");
-  }
-  resolve_price(config.cost, device_type(config), unix_time());
+// Name and peak of the GPUs, unless the configuration says otherwise. Those of a host are alike.
+void describe_gpu(CostConfig& cost) {
+  const std::string name = cuda::device_name(0);
+  if (cost.device_type.empty()) cost.device_type = name;
+  if (cost.peak_tflops == 0) cost.peak_tflops = known_peak_tflops(name);
+}
+
+// Collective.
+RunConfig read_config(const ConfigArguments& arguments, Communicator& world) {
+  RunConfig config;
+  agree(world, [&] {
+    config = load_run_config(arguments.file, arguments.overrides);
+    validate_for_world(config, world.size());
+    validate_for_training(config);
+  });
+  config.device = choose_device(config.device, world);
+  agree(world, [&] {
+    if (config.device == DeviceChoice::kCuda) {
+      validate_for_gpu(config);
+      describe_gpu(config.cost);
+    }
+    resolve_price(config.cost, device_type(config), unix_time());
+  });
   return config;
 }
 
@@ -73,7 +88,10 @@ struct Tracked {
 };
 
 StartOptions start_options(const TrainOptions& options) {
-  StartOptions start{.resume = options.resume, .init_from = options.init_from, .deadline = {}};
+  StartOptions start{.resume = options.resume,
+                     .init_from = options.init_from,
+                     .deadline = {},
+                     .local_rank = options.local_rank};
   if (options.resume != "auto" && options.resume != "never" && !options.init_from.empty()) {
     fail(ExitCode::kUsage, "--resume {} and --init-from {}: a run begins from one of them", options.resume,
          options.init_from);
@@ -93,12 +111,9 @@ int run_train(const TrainOptions& options, Communicator& world) {
   PhaseClock clock(options.process_start);
   clock.report_to(*tracked.whereabouts);
   catch_stop_signals();
-  RunConfig config;
   StartOptions start;
-  agree(world, [&] {
-    start = start_options(options);
-    config = read_config(options.config, world.size());
-  });
+  agree(world, [&] { start = start_options(options); });
+  RunConfig config = read_config(options.config, world);
   if (config.threads == 0) config.threads = threads_per_worker(options.local_workers);
   const std::unique_ptr<RunLock> lock = claim_run_directory(config, world);
   const std::string yaml = dump_run_config(options.config.file, options.config.overrides);

@@ -244,6 +244,21 @@ void validate_for_training(const RunConfig& config) {
   }
 }
 
+void validate_for_gpu(const RunConfig& config) {
+  if (config.train.precision != Precision::kBF16) {
+    fail(ExitCode::kUsage,
+         "train.precision: attention on a GPU is bf16 only; use train.precision = bf16, or "
+         "device = cpu");
+  }
+  constexpr std::int64_t kMultiple = 8, kMost = 256;
+  if (config.model.head_dim % kMultiple != 0 || config.model.head_dim > kMost) {
+    fail(ExitCode::kUsage,
+         "model.head_dim: attention on a GPU needs a multiple of {} up to {}, not {}; device = "
+         "cpu takes it",
+         kMultiple, kMost, config.model.head_dim);
+  }
+}
+
 std::string dump_run_config(const std::string& path, const std::vector<std::string>& overrides,
                             Comments comments) {
   return write_yaml(read_run_file(path, overrides), comments);

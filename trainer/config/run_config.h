@@ -116,6 +116,9 @@ void validate_for_world(RunConfig& config, int world_size);
 // What a run needs but a plan does not: sources to train on and an end. Throws Error(kUsage).
 void validate_for_training(const RunConfig& config);
 
+// What a GPU cannot do of what a CPU can. Throws Error(kUsage).
+void validate_for_gpu(const RunConfig& config);
+
 enum class Comments { kNone, kHelp };  // kHelp: help, unit, range and default above every option
 // The resolved config as YAML that load_run_config reads back to the same values.
 std::string dump_run_config(const std::string& path, const std::vector<std::string>& overrides,

@@ -32,7 +32,9 @@ RopeTable::RopeTable(Device device, DType compute, const ModelConfig& config) {
   buffer_ = Buffer(device, 2 * bytes);
   cos_ = buffer_.view(0, shape, dtype);
   sin_ = buffer_.view(bytes, shape, dtype);
-  rope_table({.device = device, .compute = compute}, config.rope_theta, cos_, sin_);
+  Stream stream(device);
+  rope_table({.device = device, .compute = compute, .stream = &stream}, config.rope_theta, cos_, sin_);
+  stream.synchronise();
 }
 
 Attention::Attention(ParamStore& store, const ModelConfig& config, const std::string& name,

@@ -8,7 +8,9 @@
 #include <span>
 #include <vector>
 
+#include "kernels/balance.h"
 #include "kernels/core/exact_sum.h"
+#include "kernels/figures.h"
 #include "parallel/param_store.h"
 #include "trainer/model/model_config.h"
 
@@ -60,7 +62,7 @@ class Balance {
   double z_scale(const LossScales& scales) const { return config_.z_loss * scales.position; }
 
   // (E) accumulator dtype, equal on all ranks, starts at 0; undefined without use_selection_bias.
-  Tensor selection_bias() const { return bias_; }
+  Tensor selection_bias() const { return config_.use_selection_bias ? here_.bias : Tensor{}; }
 
   // After a step's last backward: sums the load of `layers` over all ranks, moves every selection bias by its
   // rate towards the mean load (DeepSeek-V3, arXiv:2412.19437, section 2.1.2; arXiv:2408.15664, algorithm 1),
@@ -70,33 +72,46 @@ class Balance {
                                            BiasUpdate update);
 
  private:
-  // This rank's share, to be summed over all ranks; the figures do not depend on how micro-batches are
-  // spread.
-  struct Sums {
-    ExactSum micro_batch, sequence, global, z, entropy, dropped;
-    std::array<ExactSum*, 6> all() { return {&micro_batch, &sequence, &global, &z, &entropy, &dropped}; }
+  // What accumulate() finds of a micro-batch, on the device; and the sums over them, which do not depend on
+  // how micro-batches are spread.
+  enum Figure : std::int64_t { kMicroBatch, kSequence, kGlobal, kZ, kEntropy, kNumFigures };
+  using Sums = std::array<ExactSum, kNumFigures>;
+  static constexpr std::int64_t kSumParts = kNumFigures * ExactSum::kParts;
+  // Loads of the step so far and the bias, in one block of memory.
+  struct Tally {
+    Tally() = default;
+    Tally(Buffer buffer, std::int64_t experts, DType bias_dtype);
+    static std::size_t bytes_for(std::int64_t experts);
+
+    Buffer memory;
+    Tensor load;         // (E) i64, slots of this rank's tokens
+    Tensor global_load;  // (E) i64, slots of all ranks' tokens; for the global loss
+    Tensor loads;        // both
+    Tensor bias;         // (E)
   };
-  static constexpr std::int64_t kSumParts = 6 * ExactSum::kParts;
 
   bool has_loss() const;
-  void add_load(const Context& ctx, Tensor counts);
+  static Tensor sum_of_segments(const Context& ctx, Tensor counts);
+  void add_global_load(const Context& ctx, Tensor counts);
+  Sums sums() const;
+  BalanceFactors factors(const Segments& sequences, const LossScales& scales) const;
+  // The layer's figures over all ranks.
+  struct Totals {
+    std::span<const std::int64_t> load;  // (E)
+    Sums sums;
+    std::int64_t dropped, max_rows;
+  };
+  LayerHealth finish(const Context& ctx, const Totals& totals, BiasUpdate update);
   template <class A>
-  void weigh(const RoutedBatch& batch, const LossScales& scales, Tensor counts, Tensor score_sums,
-             Tensor coefficient);
-  LayerHealth finish(std::span<const std::int64_t> load, const Sums& sums, std::int64_t max_rows,
-                     BiasUpdate update);
-  void move_bias(std::span<const std::int64_t> load, double mean);
+  void move_bias(const Context& ctx, std::span<const std::int64_t> load, double mean);
 
   MoeConfig config_;
   Communicator* tp_;
   Communicator* tokens_;
-  Buffer buffer_;
-  Tensor bias_;
-  std::vector<std::int64_t> load_;  // (E) slots of this rank's tokens in the step
-  std::vector<std::int64_t>
-      global_load_;  // (E) slots of all ranks' tokens in the step so far; for the global loss
-  Sums sums_{};
-  std::int64_t max_rows_ = 0;
+  Figures figures_;
+  Tally here_;  // on the device
+  Tally host_;  // its copy at the end of a step
+  std::int64_t dropped_ = 0, max_rows_ = 0;
 };
 
 }  // namespace jevons

@@ -5,22 +5,26 @@
 #include "kernels/core/error.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/gemm.h"
+#include "kernels/host_view.h"
 
 namespace jevons {
 namespace {
 
-// Sums the rows [begin, end) of loss whose target is not masked, in row order.
-TokenLoss sum_rows_on_host(Tensor loss, Tensor targets, std::int64_t begin, std::int64_t end) {
+template <class T>
+double sum_of(Tensor values) {
+  double sum = 0;
+  for (const T value : values.span<T>()) sum += static_cast<double>(value);
+  return sum;
+}
+
+// Sums the loss of every row, 0 where the target is masked, in row order.
+TokenLoss sum_rows_on_host(const Context& ctx, Tensor loss, Tensor targets) {
+  if (loss.device == Device::kMeta) return {.loss_sum = 0, .target_tokens = targets.numel()};
   TokenLoss sum;
-  if (loss.device == Device::kMeta) return {.loss_sum = 0, .target_tokens = end - begin};
-  if (loss.device != Device::kCpu)
-    fail(ExitCode::kFailure, "the loss head has no back end for {}", name_of(loss.device));
-  for (std::int64_t t = begin; t < end; ++t) {
-    if (targets.ptr<std::int32_t>()[t] < 0) continue;
-    ++sum.target_tokens;
-    sum.loss_sum +=
-        loss.dtype == DType::kF64 ? loss.ptr<double>()[t] : static_cast<double>(loss.ptr<float>()[t]);
-  }
+  const Tensor losses = host_view(ctx, loss);
+  sum.loss_sum = losses.dtype == DType::kF64 ? sum_of<double>(losses) : sum_of<float>(losses);
+  for (const std::int32_t target : host_view(ctx, targets).span<std::int32_t>())
+    sum.target_tokens += target >= 0 ? 1 : 0;
   return sum;
 }
 
@@ -67,7 +71,8 @@ TokenLoss LmHead::forward(const Context& ctx, Tensor x, Tensor targets, Saved& s
   tp.all_gather(stats, gathered).wait();
   const Tensor loss = ctx.work->alloc({rows}, stats_dtype);
   cross_entropy_combine(ctx, gathered, targets, loss, saved.lse);
-  return sum_rows_on_host(loss, targets, tp.rank() * x.rows(), (tp.rank() + 1) * x.rows());
+  const std::int64_t begin = tp.rank() * x.rows(), end = begin + x.rows();
+  return sum_rows_on_host(ctx, loss.slice(begin, end), targets.slice(begin, end));
 }
 
 Tensor LmHead::backward(const Context& ctx, double scale, Saved& saved) const {

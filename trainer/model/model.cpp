@@ -5,6 +5,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/whereabouts.h"
 #include "kernels/permute.h"
+#include "kernels/rope.h"
 
 namespace jevons {
 
@@ -104,11 +105,7 @@ Sequences Model::sequences(const Context& ctx, std::int64_t rows, std::int64_t l
                            Tensor doc_start) const {
   ENSURE(rows > 0 && rows % length == 0, "{} rows are no whole sequences of {}", rows, length);
   const Tensor positions = ctx.stash->alloc({rows}, DType::kI32);
-  if (ctx.device == Device::kCuda) fail(ExitCode::kFailure, "the model has no CUDA back end in this build");
-  if (ctx.device == Device::kCpu) {
-    for (std::int64_t t = 0; t < rows; ++t)
-      positions.ptr<std::int32_t>()[t] = static_cast<std::int32_t>(t % length);
-  }
+  token_positions(ctx, length, positions);
   return {.length = length, .positions = positions, .doc_start = doc_start};
 }
 

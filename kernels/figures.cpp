@@ -1,0 +1,43 @@
+#include "kernels/figures.h"
+
+#include <algorithm>
+
+namespace jevons {
+namespace {
+
+constexpr std::int64_t kRowsOfChunk = 64;
+
+}  // namespace
+
+// `count` rows from `index` on of a chunk.
+Tensor Figures::row_of(const Buffer& chunk, std::int64_t index, std::int64_t count) const {
+  const auto offset = static_cast<std::size_t>(index * per_row_) * sizeof(double);
+  return chunk.view(offset, {count * per_row_}, DType::kF64);
+}
+
+Tensor Figures::add_row(const Context& ctx) {
+  if (rows_ == std::ssize(chunks_) * kRowsOfChunk) {
+    const auto bytes = static_cast<std::size_t>(kRowsOfChunk * per_row_) * sizeof(double);
+    chunks_.push_back({Buffer(device_, bytes), Buffer::pinned_for(device_, bytes)});
+  }
+  const Chunk& chunk = chunks_[static_cast<std::size_t>(rows_ / kRowsOfChunk)];
+  const Tensor row = row_of(chunk.here, rows_ % kRowsOfChunk, 1);
+  zero_async(ctx.stream, row);
+  ++rows_;
+  return row;
+}
+
+void Figures::fetch(const Context& ctx) const {
+  for (std::int64_t begin = 0; begin < rows_; begin += kRowsOfChunk) {
+    const Chunk& chunk = chunks_[static_cast<std::size_t>(begin / kRowsOfChunk)];
+    const std::int64_t count = std::min(rows_ - begin, kRowsOfChunk);
+    copy_async(ctx.stream, row_of(chunk.host, 0, count), row_of(chunk.here, 0, count));
+  }
+}
+
+std::span<const double> Figures::row(std::int64_t index) const {
+  const Chunk& chunk = chunks_[static_cast<std::size_t>(index / kRowsOfChunk)];
+  return row_of(chunk.host, index % kRowsOfChunk, 1).span<double>();
+}
+
+}  // namespace jevons

@@ -1,0 +1,30 @@
+#include "trainer/compute_device.h"
+
+#include "kernels/core/device_runtime.h"
+#include "kernels/core/error.h"
+#include "parallel/agree.h"
+#include "parallel/nccl/device_world.h"
+
+namespace jevons {
+
+DeviceChoice choose_device(DeviceChoice wanted, Communicator& hosts) {
+  if (wanted == DeviceChoice::kCpu) return wanted;
+  const cuda::Availability gpus = cuda::availability();
+  agree(hosts, [&] {
+    if (wanted == DeviceChoice::kCuda && gpus.devices == 0)
+      fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto", gpus.reason);
+  });
+  std::int32_t everywhere = gpus.devices > 0 ? 1 : 0;
+  hosts.all_reduce({&everywhere, {1}, DType::kI32, Device::kCpu}, ReduceOp::kMin).wait();
+  return everywhere == 1 ? DeviceChoice::kCuda : DeviceChoice::kCpu;
+}
+
+ComputeDevice::ComputeDevice(DeviceChoice choice, int local_rank, Communicator& hosts) : hosts_(hosts) {
+  if (choice != DeviceChoice::kCuda) return;
+  device_ = Device::kCuda;
+  cuda::select_device(local_rank % cuda::availability().devices);
+  stream_.emplace(device_);
+  world_ = nccl::make_device_world(hosts, *stream_);
+}
+
+}  // namespace jevons
