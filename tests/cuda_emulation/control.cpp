@@ -50,6 +50,8 @@ void set(Settings& settings, const std::string& word) {
       settings.guard = std::stoi(value) != 0;
     else if (key == "devices")
       settings.devices = std::stoi(value);
+    else if (key == "memory")
+      settings.memory = std::stoull(value) << 20;
     else
       bad_setting(word);
   } catch (const std::logic_error&) {

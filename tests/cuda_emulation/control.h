@@ -3,6 +3,7 @@
 // devices=2".
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,9 +18,10 @@ enum class Streams : std::uint8_t { kEager, kLazy, kRandom };
 struct Settings {
   Order order = Order::kNatural;
   Streams streams = Streams::kLazy;
-  std::uint64_t seed = 1;  // of both random orders
-  bool guard = true;       // the host faults when it touches device memory
-  int devices = 8;         // that cudaGetDeviceCount reports; 0: there is no driver
+  std::uint64_t seed = 1;                      // of both random orders
+  bool guard = true;                           // the host faults when it touches device memory
+  int devices = 8;                             // that cudaGetDeviceCount reports; 0: there is no driver
+  std::size_t memory = std::size_t{16} << 30;  // bytes of a GPU, at most that; in the environment in MiB
 };
 const Settings& settings();
 // Finishes the work under way, then goes on under other settings.
@@ -27,6 +29,9 @@ void configure(const Settings& settings);
 
 // Whether the kernels of this program were compiled for the checker.
 bool checking();
+
+// How often device memory was allocated.
+std::int64_t device_allocations();
 
 // What was found since the last call: accesses the checker objects to, misuse of the runtime, launches that
 // failed. Also clears the error that CUDA calls return after a failed launch. A program that ends with

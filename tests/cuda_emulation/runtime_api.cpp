@@ -18,6 +18,7 @@ using namespace emulation;
 namespace {
 
 int current_device = 0;
+std::int64_t allocations = 0;
 
 bool has_driver() {
   return settings().devices > 0;
@@ -42,6 +43,10 @@ cudaError_t check_sides(const void* to, const void* from, size_t bytes, cudaMemc
 }
 
 }  // namespace
+
+std::int64_t emulation::device_allocations() {
+  return allocations;
+}
 
 extern "C" {
 
@@ -70,7 +75,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= settings().devices) return cudaErrorInvalidDevice;
   *properties = {};
   std::strcpy(properties->name, "emulated GPU");
-  properties->totalGlobalMem = kDeviceAddresses;
+  properties->totalGlobalMem = settings().memory;
   properties->major = 9;
   properties->multiProcessorCount = 4;
   properties->warpSize = 32;
@@ -83,13 +88,15 @@ cudaError_t cudaDeviceGetPCIBusId(char* id, int bytes, int device) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *total = kDeviceAddresses;
-  *free = kDeviceAddresses - device_bytes_in_use();
+  *total = settings().memory;
+  *free = *total - std::min(*total, device_bytes_in_use());
   return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  *memory = allocate_device(bytes);
+  ++allocations;
+  const bool fits = device_bytes_in_use() + bytes <= settings().memory;
+  *memory = fits ? allocate_device(bytes) : nullptr;
   return *memory == nullptr ? cudaErrorMemoryAllocation : last_error();
 }
 cudaError_t cudaFree(void* memory) {

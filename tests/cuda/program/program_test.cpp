@@ -1,0 +1,117 @@
+// The program on emulated GPUs, one per worker, under mpirun: against the CPU, from one to the other, and
+// what it says when it cannot.
+#include "tests/e2e/program.h"
+#include "tests/data/temp_files.h"
+#include "tests/e2e/run_result.h"
+#include "tests/trainer/training_run.h"
+
+namespace jevons::test {
+namespace {
+
+using Catch::Matchers::ContainsSubstring;
+
+// Runs in a directory of their own, on one corpus.
+class Runs {
+ public:
+  Runs() { write_corpus(dir_ / "corpus"); }
+
+  // A run of bf16 without the selection bias: one of its steps flips when a load crosses the mean by a token.
+  Ran train(int workers, const std::string& name, const std::string& overrides,
+            const std::string& emulation = "streams=lazy") {
+    write_bytes(dir_ / (name + ".yaml"), tiny_yaml(dir_ / "corpus", dir_ / name));
+    return shell(
+        fmt::format("JEVONS_EMULATION=\"{}\" mpirun --bind-to none -n {} {} train {} "
+                    "train.precision=bf16 train.micro_batch_size=2 train.eval_samples=2 "
+                    "model.moe.router.selection_bias=false {}",
+                    emulation, workers, JEVONS_PROGRAM, dir_ / (name + ".yaml"), overrides));
+  }
+  Result result(const std::string& name) const { return result_of(dir_ / name); }
+
+ private:
+  TempDir dir_;
+};
+
+// Activations are rounded to bf16 after sums of another order.
+constexpr double kLossBound = 2e-3, kNormBound = 2e-2, kWeightBound = 5e-2;
+
+void check_steps(const Result& got, const Result& want) {
+  REQUIRE(got.losses.size() == want.losses.size());
+  for (std::size_t i = 0; i < want.losses.size(); ++i) {
+    CHECK(got.losses[i] == Approx(want.losses[i]).epsilon(kLossBound));
+    CHECK(got.norms[i] == Approx(want.norms[i]).epsilon(kNormBound));
+  }
+}
+
+void check_weights(const Result& got, const Result& want) {
+  REQUIRE(got.weights.size() == want.weights.size());
+  for (const auto& [name, values] : want.weights) {
+    INFO(name);
+    CHECK(largest_difference(got.weights.at(name), values) <= kWeightBound * largest(values));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CPU", "[program]") {
+  Runs runs;
+  const std::string plain_descent =
+      "train.steps=2 optimizer.kind=sgd optimizer.lr=1 optimizer.clip_norm=0 schedule.kind=constant "
+      "schedule.warmup_steps=0 ";
+  REQUIRE(runs.train(1, "cpu", plain_descent + "device=cpu").code == 0);
+  const Result want = runs.result("cpu");
+  struct Point {
+    int workers;
+    const char *layout, *emulation;
+  };
+  const Point points[] = {{1, "", "streams=lazy"},
+                          {2, "parallel.ep=2 parallel.zero_stage=0", "streams=random seed=3"},
+                          {2, "parallel.tp=2", "streams=lazy"},
+                          {2, "parallel.ep=2", "streams=lazy devices=1"},  // staged through the hosts
+                          {4, "parallel.ep=2 train.micro_batch_size=1", "streams=lazy"},
+                          {4, "parallel.tp=2 parallel.ep=4", "streams=lazy"}};
+  int index = 0;
+  for (const auto& [workers, layout, emulation] : points) {
+    const std::string name = fmt::format("gpu-{}", ++index);
+    const Ran ran = runs.train(workers, name, plain_descent + "device=auto " + layout, emulation);
+    INFO(workers << " workers, " << layout << ", " << emulation << "\n" << ran.output);
+    REQUIRE(ran.code == 0);
+    CHECK_THAT(ran.output, ContainsSubstring("memory of the GPU"));
+    CHECK((ran.output.find("share a GPU") != std::string::npos) ==
+          (std::string(emulation).find("devices=1") != std::string::npos));
+    check_steps(runs.result(name), want);
+    check_weights(runs.result(name), want);
+  }
+}
+
+TEST_CASE("a run goes on from a GPU to the CPU and back", "[program]") {
+  Runs runs;
+  const auto continued = [&](const std::string& name, const std::string& first, const std::string& then) {
+    REQUIRE(runs.train(1, name, "train.steps=2 schedule.kind=constant " + first).code == 0);
+    const Ran ran = runs.train(2, name, "train.steps=4 schedule.kind=constant parallel.ep=2 " + then);
+    INFO(ran.output);
+    REQUIRE(ran.code == 0);
+    return runs.result(name);
+  };
+  REQUIRE(runs.train(1, "straight", "train.steps=4 schedule.kind=constant device=cpu").code == 0);
+  const Result straight = runs.result("straight");
+  check_steps(continued("to-gpu", "device=cpu", "device=cuda"), straight);
+  check_steps(continued("to-cpu", "device=cuda", "device=cpu"), straight);
+}
+
+TEST_CASE("what a GPU cannot do is said before anything is trained", "[program]") {
+  Runs runs;
+  const auto refused = [&](const std::string& overrides, int code, const std::string& message,
+                           const std::string& emulation = "") {
+    const Ran ran = runs.train(1, "refused", "train.steps=1 " + overrides, emulation);
+    CHECK(ran.code == code);
+    CHECK_THAT(ran.output, ContainsSubstring(message));
+  };
+  refused("device=cuda train.precision=f32", 2, "train.precision: attention on a GPU is bf16 only");
+  refused("device=cuda model.head_dim=4", 2, "model.head_dim: attention on a GPU needs a multiple of 8");
+  refused("device=cuda", 2, "device: cuda: no CUDA driver; use cpu or auto", "devices=0");
+  // 1 MiB does not hold the first chunk of both arenas.
+  refused("device=cuda", 70, "weights and gradients", "memory=1");
+  refused("device=cuda", 70, "saved activations", "memory=1");
+}
+
+}  // namespace jevons::test
