@@ -12,7 +12,6 @@
 
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
-#include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/runtime.h"
 
 namespace jevons::cuda {
@@ -185,11 +184,15 @@ class GemmLibrary {
            "matrix products on CUDA need a stream and the work arena");
     return *ctx.work;
   }
-  // Scratch memory of `lanes` streams. The streams order later users of it behind the products.
+  // Scratch memory of `lanes` streams, one row each. The streams order later users of it behind the products.
+  // On an H100 the library refuses some that does not begin on such a line.
   static Tensor allocate(const Context& ctx, std::int64_t lanes, std::size_t bytes) {
-    constexpr std::size_t kLine = 256;
-    return ctx.work->alloc({lanes, static_cast<std::int64_t>((bytes + kLine - 1) / kLine * kLine)},
-                           DType::kU8);
+    constexpr std::int64_t kLine = 256;
+    const std::int64_t row = (static_cast<std::int64_t>(bytes) + kLine - 1) / kLine * kLine;
+    const Tensor raw = ctx.work->alloc({lanes * row + kLine}, DType::kU8);
+    const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(raw.data) % kLine);
+    const std::int64_t begin = (kLine - past) % kLine;
+    return raw.slice(begin, begin + lanes * row).reshape({lanes, row});
   }
 
   void choose(Prepared& one, const Product& chosen_for) {
@@ -279,13 +282,11 @@ void run_product(const Context& ctx, DType dtype, const Product& product) {
 }
 
 void run_products(const Context& ctx, DType dtype, std::span<const Product> products) {
-  std::vector<Product> grouped, others;
+  std::vector<Product> all;
   for (const Product& product : products) {
-    if (is_empty(ctx, dtype, product)) continue;
-    (has_grouped_form(dtype, product) ? grouped : others).push_back(product);
+    if (!is_empty(ctx, dtype, product)) all.push_back(product);
   }
-  if (!grouped.empty()) run_grouped(ctx, grouped);
-  if (!others.empty()) library().run_beside(ctx, dtype, others);
+  if (!all.empty()) library().run_beside(ctx, dtype, all);
 }
 
 }  // namespace jevons::cuda

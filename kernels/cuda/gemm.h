@@ -1,4 +1,4 @@
-// Matrix products on the GPU, by cuBLASLt and cuBLAS: f32 (no TF32), bf16 with sums in fp32, f64. Work of
+// Matrix products on the GPU, by cuBLASLt: f32 (no TF32), bf16 with sums in fp32, f64. Work of
 // ctx.stream; scratch memory comes from ctx.work. No CUDA types here: kernels/no_cuda has the same functions
 // for builds without it. The library picks an algorithm by the size of the whole call, so a row's bits may
 // depend on the number of rows.
@@ -13,9 +13,8 @@ namespace jevons::cuda {
 
 void run_product(const Context& ctx, DType dtype, const Product& product);
 
-// Products that do not depend on each other. Those of bf16 that are assigned go into one call of cuBLAS, if
-// their addresses allow it (grouped_gemm.h); the others, weight gradients among them, are a call of cuBLASLt
-// each, side by side on a few streams. Empty ones cost nothing.
+// Products that do not depend on each other: a call of the library for each that is not empty, side by side
+// on a few streams. They share one algorithm for all counts of rows up to the same power of two.
 void run_products(const Context& ctx, DType dtype, std::span<const Product> products);
 
 }  // namespace jevons::cuda

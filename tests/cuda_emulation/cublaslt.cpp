@@ -14,8 +14,9 @@ using namespace emulation;
 
 namespace {
 
-constexpr std::size_t kWorkspace = 4096;      // what every algorithm asks for, bytes
-constexpr std::uint64_t kAlgorithm = 0xa190;  // marks an algorithm made here
+constexpr std::size_t kWorkspace = 4096;             // what every algorithm asks for, bytes
+constexpr std::uintptr_t kWorkspaceAlignment = 256;  // as seen on an H100; the headers do not say
+constexpr std::uint64_t kAlgorithm = 0xa190;         // marks an algorithm made here
 
 struct Description {
   cudaDataType_t scale;
@@ -168,6 +169,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                   load_element(alpha, scale, 0),
                   load_element(beta, scale, 0)};
   if (!fits(description, task.a, task.b, task.d) || algorithm == nullptr || algorithm->data[0] != kAlgorithm)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  if (reinterpret_cast<std::uintptr_t>(workspace) % kWorkspaceAlignment != 0)
     return CUBLAS_STATUS_INVALID_VALUE;
   const std::uint64_t alignment = algorithm->data[1];
   for (const void* p : {a, b, c, static_cast<const void*>(out)}) {

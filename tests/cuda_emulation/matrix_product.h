@@ -1,4 +1,4 @@
-// What the stand-ins of cuBLASLt and cuBLAS compute: D = alpha op(A) op(B) + beta C, matrices by columns, in
+// What the stand-in of cuBLASLt computes: D = alpha op(A) op(B) + beta C, matrices by columns, in
 // plain loops in the order of k.
 #pragma once
 
