@@ -16,6 +16,11 @@ bool all_gone(const std::string& program, const std::string& argument) {
   return shell(fmt::format("sleep 1; ps -C {} -o args= | grep {}", program, argument)).code == 1;
 }
 
+Ran run_ranks(const TempDir& dir, const std::string& what) {
+  return shell(
+      fmt::format("mpirun --bind-to none -n 3 {} {} {}", JEVONS_WATCHDOG_RANKS, dir / "watchdog", what), 60);
+}
+
 // Three workers that would never end.
 struct Job {
   Job() {
@@ -23,18 +28,19 @@ struct Job {
     write_bytes(dir / "run.yaml", test::tiny_yaml(dir / "corpus", dir / "run"));
   }
 
-  // Starts them, sends `signal` to rank 1 when a step is done, and waits for the end.
-  Ran start_and_send(const std::string& signal) const {
+  // Starts them, does `then`, shell code that knows kill_rank SIGNAL REGEX (of ranks), when a step is done,
+  // and waits for the end.
+  Ran start_and(const std::string& then) const {
     const std::string run = fmt::format(
         "mpirun --bind-to none -n 3 {} train {} train.steps=100000000 train.global_batch_size=3 "
         "parallel.ep=1 watchdog.stall_seconds=4",
         JEVONS_PROGRAM, dir / "run.yaml");
-    const std::string rank_1 = fmt::format(
-        "for p in $(pgrep -f \"train {}\"); do "
-        "grep -qz OMPI_COMM_WORLD_RANK=1 /proc/$p/environ && kill -{} $p; done",
-        dir / "run.yaml", signal);
-    return shell(fmt::format("{} & until grep -qs step {}; do sleep 0.1; done; {}; wait $!", run,
-                             dir / "run/metrics.jsonl", rank_1),
+    const std::string kill_rank = fmt::format(
+        "kill_rank() {{ for p in $(pgrep -f \"train {}\"); do "
+        "grep -qzx OMPI_COMM_WORLD_RANK=$2 /proc/$p/environ && kill -$1 $p; done; }}",
+        dir / "run.yaml");
+    return shell(fmt::format("{}; {} & until grep -qs step {}; do sleep 0.1; done; {}; wait $!", kill_rank,
+                             run, dir / "run/metrics.jsonl", then),
                  100);
   }
 
@@ -45,7 +51,7 @@ struct Job {
 
 TEST_CASE("a rank that stops is named, and the job ends", "[e2e][watchdog]") {
   const Job job;
-  const Ran ran = job.start_and_send("STOP");
+  const Ran ran = job.start_and("kill_rank STOP 1");
   INFO(ran.output);
   CHECK(ran.code == 70);
   CHECK(contains(ran.output, "Missing, gave no sign of life: rank 1 (process "));
@@ -57,7 +63,7 @@ TEST_CASE("a rank that stops is named, and the job ends", "[e2e][watchdog]") {
 
 TEST_CASE("a rank that is killed ends the job, and the others say where they were", "[e2e][watchdog]") {
   const Job job;
-  const Ran ran = job.start_and_send("KILL");
+  const Ran ran = job.start_and("kill_rank KILL 1");
   INFO(ran.output);
   CHECK(ran.code == 137);
   CHECK(contains(ran.output, "rank 1 with PID"));
@@ -67,14 +73,36 @@ TEST_CASE("a rank that is killed ends the job, and the others say where they wer
   CHECK(contains(told, "told to stop while at step"));
 }
 
+TEST_CASE("a job that is stopped as a whole and continued goes on", "[e2e][watchdog]") {
+  const Job job;
+  const Ran ran =
+      job.start_and("kill_rank STOP [0-2]; sleep 8; kill_rank CONT [0-2]; sleep 3; kill -USR1 $!");
+  INFO(ran.output);
+  CHECK(ran.code == 75);
+  CHECK_FALSE(std::filesystem::exists(job.dir / "run/watchdog"));
+}
+
 TEST_CASE("a rank that leaves a collective out is named", "[e2e][watchdog]") {
   const TempDir dir;
-  const Ran ran =
-      shell(fmt::format("mpirun --bind-to none -n 3 {} {} 1", JEVONS_WATCHDOG_RANKS, dir / "watchdog"), 60);
+  const Ran ran = run_ranks(dir, "skip");
   INFO(ran.output);
   CHECK(ran.code == 70);
+  CHECK(contains(ran.output, "no progress for"));
   CHECK(contains(ran.output, "different collectives: rank 1 in all_reduce"));
   CHECK(all_gone("watchdog_ranks", dir / "watchdog"));
+}
+
+TEST_CASE("a step that takes too long ends the job, a long save does not", "[e2e][watchdog]") {
+  const TempDir dir;
+  const Ran step = run_ranks(dir, "step");
+  INFO(step.output);
+  CHECK(step.code == 70);
+  CHECK(contains(step.output, "a step runs for"));
+  CHECK(contains(step.output, "Late, are in no collective: ranks 0-2."));
+  const Ran save = run_ranks(dir, "save");
+  INFO(save.output);
+  CHECK(save.code == 0);
+  CHECK_FALSE(std::filesystem::exists(dir / "watchdog"));
 }
 
 }  // namespace jevons

@@ -1,24 +1,70 @@
-// A job for the watchdog's tests: one rank leaves a collective out. usage: watchdog_ranks DIRECTORY RANK
-#include <cstdlib>
+// A job for the watchdog's tests. usage: watchdog_ranks DIRECTORY WHAT
+//   skip   rank 1 leaves a collective out
+//   save   all ranks spend more than the limit of a stall in a save, and end well
+//   step   all ranks get on, but their second step never ends
+#include <chrono>
+#include <string_view>
+#include <thread>
 
 #include "kernels/core/log.h"
 #include "parallel/mpi/mpi_session.h"
 #include "trainer/watchdog.h"
 
-int main(int argc, char** argv) {
-  using namespace jevons;
-  if (argc != 3) return 2;
+namespace jevons {
+namespace {
+
+void rest(int milliseconds) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+}
+
+void skip(Communicator& world) {
+  double sum = world.rank();
+  if (world.rank() != 1) world.barrier();
+  world.all_reduce({&sum, {1}, DType::kF64}).wait();
+}
+
+void save(Whereabouts& whereabouts) {
+  PhaseClock clock;
+  clock.report_to(whereabouts);
+  const PhaseScope phase(&clock, Phase::kCheckpoint);
+  rest(4000);
+}
+
+void work_for_ever(Whereabouts& whereabouts) {
+  for (std::int64_t i = 0;; ++i) {
+    whereabouts.micro_batch(i);
+    rest(50);
+  }
+}
+
+int run(const std::string& directory, std::string_view what) {
   MpiSession session;
   Communicator& world = session.world();
   log_setup(world.rank(), world.size(), LogLevel::kInfo);
   Whereabouts whereabouts;
   world.set_whereabouts(&whereabouts);
-  const WatchdogConfig config{.stall_seconds = 2, .long_stall_seconds = 2, .step_seconds = 0};
-  const Watchdog watchdog(config, argv[1], world, whereabouts);
-  double sum = world.rank();
-  if (world.rank() != std::atoi(argv[2])) world.barrier();
-  world.all_reduce({&sum, {1}, DType::kF64}).wait();
-  world.barrier();
+  {
+    const WatchdogConfig config{.stall_seconds = 2, .long_stall_seconds = 60, .step_seconds = 2};
+    const Watchdog watchdog(config, directory, world, whereabouts);
+    // Past the first step, which has the long limit.
+    whereabouts.begin_step(1), whereabouts.end_step();
+    whereabouts.begin_step(2);
+    if (what == "step") work_for_ever(whereabouts);
+    whereabouts.end_step();
+    PhaseClock clock;
+    clock.report_to(whereabouts);
+    const PhaseScope phase(&clock, Phase::kCompute);
+    if (what == "skip") skip(world);
+    if (what == "save") save(whereabouts);
+    world.barrier();
+  }
   world.set_whereabouts(nullptr);
   return 0;
+}
+
+}  // namespace
+}  // namespace jevons
+
+int main(int argc, char** argv) {
+  return argc == 3 ? jevons::run(argv[1], argv[2]) : 2;
 }
