@@ -7,6 +7,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "kernels/core/profile_range.h"
 
 namespace jevons {
 
@@ -80,6 +81,7 @@ template <class Start>
 Work Communicator::follow(const char* collective, int peer, Start start) {
   const CollectiveCall call{.name = collective, .over = name_, .number = ++calls_, .peer = peer};
   const CollectiveScope scope(whereabouts_, call);
+  const ProfileRange range(collective);
   Work work = start();
   work.whereabouts_ = whereabouts_, work.call_ = call;
   return work;

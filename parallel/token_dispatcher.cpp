@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/core/error.h"
+#include "kernels/core/profile_range.h"
 #include "kernels/core/whereabouts.h"
 #include "kernels/host_view.h"
 #include "kernels/permute.h"
@@ -53,6 +54,7 @@ TokenDispatcher::TokenDispatcher(Communicator& ep, DispatchOptions options)
 }
 
 DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& arena) const {
+  const ProfileRange range("dispatch plan");
   const std::int64_t tokens = indices.shape[0], top_k = options_.top_k, ranks = ep_->size();
   ENSURE(indices.shape == Shape({tokens, top_k}) && indices.dtype == DType::kI32, "{}: indices are {}",
          options_.layer, indices.to_string());

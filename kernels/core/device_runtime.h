@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kernels/core/error.h"
 
@@ -50,6 +52,19 @@ void destroy_event(void* event) noexcept;
 void record_event(void* event, void* stream);
 void wait_event(void* stream, void* event);
 void synchronise_event(void* event);
+
+// Named stretches of the calling thread's work, for a profiler (kernels/core/profile_range.h).
+void begin_range(const char* name) noexcept;
+void end_range() noexcept;
+
+// What the back end is made of and stands on, as (name, version) and one line per GPU: for people.
+struct Facts {
+  std::vector<std::pair<std::string, std::string>> versions;
+  std::vector<std::string> gpus;  // "0: NVIDIA H100, compute capability 9.0, 132 multiprocessors, 79.2 GiB"
+  std::string links;              // between the GPUs; empty with fewer than two
+};
+// For a process that can use GPUs.
+Facts facts();
 
 enum class CopyKind : std::uint8_t { kHostToDevice, kDeviceToHost, kDeviceToDevice };
 // Both in stream order. The host side of a copy must be page-locked.

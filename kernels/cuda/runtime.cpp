@@ -29,6 +29,13 @@ cudaEvent_t as_event(void* handle) {
 
 void check(cudaError_t error, const char* call) {
   if (error == cudaSuccess) return;
+  if (error == cudaErrorNoKernelImageForDevice) {
+    fail(ExitCode::kUsage,
+         "{}: this program has no code for this GPU's architecture; build it with "
+         "-DJEVONS_CUDA_ARCHITECTURES, see jevons "
+         "doctor for the compute capability",
+         call);
+  }
   fail(ExitCode::kFailure, "{}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 

@@ -51,6 +51,12 @@ std::pair<int, int> ranks_of_one_gpu(Communicator& hosts) {
 
 }  // namespace
 
+std::string version() {
+  int v = 0;
+  if (ncclGetVersion(&v) != ncclSuccess) return "unknown";
+  return fmt::format("{}.{}.{}", v / 10000, v % 10000 / 100, v % 100);
+}
+
 std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& compute,
                                                 std::size_t scratch_bytes) {
   const auto [first, second] = ranks_of_one_gpu(hosts);

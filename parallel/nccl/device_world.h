@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "kernels/core/stream.h"
 #include "parallel/communicator.h"
@@ -18,6 +19,9 @@ namespace jevons::nccl {
 // have the same GPU, which NCCL does not allow, all collectives of device tensors are staged through the
 // hosts instead, with a warning. `scratch_bytes`: device memory that one communicator's sums may use at most,
 // in which they wait for all ranks' parts.
+// Version of the library: "2.28.9".
+std::string version();
+
 inline constexpr std::size_t kScratchBytes = std::size_t{32} << 20;
 std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& compute,
                                                 std::size_t scratch_bytes = kScratchBytes);

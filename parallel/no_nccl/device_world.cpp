@@ -9,4 +9,8 @@ std::unique_ptr<Communicator> make_device_world(Communicator&, Stream&, std::siz
   fail(ExitCode::kFailure, "collectives between GPUs are not part of this build");
 }
 
+std::string version() {
+  return "none";
+}
+
 }  // namespace jevons::nccl

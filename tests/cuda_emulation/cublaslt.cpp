@@ -61,6 +61,9 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
                                                  : "CUBLAS_STATUS_INVALID_VALUE";
 }
 
+size_t cublasLtGetVersion() {
+  return CUBLAS_VERSION;
+}
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   *handle = reinterpret_cast<cublasLtHandle_t>(new int);
   return CUBLAS_STATUS_SUCCESS;

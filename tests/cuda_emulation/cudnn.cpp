@@ -289,6 +289,9 @@ Descriptor& of(cudnnBackendDescriptor_t descriptor) {
 
 extern "C" {
 
+size_t cudnnGetVersion() {
+  return CUDNN_VERSION;
+}
 const char* cudnnGetErrorString(cudnnStatus_t status) {
   return status == CUDNN_STATUS_SUCCESS ? "CUDNN_STATUS_SUCCESS" : "CUDNN_STATUS_BAD_PARAM";
 }

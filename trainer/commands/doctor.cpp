@@ -63,7 +63,8 @@ int run_doctor(const DoctorOptions& options, Communicator& world) {
   append(check_math());
   append({check_memory(), check_huge_pages()});
   append(check_disk(options.directory));
-  append({check_energy(), check_gpu()});
+  append({check_energy()});
+  append(check_gpus());
   options.json ? print_json(checks) : print_text(checks);
   return static_cast<int>(worst_of(checks) == Health::kBad ? ExitCode::kFailure : ExitCode::kOk);
 }

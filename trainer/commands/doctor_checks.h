@@ -28,6 +28,6 @@ Check check_huge_pages();
 // Writes and removes a file in `directory`, or in the nearest directory above it that exists.
 std::vector<Check> check_disk(const std::string& directory);
 Check check_energy();
-Check check_gpu();
+std::vector<Check> check_gpus();
 
 }  // namespace jevons

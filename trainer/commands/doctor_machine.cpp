@@ -14,6 +14,7 @@
 
 #include "kernels/core/device_runtime.h"
 #include "kernels/gemm.h"
+#include "parallel/nccl/device_world.h"
 #include "trainer/commands/doctor_checks.h"
 #include "trainer/cost/energy.h"
 #include "trainer/host.h"
@@ -153,22 +154,28 @@ Check check_energy() {
           ""};
 }
 
-Check check_gpu() {
+std::vector<Check> check_gpus() {
   const cuda::Availability gpus = cuda::availability();
+  if (gpus.devices > 0) {
+    const cuda::Facts facts = cuda::facts();
+    std::string libraries = "NCCL " + nccl::version();
+    for (const auto& [name, version] : facts.versions) libraries += fmt::format(", {} {}", name, version);
+    std::vector<Check> checks = {{"GPU libraries", Health::kOk, libraries, ""}};
+    for (const std::string& gpu : facts.gpus) checks.push_back({"GPU", Health::kOk, gpu, ""});
+    if (!facts.links.empty()) checks.push_back({"GPU links", Health::kOk, facts.links, ""});
+    return checks;
+  }
   const int devices = count_numbered("/dev", "nvidia");
+  if (devices == 0)
+    return {{"GPU", Health::kOk, fmt::format("none ({}): training uses the CPU", gpus.reason), ""}};
   std::error_code error;
   std::string model;
   for (const auto& entry : fs::directory_iterator("/proc/driver/nvidia/gpus", error)) {
     model = " (" + field((entry.path() / "information").string(), "Model") + ")";
   }
-  if (gpus.devices > 0) {
-    return {"GPU", Health::kOk, fmt::format("{} usable{}", gpus.devices, model), ""};
-  }
-  if (devices == 0)
-    return {"GPU", Health::kOk, fmt::format("none ({}): training uses the CPU", gpus.reason), ""};
-  return {"GPU", Health::kWarn,
-          fmt::format("{} NVIDIA device{}{}, not usable", devices, devices == 1 ? "" : "s", model),
-          gpus.reason};
+  return {{"GPU", Health::kWarn,
+           fmt::format("{} NVIDIA device{}{}, not usable", devices, devices == 1 ? "" : "s", model),
+           gpus.reason}};
 }
 
 }  // namespace jevons

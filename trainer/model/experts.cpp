@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "kernels/activation.h"
+#include "kernels/core/profile_range.h"
 #include "kernels/gemm.h"
 
 namespace jevons {
@@ -27,11 +28,13 @@ Experts::Experts(ParamStore& store, const ModelConfig& config, const std::string
 }
 
 void Experts::expand(const Context& ctx, Offsets offsets, Tensor rows, Saved& saved) const {
+  const ProfileRange range("experts, up");
   saved = {.rows = rows, .gate_up = ctx.stash->alloc({rows.rows(), 2 * hidden_size_}, rows.dtype)};
   grouped_linear_forward(ctx, offsets, rows, stacked(store_->fused_weight(gate_up_ids_)), saved.gate_up);
 }
 
 Tensor Experts::contract(const Context& ctx, Offsets offsets, Tensor row_scale, const Saved& saved) const {
+  const ProfileRange range("experts, down");
   const Tensor y = ctx.work->alloc(saved.rows.shape, saved.rows.dtype);
   const ArenaScope scope(*ctx.work);
   const Tensor h = activate(ctx, saved.gate_up, row_scale);
@@ -41,6 +44,7 @@ Tensor Experts::contract(const Context& ctx, Offsets offsets, Tensor row_scale, 
 
 Experts::Gradients Experts::backward_input(const Context& ctx, Offsets offsets, Tensor dy, Tensor row_scale,
                                            Saved& saved) const {
+  const ProfileRange range("experts, input gradient");
   Gradients g{.rows = ctx.work->alloc(saved.rows.shape, saved.rows.dtype),
               .row_scale = ctx.work->alloc(row_scale.shape, row_scale.dtype),
               .gate_up = saved.gate_up,
@@ -55,6 +59,7 @@ Experts::Gradients Experts::backward_input(const Context& ctx, Offsets offsets, 
 
 void Experts::backward_weight(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
                               const Saved& saved) const {
+  const ProfileRange range("experts, weight gradient");
   if (sources() > 1) return backward_weight_apart(ctx, offsets, dy, gradients, saved);
   grouped_linear_backward_weight(ctx, offsets, dy, gradients.h, stacked(store_->fused_grad(down_ids_)));
   grouped_linear_backward_weight(ctx, offsets, gradients.gate_up, saved.rows,

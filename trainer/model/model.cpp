@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/profile_range.h"
 #include "kernels/core/whereabouts.h"
 #include "kernels/permute.h"
 #include "kernels/rope.h"
@@ -38,6 +39,7 @@ TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& sav
   saved.blocks.assign(blocks_.size(), {});
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     note_layer(ctx, Pass::kForward, i);
+    const ProfileRange range(fmt::format("layers.{} forward", i));
     x = blocks_[i].forward(ctx, x, rows, saved.blocks[i]);
   }
   return head_.forward(ctx, x, batch.targets, saved.head);
@@ -47,6 +49,7 @@ void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales)
   const Tensor dx = head_.backward(ctx, scales.token, saved.head);
   for (std::size_t i = blocks_.size(); i-- > 0;) {
     note_layer(ctx, Pass::kBackward, i);
+    const ProfileRange range(fmt::format("layers.{} backward", i));
     blocks_[i].backward(ctx, dx, saved.blocks[i], scales);
   }
   embedding_.backward(ctx, dx, saved.embedding);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/core/profile_range.h"
 #include "kernels/elementwise.h"
 #include "kernels/optimizer.h"
 
@@ -64,6 +65,7 @@ void Optimizer::publish_weights(const Context& ctx) const {
 }
 
 void Optimizer::step(const Context& ctx, double lr, double grad_scale, std::int64_t step) {
+  const ProfileRange range("optimizer");
   for (std::size_t g = 0; g < states_.size(); ++g) {
     const GroupState& s = states_[g];
     const ParamGroup& group = store_.groups()[g];

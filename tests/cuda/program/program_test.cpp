@@ -17,13 +17,13 @@ class Runs {
 
   // A run of bf16 without the selection bias: one of its steps flips when a load crosses the mean by a token.
   Ran train(int workers, const std::string& name, const std::string& overrides,
-            const std::string& emulation = "streams=lazy") {
+            const std::string& emulation = "streams=lazy", const std::string& environment = "") {
     write_bytes(dir_ / (name + ".yaml"), tiny_yaml(dir_ / "corpus", dir_ / name));
     return shell(
-        fmt::format("JEVONS_EMULATION=\"{}\" mpirun --bind-to none -n {} {} train {} "
+        fmt::format("{} JEVONS_EMULATION=\"{}\" mpirun --bind-to none -n {} {} train {} "
                     "train.precision=bf16 train.micro_batch_size=2 train.eval_samples=2 "
                     "model.moe.router.selection_bias=false {}",
-                    emulation, workers, JEVONS_PROGRAM, dir_ / (name + ".yaml"), overrides));
+                    environment, emulation, workers, JEVONS_PROGRAM, dir_ / (name + ".yaml"), overrides));
   }
   Result result(const std::string& name) const { return result_of(dir_ / name); }
 
@@ -51,6 +51,23 @@ void check_weights(const Result& got, const Result& want) {
 }
 
 }  // namespace
+
+TEST_CASE("a profiler sees layers, collectives and the work of experts, each range closed", "[program]") {
+  Runs runs;
+  const TempDir dir;
+  const Ran ran = runs.train(
+      2, "profiled", "train.steps=1 parallel.ep=2", "streams=lazy",
+      fmt::format("NVTX_INJECTION64_PATH={} FAKE_PROFILER_LOG={}", JEVONS_FAKE_PROFILER, dir / "ranges"));
+  INFO(ran.output);
+  REQUIRE(ran.code == 0);
+  for (const char* rank : {"0", "1"}) {
+    const std::string ranges = read_bytes(dir / "ranges." + rank);
+    for (const char* name : {"layers.1 forward", "layers.0 backward", "dispatch plan", "all_to_all_v",
+                             "experts, weight gradient", "optimizer"})
+      CHECK_THAT(ranges, ContainsSubstring(std::string("+") + name + "\n"));
+    CHECK(std::ranges::count(ranges, '+') == std::ranges::count(ranges, '-'));
+  }
+}
 
 TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CPU", "[program]") {
   Runs runs;
