@@ -30,6 +30,7 @@
 #include "kernels/slot_order.h"
 #include "parallel/mpi/mpi_session.h"
 #include "parallel/nccl/device_world.h"
+#include "trainer/cost/device_peaks.h"
 
 namespace jevons {
 namespace {
@@ -421,7 +422,8 @@ int run(int argc, char** argv) {
   app.add_option("--top-k", o.top_k)->capture_default_str();
   app.add_option("--heads", o.heads)->capture_default_str();
   app.add_option("--vocab", o.vocab)->capture_default_str();
-  app.add_option("--peak-tflops", o.peak_tflops, "Dense bf16 peak of the GPU; 0: unknown")
+  app.add_option("--peak-tflops", o.peak_tflops,
+                 "Dense bf16 peak of the GPU; 0: by its name, if that is known")
       ->capture_default_str();
   app.add_option("--parts", o.parts, "Which tables; exchange stands alone, under mpirun")
       ->capture_default_str()
@@ -439,6 +441,7 @@ int run(int argc, char** argv) {
   }
   if (o.parts == std::vector<std::string>{"exchange"}) return run_exchange(o);
   cuda::select_device(0);
+  if (o.peak_tflops == 0) o.peak_tflops = known_peak_tflops(cuda::device_name(0));
   Bench bench(o);
   const auto wanted = [&](const char* part) { return std::ranges::count(o.parts, part) > 0; };
   if (wanted("rows")) bench.rows();
