@@ -16,26 +16,43 @@ Tensor shard_of(const ParamGroup& group, const Tensor& flat) {
 
 }  // namespace
 
-GradSync::GradSync(ParamStore& store, int zero_stage) : store_(store), zero_stage_(zero_stage) {
+GradSync::GradSync(ParamStore& store, int zero_stage)
+    : store_(store), zero_stage_(zero_stage), under_way_(store.groups().size()) {
   if (zero_stage != 0 && zero_stage != 1) {
     fail(ExitCode::kUsage, "parallel.zero_stage: must be 0 or 1, is {}", zero_stage);
   }
 }
 
-void GradSync::start(const Context& ctx) {
-  ENSURE(under_way_.empty(), "gradients are already being summed");
+void GradSync::start_group(std::size_t g) {
+  const ParamGroup& group = store_.groups()[g];
+  ENSURE(!under_way_[g], "gradients of bucket {} are already being summed", g);
+  under_way_[g] = zero_stage_ == 0 ? group.comm->all_reduce(group.grads)
+                                   : group.comm->reduce_scatter(group.grads, shard_of(group, group.grads));
+}
+
+void GradSync::start_unit(const Context& ctx, std::int64_t unit) {
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  for (const ParamGroup& group : store_.groups()) {
-    under_way_.push_back(zero_stage_ == 0
-                             ? group.comm->all_reduce(group.grads)
-                             : group.comm->reduce_scatter(group.grads, shard_of(group, group.grads)));
+  for (std::size_t g = 0; g < under_way_.size(); ++g) {
+    if (store_.groups()[g].first_unit == unit) start_group(g);
   }
+}
+
+void GradSync::start(const Context& ctx) {
+  ENSURE(!all_started_, "gradients are already being summed");
+  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+  for (std::size_t g = 0; g < under_way_.size(); ++g) {
+    if (!under_way_[g]) start_group(g);
+  }
+  all_started_ = true;
 }
 
 void GradSync::finish(const Context& ctx) {
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  for (Work& work : under_way_) work.wait();
-  under_way_.clear();
+  for (std::optional<Work>& work : under_way_) {
+    if (work) work->wait();
+    work.reset();
+  }
+  all_started_ = false;
 }
 
 double GradSync::global_norm(const Context& ctx) const {
@@ -54,11 +71,11 @@ double GradSync::global_norm(const Context& ctx) const {
 void GradSync::gather_weights(const Context& ctx) {
   if (zero_stage_ == 0) return;
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  std::vector<Work> gathers;
-  for (const ParamGroup& group : store_.groups()) {
-    gathers.push_back(group.comm->all_gather(shard_of(group, group.weights), group.weights));
+  for (std::size_t g = 0; g < store_.groups().size(); ++g) {
+    const ParamGroup& group = store_.groups()[g];
+    store_.expect_weights(g, group.comm->all_gather(shard_of(group, group.weights), group.weights),
+                          ctx.clock);
   }
-  for (Work& gather : gathers) gather.wait();
 }
 
 void GradSync::zero_others(const Context& ctx) {

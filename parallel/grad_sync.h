@@ -1,11 +1,12 @@
 // Sums gradients over ranks and spreads updated weights, per ParamGroup: the only place that knows the ZeRO
 // stage (Rajbhandari et al., arXiv:1910.02054). Stage 0: every rank holds all sums and updates everything.
 // Stage 1: each rank of a group's communicator receives the sums of its shard, updates that, and the weights
-// are gathered. A step: backward passes; start, finish; global_norm; optimizer on update_range of each group,
-// which leaves the gradients there 0; zero_others; gather_weights.
+// are gathered. A step: backward passes, the last with start_unit; start, finish; global_norm; optimizer on
+// update_range of each group, which leaves the gradients there 0; zero_others; gather_weights.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "kernels/core/context.h"
@@ -24,13 +25,17 @@ class GradSync {
   // zero_stage 0 or 1; the store must be allocated and outlive this.
   GradSync(ParamStore& store, int zero_stage);
 
-  // Starts summing the gradients of every group; they must not be touched until finish() returns. Collective.
+  // The gradients of `unit` and of all later units are complete: starts summing the groups that end with it
+  // on the way from the last unit to the first. They must not be touched until finish() returns. Collective.
+  void start_unit(const Context& ctx, std::int64_t unit);
+  // Starts all other groups.
   void start(const Context& ctx);
   void finish(const Context& ctx);
   // sqrt of the sum of squares of all gradients of the model, every parameter once whatever the layout. After
   // finish().
   double global_norm(const Context& ctx) const;
-  // Stage 1: every rank's range of the weights goes to all. Stage 0: nothing. Collective.
+  // Stage 1: every rank's range of the weights sets out to all; the store waits for a group's when its first
+  // weight is asked for. Stage 0: nothing. Collective.
   void gather_weights(const Context& ctx);
 
   // Zeroes the gradients outside of this rank's update ranges: parts of other ranks' sums.
@@ -41,9 +46,12 @@ class GradSync {
   int zero_stage() const { return zero_stage_; }
 
  private:
+  void start_group(std::size_t group);
+
   ParamStore& store_;
   int zero_stage_;
-  std::vector<Work> under_way_;
+  std::vector<std::optional<Work>> under_way_;  // of each group
+  bool all_started_ = false;
 };
 
 }  // namespace jevons

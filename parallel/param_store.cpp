@@ -92,8 +92,19 @@ void fill_param(const Param& param, Tensor weight, std::uint64_t seed, int threa
 
 }  // namespace
 
-ParamStore::ParamStore(Mesh& mesh, Device device, DType compute)
-    : mesh_(mesh), device_(device), compute_(compute) {}
+ParamStore::ParamStore(Mesh& mesh, Device device, DType compute, std::int64_t bucket_bytes)
+    : mesh_(mesh), device_(device), compute_(compute), bucket_bytes_(bucket_bytes) {}
+
+ParamStore& ParamStore::begin_unit() {
+  ++unit_;
+  return *this;
+}
+
+bool ParamStore::takes(const ParamGroup& group, const Param& param) const {
+  if (group.sync != param.sync || group.keep_f32 != param.spec.keep_f32) return false;
+  const auto bytes = group.numel * static_cast<std::int64_t>(size_of(accumulator_of(compute_)));
+  return group.last_unit == unit_ || bytes < bucket_bytes_;
+}
 
 ParamId ParamStore::add(ParamSpec spec) {
   ENSURE(buffers_.empty(), "{}: declared after allocate()", spec.name);
@@ -114,18 +125,18 @@ ParamId ParamStore::add(ParamSpec spec) {
   }
   param.local_shape = Shape(dims);
 
-  auto group = std::ranges::find_if(groups_, [&](const ParamGroup& g) {
-    return g.sync == param.sync && g.keep_f32 == param.spec.keep_f32;
-  });
+  auto group = std::ranges::find_if(groups_, [&](const ParamGroup& g) { return takes(g, param); });
   if (group == groups_.end()) {
     groups_.push_back({.sync = param.sync,
                        .keep_f32 = param.spec.keep_f32,
+                       .first_unit = unit_,
                        .comm = communicator_of(param.sync, mesh_),
                        .weights = {},
                        .grads = {},
                        .source_grads = {}});
     group = groups_.end() - 1;
   }
+  group->last_unit = unit_;
   param.flat_begin = group->numel;
   group->numel += param.local_shape.numel();
   group_index_.push_back(static_cast<std::size_t>(group - groups_.begin()));
@@ -141,6 +152,7 @@ void ParamStore::allocate(GradSources sources) {
     return buffers_.back().view(0, {numel}, dtype);
   };
   if (sources == GradSources::kApart) expert_sources_ = mesh_.ep().size();
+  arrivals_.resize(groups_.size());
   for (ParamGroup& group : groups_) {
     const std::int64_t multiple = group.comm->size() * kShardMultiple;
     group.numel = (group.numel + multiple - 1) / multiple * multiple;
@@ -175,7 +187,24 @@ Tensor ParamStore::local(ParamId id, Tensor ParamGroup::*flat) const {
       .reshape(param.local_shape);
 }
 
+void ParamStore::expect_weights(std::size_t group, Work arrival, PhaseClock* clock) {
+  await(group);
+  arrivals_.at(group) = Arrival{std::move(arrival), clock};
+}
+
+void ParamStore::await(std::size_t group) const {
+  if (group >= arrivals_.size() || !arrivals_[group]) return;
+  const PhaseScope phase(arrivals_[group]->clock, Phase::kGradSync);
+  arrivals_[group]->work.wait();
+  arrivals_[group].reset();
+}
+
+void ParamStore::await_weights() const {
+  for (std::size_t group = 0; group < groups_.size(); ++group) await(group);
+}
+
 Tensor ParamStore::weight(ParamId id) const {
+  await(group_of(id));
   return local(id, &ParamGroup::weights);
 }
 Tensor ParamStore::grad(ParamId id) const {
@@ -204,7 +233,9 @@ Tensor ParamStore::fused(std::span<const ParamId> ids, const Tensor& flat) const
 }
 
 Tensor ParamStore::fused_weight(std::span<const ParamId> ids) const {
-  return fused(ids, group_of_all(ids).weights);
+  const ParamGroup& group = group_of_all(ids);
+  await(group_of(ids.front()));
+  return fused(ids, group.weights);
 }
 Tensor ParamStore::fused_grad(std::span<const ParamId> ids, std::int64_t source) const {
   const ParamGroup& group = group_of_all(ids);

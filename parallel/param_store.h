@@ -1,12 +1,13 @@
 // All weights and gradients of a worker, laid out flat. Layers declare ParamSpecs in their constructors, then
-// allocate() places them, one flat buffer per sync group, in order of declaration and without gaps inside a
-// group, so that neighbours can be used as one matrix (fused()).
+// allocate() places them, one flat buffer per group, in order of declaration and without gaps inside a group,
+// so that neighbours can be used as one matrix (fused()).
 //
 // One rule for every weight: its gradient is summed over each non-pipeline axis of its mesh that does not
 // shard it.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -43,12 +44,14 @@ struct Param {
   std::int64_t flat_begin = 0;  // elements, in its group's flat buffer
 };
 
-// One flat buffer of weights and of gradients whose gradients are summed over the same ranks. Its length is
-// padded with zeros to a multiple of 16 elements per rank, so that every rank owns an equal, aligned shard
+// A bucket: one flat buffer of weights and of gradients whose gradients are summed over the same ranks, in
+// one go. It holds whole units of the model, neighbours but for those that have no such weights. Its length
+// is padded with zeros to a multiple of 16 elements per rank, so that every rank owns an equal, aligned shard
 // for ZeRO-1.
 struct ParamGroup {
   SyncGroup sync;
   bool keep_f32 = false;
+  std::int64_t first_unit = 0, last_unit = 0;
   Communicator* comm = nullptr;
   std::int64_t numel = 0;            // padded
   Tensor weights;                    // (numel) compute dtype, or accumulator dtype when keep_f32
@@ -63,14 +66,24 @@ enum class GradSources : std::uint8_t { kSummed, kApart };
 
 class ParamStore {
  public:
-  ParamStore(Mesh& mesh, Device device, DType compute);
+  // A bucket that holds `bucket_bytes` of gradients takes no further unit.
+  ParamStore(Mesh& mesh, Device device, DType compute, std::int64_t bucket_bytes = std::int64_t{64} << 20);
 
+  // Weights declared from here on belong to the next unit: a part of the model, a block say, whose gradients
+  // are complete at one moment of the backward pass, before those of all earlier units. Returns the store.
+  ParamStore& begin_unit();
   // Declares a weight; throws if the name is taken or tp does not divide the dim. Only before allocate().
   ParamId add(ParamSpec spec);
   void allocate(GradSources sources = GradSources::kSummed);
   // Fills weights as a pure function of (seed, name, global element index): the same on every layout and for
   // any number of CPU threads.
   void initialize(std::uint64_t seed, int threads = 1);
+
+  // The weights of a group are on their way: who asks for one waits for them, on `clock` in
+  // Phase::kGradSync. The group's own tensor may be read only where it does not change, or after
+  // await_weights().
+  void expect_weights(std::size_t group, Work arrival, PhaseClock* clock);
+  void await_weights() const;
 
   Tensor weight(ParamId id) const;  // local shape
   Tensor grad(ParamId id) const;
@@ -91,6 +104,12 @@ class ParamStore {
   DType compute() const { return compute_; }
 
  private:
+  struct Arrival {
+    Work work;
+    PhaseClock* clock = nullptr;
+  };
+  bool takes(const ParamGroup& group, const Param& param) const;
+  void await(std::size_t group) const;
   const ParamGroup& group_of_all(std::span<const ParamId> ids) const;
   Tensor fused(std::span<const ParamId> ids, const Tensor& flat) const;
   Tensor local(ParamId id, Tensor ParamGroup::*flat) const;
@@ -102,8 +121,10 @@ class ParamStore {
   std::vector<Param> params_;
   std::vector<std::size_t> group_index_;  // of each param
   std::unordered_map<std::string, ParamId> by_name_;
+  std::int64_t bucket_bytes_, unit_ = 0;
   std::vector<ParamGroup> groups_;
-  std::vector<Buffer> buffers_;  // weights and gradients of each group
+  mutable std::vector<std::optional<Arrival>> arrivals_;  // of each group
+  std::vector<Buffer> buffers_;                           // weights and gradients of each group
 };
 
 }  // namespace jevons

@@ -63,7 +63,9 @@ ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScal
     worker.reset_arenas();
     if (Whereabouts* const place = worker.ctx().whereabouts) place->micro_batch(s / per_pass);
     loss_sum.add(worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), saved).loss_sum);
-    worker.model().backward(worker.ctx(), saved, scales);
+    const bool last = s + per_pass >= batch.sequences;
+    GradSync* const sync = last && worker.slots() == nullptr ? &worker.sync() : nullptr;
+    worker.model().backward(worker.ctx(), saved, scales, sync);
     if (worker.slots() != nullptr) worker.slots()->take(worker.ctx(), s);
   }
   worker.ctx().synchronise();

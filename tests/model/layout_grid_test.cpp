@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/optimizer.h"
 #include "parallel/grad_sync.h"
@@ -15,6 +16,8 @@ namespace jevons::test {
 namespace {
 
 constexpr std::int64_t kSequences = 8;
+// Every unit's gradients are in buckets of their own.
+constexpr std::int64_t kSmallBucket = 1;
 
 struct GridPoint {
   Layout layout;
@@ -38,8 +41,8 @@ MicroBatch part_of(const MicroBatch& all, const ModelConfig& config, std::int64_
   return {.tokens = all.tokens.slice(begin, end), .targets = all.targets.slice(begin, end), .doc_start = {}};
 }
 
-// Adds to the gradients; returns the mean loss over the global batch.
-double forward_backward(TestBed& bed, Model& model, const GridPoint& point) {
+// Adds to the gradients; returns the mean loss over the global batch. `sync` as in Model::backward.
+double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradSync* sync = nullptr) {
   const ModelConfig& config = model.config();
   const MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
   double targets = 0;
@@ -59,7 +62,7 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point) {
     const double loss = model.forward(bed.ctx, batch, saved).loss_sum;
     ENSURE(evaluated == loss, "evaluation gives a loss of {}, training {}", evaluated, loss);
     sum.ptr<double>()[0] += loss;
-    model.backward(bed.ctx, saved, scales);
+    model.backward(bed.ctx, saved, scales, s + point.micro_batch == mine ? sync : nullptr);
   }
   bed.mesh.tokens().all_reduce(sum).wait();
   return sum.ptr<double>()[0] / targets;
@@ -140,12 +143,12 @@ void expect_weights_close(TestBed& bed, const NamedValues& want, double bound) {
 void check_point(const ModelConfig& config, DType dtype, const GridPoint& point, const StepResult& want,
                  double bound) {
   run_ranks(point.layout.world(), [&](Communicator& world) {
-    TestBed bed(world, dtype, point.layout);
+    TestBed bed(world, dtype, point.layout, Device::kCpu, kSmallBucket);
     Model model(bed.store, config);
     bed.place_weights();
-    const double loss = forward_backward(bed, model, point);
-    ENSURE(std::abs(loss - want.loss) <= bound * want.loss, "loss {}, expected {}", loss, want.loss);
     GradSync sync(bed.store, point.zero_stage);
+    const double loss = forward_backward(bed, model, point, &sync);
+    ENSURE(std::abs(loss - want.loss) <= bound * want.loss, "loss {}, expected {}", loss, want.loss);
     sync.start(bed.ctx);
     sync.finish(bed.ctx);
     expect_owned_close(bed, sync, want.gradients, bound);
@@ -263,6 +266,49 @@ TEST_CASE("layout grid: recompute modes change no layout's result", "[model][lay
       {.layout = {.dp = 2, .ep = 2}, .zero_stage = 1, .micro_batch = 2},
       {.layout = {.dp = 2, .tp = 2, .ep = 4}, .zero_stage = 1, .micro_batch = 2}};
   check_points(config, DType::kF64, points, want);
+}
+
+// Every gradient is the same sum of the same terms, however it is cut into buckets and whenever that sum
+// starts.
+TEST_CASE("layout grid: buckets summed under the backward pass change no bit", "[model][layout]") {
+  const ModelConfig config = tiny_moe();
+  const int zero_stage = GENERATE(0, 1);
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  const Layout layout = GENERATE(Layout{.dp = 4, .ep = 2}, Layout{.dp = 2, .tp = 2, .ep = 4});
+  const GridPoint point{.layout = layout, .zero_stage = zero_stage, .micro_batch = 2};
+  struct RankResult {
+    NamedValues gradients, weights;
+    bool operator==(const RankResult&) const = default;
+  };
+  std::size_t buckets = 0;
+  const auto run = [&](std::int64_t bucket_bytes, bool early) {
+    std::vector<RankResult> results(static_cast<std::size_t>(layout.world()));
+    run_ranks(layout.world(), [&](Communicator& world) {
+      TestBed bed(world, dtype, layout, Device::kCpu, bucket_bytes);
+      Model model(bed.store, config);
+      bed.place_weights();
+      GradSync sync(bed.store, zero_stage);
+      forward_backward(bed, model, point, early ? &sync : nullptr);
+      sync.start(bed.ctx);
+      sync.finish(bed.ctx);
+      RankResult& mine = results[static_cast<std::size_t>(world.rank())];
+      if (zero_stage == 0) mine.gradients = gradients_of(bed.store);
+      for (std::size_t g = 0; g < bed.store.groups().size(); ++g) {  // weights := gradients
+        const ParamGroup& group = bed.store.groups()[g];
+        const std::int64_t begin = sync.update_range(g).begin, end = begin + sync.update_range(g).numel;
+        cast(bed.ctx, group.grads.slice(begin, end), group.weights.slice(begin, end));
+      }
+      sync.gather_weights(bed.ctx);
+      mine.weights = weights_of(bed.store);
+      if (world.rank() == 0) buckets = bed.store.groups().size();
+    });
+    return results;
+  };
+  const std::vector<RankResult> want = run(kOneBucket, false);
+  CHECK(buckets <= 5);
+  INFO(point.to_string() << ", " << name_of(dtype));
+  CHECK((run(kSmallBucket, true) == want));
+  CHECK(buckets >= 8);
 }
 
 // Before gradients are summed over ranks, everything but the experts' gradients is a function of this rank's

@@ -1,6 +1,7 @@
 // Gradient sums, the global norm and the spread of updated weights, for both ZeRO stages on many layouts.
 #include "parallel/grad_sync.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <span>
@@ -19,11 +20,15 @@ namespace {
 
 constexpr int kExperts = 4;
 
+// Five units: of one weight each, and the experts.
+constexpr std::int64_t kUnits = 5;
+
 void declare(test::TestBed& bed) {
   bed.store.add({.name = "table", .shape = {24, 6}, .tp_dim = 0});
-  bed.store.add({.name = "out", .shape = {6, 8}, .tp_dim = 1});
-  bed.store.add({.name = "norm", .shape = {7}, .keep_f32 = true});
-  bed.store.add({.name = "router", .shape = {4, 6}});
+  bed.store.begin_unit().add({.name = "out", .shape = {6, 8}, .tp_dim = 1});
+  bed.store.begin_unit().add({.name = "norm", .shape = {7}, .keep_f32 = true});
+  bed.store.begin_unit().add({.name = "router", .shape = {4, 6}});
+  bed.store.begin_unit();
   const int local = kExperts / bed.mesh.ep().size(), first = local * bed.mesh.ep().rank();
   for (int e = first; e < first + local; ++e) {
     bed.store.add({.name = fmt::format("experts.{}", e), .shape = {5, 6}, .expert = true});
@@ -49,14 +54,33 @@ double expected_sum(const std::string& name, std::int64_t index, int parts) {
   return sum;
 }
 
-void fill_gradients(ParamStore& store) {
+std::int64_t unit_of(ParamId id) {
+  return std::min(static_cast<std::int64_t>(id), kUnits - 1);
+}
+
+void fill_gradients(ParamStore& store, std::int64_t unit) {
   for (ParamId id = 0; id < store.params().size(); ++id) {
+    if (unit_of(id) != unit) continue;
     const Param& param = store.params()[id];
     const int part = store.groups()[store.group_of(id)].comm->rank();
     const Tensor grad = store.grad(id);
     for (std::int64_t i = 0; i < grad.numel(); ++i) {
       grad.ptr<float>()[i] = static_cast<float>(contribution(param.spec.name, global_index(param, i), part));
     }
+  }
+}
+
+void fill_gradients(ParamStore& store) {
+  for (std::int64_t unit = 0; unit < kUnits; ++unit) fill_gradients(store, unit);
+}
+
+// Gradients become complete unit by unit, as in a backward pass; until then they are something else. Sums
+// that start too early, or of the wrong group, are wrong.
+void fill_and_start_by_unit(test::TestBed& bed, GradSync& sync) {
+  for (ParamId id = 0; id < bed.store.params().size(); ++id) test::fill_normal(bed.store.grad(id), "early");
+  for (std::int64_t unit = kUnits - 1; unit > 0; --unit) {
+    fill_gradients(bed.store, unit);
+    sync.start_unit(bed.ctx, unit);
   }
 }
 
@@ -76,9 +100,11 @@ double expected_norm(const Layout& layout) {
   return std::sqrt(squares);
 }
 
-void check_sums(test::TestBed& bed, const GradSync& sync) {
+// Of the groups whose first unit is `from` or a later one.
+void check_sums(test::TestBed& bed, const GradSync& sync, std::int64_t from) {
   ParamStore& store = bed.store;
   for (ParamId id = 0; id < store.params().size(); ++id) {
+    if (store.groups()[store.group_of(id)].first_unit < from) continue;
     const Param& param = store.params()[id];
     const std::size_t index = store.group_of(id);
     const ShardRange range = sync.update_range(index);
@@ -119,7 +145,7 @@ void check_zeroing(test::TestBed& bed, GradSync& sync) {
 
 // Every rank writes only its own range; after the gather all elements must have been written, padding still
 // zero.
-void check_gather(test::TestBed& bed, GradSync& sync) {
+void check_gather(test::TestBed& bed, GradSync& sync, std::int64_t bucket_bytes) {
   ParamStore& store = bed.store;
   store.initialize(1);
   for (std::size_t g = 0; g < store.groups().size(); ++g) {
@@ -128,7 +154,8 @@ void check_gather(test::TestBed& bed, GradSync& sync) {
       store.groups()[g].weights.ptr<float>()[i] *= 2;
   }
   sync.gather_weights(bed.ctx);
-  test::TestBed fresh(bed.mesh.world(), DType::kF32, bed.mesh.layout());
+  store.await_weights();
+  test::TestBed fresh(bed.mesh.world(), DType::kF32, bed.mesh.layout(), Device::kCpu, bucket_bytes);
   declare(fresh);
   fresh.store.initialize(1);
   for (std::size_t g = 0; g < store.groups().size(); ++g) {
@@ -149,22 +176,25 @@ TEST_CASE("gradients are summed over the right ranks and the norm counts each pa
                Layout{.dp = 2, .tp = 2, .ep = 2}, Layout{.dp = 2, .tp = 2, .ep = 4},
                Layout{.dp = 4, .tp = 2, .ep = 4}, Layout{.dp = 3});
   const int zero_stage = GENERATE(0, 1);
-  CAPTURE(layout.to_string(), zero_stage);
+  const std::int64_t bucket_bytes = GENERATE(std::int64_t{1}, test::kOneBucket);
+  CAPTURE(layout.to_string(), zero_stage, bucket_bytes);
   test::run_ranks(layout.world(), [&](Communicator& world) {
-    test::TestBed bed(world, DType::kF32, layout);
+    test::TestBed bed(world, DType::kF32, layout, Device::kCpu, bucket_bytes);
     declare(bed);
     GradSync sync(bed.store, zero_stage);
     for (int step = 0; step < 2; ++step) {  // zeroing leaves nothing of the first step behind
       bed.store.zero_grads(bed.ctx);
-      fill_gradients(bed.store);
+      fill_and_start_by_unit(bed, sync);
+      check_sums(bed, sync, 1);  // this back end is done when it has started
+      fill_gradients(bed.store, 0);
       sync.start(bed.ctx);
       sync.finish(bed.ctx);
-      check_sums(bed, sync);
+      check_sums(bed, sync, 0);
       const double norm = sync.global_norm(bed.ctx), wanted = expected_norm(layout);
       ENSURE(std::abs(norm - wanted) <= 1e-12 * wanted, "norm {}, expected {}", norm, wanted);
     }
     check_zeroing(bed, sync);
-    check_gather(bed, sync);
+    check_gather(bed, sync, bucket_bytes);
   });
 }
 
@@ -188,6 +218,10 @@ TEST_CASE("a second start before finish, and an unknown stage, are refused", "[g
   GradSync sync(bed.store, 1);
   sync.start(bed.ctx);
   CHECK_THROWS_AS(sync.start(bed.ctx), Error);
+  CHECK_THROWS_AS(sync.start_unit(bed.ctx, kUnits - 1), Error);
+  sync.finish(bed.ctx);
+  sync.start_unit(bed.ctx, kUnits - 1);
+  CHECK_THROWS_AS(sync.start_unit(bed.ctx, kUnits - 1), Error);
   sync.finish(bed.ctx);
   sync.start(bed.ctx);
   sync.finish(bed.ctx);

@@ -145,6 +145,84 @@ TEST_CASE("groups follow who sums a gradient", "[param_store]") {
   });
 }
 
+TEST_CASE("a bucket takes whole units until it is full", "[param_store]") {
+  MetaCommunicator alone(0, 1);
+  test::TestBed bed(alone, DType::kBF16, {}, Device::kCpu, 200);  // 50 gradients in fp32
+  ParamStore& store = bed.store;
+  const auto add = [&](const char* name, std::int64_t numel, bool keep_f32 = false) {
+    return store.add({.name = name, .shape = {numel}, .keep_f32 = keep_f32});
+  };
+  const ParamId a = add("a", 30), norm0 = add("norm0", 2, true);
+  store.begin_unit();
+  const ParamId b = add("b", 10);
+  store.begin_unit();
+  const ParamId c = add("c", 10), d = add("d", 40);  // 50 are reached by c, within its unit
+  store.begin_unit();
+  const ParamId norm3 = add("norm3", 2, true);
+  store.begin_unit();
+  const ParamId e = add("e", 60), f = add("f", 3);
+  store.begin_unit();
+  const ParamId g = add("g", 1);
+  store.allocate();
+
+  const auto same = [&](std::initializer_list<ParamId> ids) {
+    for (ParamId id : ids) CHECK(store.group_of(id) == store.group_of(*ids.begin()));
+    return store.group_of(*ids.begin());
+  };
+  const std::vector<std::size_t> buckets = {same({a, b, c, d}), same({e, f}), same({g}),
+                                            same({norm0, norm3})};
+  CHECK(store.groups().size() == buckets.size());
+  const std::int64_t units[][2] = {{0, 2}, {4, 4}, {5, 5}, {0, 3}};
+  for (std::size_t i = 0; i < buckets.size(); ++i) {
+    CHECK(store.groups()[buckets[i]].first_unit == units[i][0]);
+    CHECK(store.groups()[buckets[i]].last_unit == units[i][1]);
+  }
+  CHECK(store.params()[d].flat_begin == 50);
+  CHECK(store.params()[e].flat_begin == 0);
+  CHECK(store.groups()[buckets[0]].numel == 96);
+}
+
+namespace {
+
+struct CountedArrival final : Work::Pending {
+  CountedArrival(int& times, PhaseClock& phases) : waits(times), clock(phases) {}
+  void wait() override {
+    ++waits;
+    ENSURE(clock.current() == Phase::kGradSync, "waited for in another phase");
+  }
+  int& waits;
+  PhaseClock& clock;
+};
+
+}  // namespace
+
+TEST_CASE("who asks for a weight waits for its group alone, once", "[param_store]") {
+  MetaCommunicator alone(0, 1);
+  test::TestBed bed(alone, DType::kF32, {}, Device::kCpu, 1);
+  const ParamId a = bed.store.add({.name = "a", .shape = {4, 4}});
+  bed.store.begin_unit();
+  const ParamId b = bed.store.add({.name = "b", .shape = {4, 4}});
+  bed.store.begin_unit();
+  bed.store.add({.name = "c", .shape = {4, 4}});
+  bed.store.allocate();
+  PhaseClock clock;
+  int waits[3] = {};
+  for (std::size_t group = 0; group < 3; ++group) {
+    bed.store.expect_weights(group, Work(std::make_unique<CountedArrival>(waits[group], clock)), &clock);
+  }
+  const auto waited = [&] { return std::vector<int>(waits, waits + 3); };
+  bed.store.grad(a);
+  CHECK(waited() == std::vector<int>{0, 0, 0});
+  bed.store.weight(b), bed.store.weight(b);
+  CHECK(waited() == std::vector<int>{0, 1, 0});
+  const ParamId ids[] = {a};
+  bed.store.fused_weight(ids);
+  CHECK(waited() == std::vector<int>{1, 1, 0});
+  bed.store.await_weights();
+  CHECK(waited() == std::vector<int>{1, 1, 1});
+  CHECK(clock.current() == Phase::kInit);
+}
+
 TEST_CASE("neighbours are used as one matrix", "[param_store]") {
   MetaCommunicator alone(0, 1);
   test::TestBed bed(alone, DType::kF32);

@@ -41,11 +41,17 @@ inline void reset_and_poison(Arena& arena, std::size_t bytes = std::size_t{1} <<
   arena.reset();
 }
 
+// Larger than any test's gradients.
+inline constexpr std::int64_t kOneBucket = std::int64_t{1} << 40;
+
 class TestBed {
  public:
   explicit TestBed(Communicator& world, DType compute = DType::kF64, const Layout& layout = {},
-                   Device device = Device::kCpu)
-      : mesh(world, layout, {}), store(mesh, device, compute), stash(device, "stash"), work(device, "work") {
+                   Device device = Device::kCpu, std::int64_t bucket_bytes = kOneBucket)
+      : mesh(world, layout, {}),
+        store(mesh, device, compute, bucket_bytes),
+        stash(device, "stash"),
+        work(device, "work") {
     ctx = {.device = device, .compute = compute, .stash = &stash, .work = &work, .meter = &meter};
   }
   TestBed(const TestBed&) = delete;

@@ -69,7 +69,9 @@ ModelConfig to_struct(const schema::Model& model) {
 }
 
 ParallelConfig to_struct(const schema::Parallel& parallel) {
-  return {{parallel.dp(), parallel.tp(), parallel.ep(), parallel.pp(), parallel.cp()}, parallel.zero_stage()};
+  return {{parallel.dp(), parallel.tp(), parallel.ep(), parallel.pp(), parallel.cp()},
+          parallel.zero_stage(),
+          parallel.bucket_mib()};
 }
 
 DataConfig to_struct(const schema::Data& data, std::int64_t seq_len) {

@@ -24,6 +24,7 @@ enum class DeviceChoice : std::uint8_t { kAuto, kCpu, kCuda };
 struct ParallelConfig {
   Layout layout;       // dp = 0 until validate_for_world: what is left of the workers
   int zero_stage = 1;  // 0: optimizer state on every rank; 1: sharded over the ranks that sum a gradient
+  std::int64_t bucket_mib = 64;  // ParamStore's buckets
   bool operator==(const ParallelConfig&) const = default;
 };
 

@@ -16,7 +16,7 @@ std::vector<Block> make_blocks(ParamStore& store, const ModelConfig& config, con
   std::vector<Block> blocks;
   blocks.reserve(static_cast<std::size_t>(config.num_layers));
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
-    blocks.emplace_back(store, config, layer, rope);
+    blocks.emplace_back(store.begin_unit(), config, layer, rope);
   return blocks;
 }
 
@@ -31,7 +31,8 @@ Model::Model(ParamStore& store, const ModelConfig& config)
       rope_(store.device(), store.compute(), config),
       embedding_(store, config),
       blocks_(make_blocks(store, config, rope_)),
-      head_(store, config, config.tie_embeddings ? std::optional(embedding_.weight()) : std::nullopt) {}
+      head_(store.begin_unit(), config,
+            config.tie_embeddings ? std::optional(embedding_.weight()) : std::nullopt) {}
 
 TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& saved) {
   const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
@@ -45,12 +46,18 @@ TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& sav
   return head_.forward(ctx, x, batch.targets, saved.head);
 }
 
-void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales) {
+void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales, GradSync* sync) {
+  // Unit 0 is the embedding, unit i + 1 block i.
+  const auto done = [&](std::size_t unit) {
+    if (sync != nullptr) sync->start_unit(ctx, static_cast<std::int64_t>(unit));
+  };
   const Tensor dx = head_.backward(ctx, scales.token, saved.head);
+  done(blocks_.size() + 1);
   for (std::size_t i = blocks_.size(); i-- > 0;) {
     note_layer(ctx, Pass::kBackward, i);
     const ProfileRange range(fmt::format("layers.{} backward", i));
     blocks_[i].backward(ctx, dx, saved.blocks[i], scales);
+    done(i + 1);
   }
   embedding_.backward(ctx, dx, saved.embedding);
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/grad_sync.h"
 #include "trainer/model/block.h"
 #include "trainer/model/embedding_layer.h"
 #include "trainer/model/lm_head.h"
@@ -40,8 +41,10 @@ class Model {
 
   // Fills `saved`, whose tensors live in ctx.stash until the caller resets it after backward.
   TokenLoss forward(const Context& ctx, const MicroBatch& batch, Saved& saved);
-  // Adds to the store's gradients. The caller resets ctx.work afterwards.
-  void backward(const Context& ctx, Saved& saved, const LossScales& scales);
+  // Adds to the store's gradients. The caller resets ctx.work afterwards. In a step's last backward `sync`
+  // sums the gradients of each unit (the head, a block) while those before it are computed; its start() is
+  // left to the caller.
+  void backward(const Context& ctx, Saved& saved, const LossScales& scales, GradSync* sync = nullptr);
 
   // Loss without backward: the stash does not grow with depth.
   TokenLoss evaluate(const Context& ctx, const MicroBatch& batch);

@@ -56,6 +56,7 @@ void Optimizer::adopt_weights(const Context& ctx) {
 }
 
 void Optimizer::publish_weights(const Context& ctx) const {
+  store_.await_weights();
   for (std::size_t g = 0; g < states_.size(); ++g) {
     const GroupState& s = states_[g];
     const Tensor weights = store_.groups()[g].weights;
@@ -66,6 +67,7 @@ void Optimizer::publish_weights(const Context& ctx) const {
 
 void Optimizer::step(const Context& ctx, double lr, double grad_scale, std::int64_t step) {
   const ProfileRange range("optimizer");
+  store_.await_weights();
   for (std::size_t g = 0; g < states_.size(); ++g) {
     const GroupState& s = states_[g];
     const ParamGroup& group = store_.groups()[g];
