@@ -132,7 +132,7 @@ bool Watchdog::alarm_raised() {
 void Watchdog::say_last_words() {
   if (stop_seen_ || !stop_signal_received() || since(progress_) < 2 * kPoll) return;
   stop_seen_ = true;
-  log_warning("told to stop while at {}{}", describe(place_), describe_dispatch(place_));
+  log_warning("told to stop; it was here: {}{}", describe(place_), describe_dispatch(place_));
   log_flush();
 }
 
@@ -169,7 +169,7 @@ void Watchdog::write_summary() const {
 
 void Watchdog::end_job(const std::string& reason) {
   constexpr int kCode = static_cast<int>(ExitCode::kFailure);
-  log_warning("watchdog: {}; this rank is at {}{}", reason, describe(place_), describe_dispatch(place_));
+  log_warning("watchdog: {}; this rank is here: {}{}", reason, describe(place_), describe_dispatch(place_));
   log_flush();
   // The file system may be what hangs.
   std::thread([wait = 3 * grace(config_)] {

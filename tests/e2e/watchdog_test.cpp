@@ -70,7 +70,7 @@ TEST_CASE("a rank that is killed ends the job, and the others say where they wer
   CHECK(all_gone("jevons", job.dir / "run.yaml"));
   const std::string told =
       read_bytes(job.dir / "run/logs/rank-0.log") + read_bytes(job.dir / "run/logs/rank-2.log");
-  CHECK(contains(told, "told to stop while at step"));
+  CHECK(contains(told, "told to stop; it was here: "));
 }
 
 TEST_CASE("a job that is stopped as a whole and continued goes on", "[e2e][watchdog]") {
