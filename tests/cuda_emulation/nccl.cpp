@@ -5,6 +5,7 @@
 #include <nccl.h>
 
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -31,27 +32,44 @@ struct Range {
   const void* data = nullptr;
   std::size_t bytes = 0;
 };
+// start: gives the transfer to MPI, which reads `from` and writes `to`: host memory, since MPI moves bytes
+// whenever the host calls it, also while device memory is closed to the host.
 struct Call {
   cudaStream_t stream;
   Range reads, writes;
-  std::function<MPI_Request()> start;
+  std::function<MPI_Request(const void* from, void* to)> start;
+};
+struct Transfer {
+  std::vector<char> from, to;
+  MPI_Request request;
 };
 thread_local int group_depth = 0;
 thread_local std::vector<Call> group;
 
 // All calls of a group go on at the same time.
-cudaError_t poll(const std::vector<Call>& calls, std::vector<MPI_Request>& requests) {
-  if (requests.empty()) {
+cudaError_t poll(const std::vector<Call>& calls, std::deque<Transfer>& transfers) {
+  if (transfers.empty()) {
     for (const Call& call : calls) {
-      if (call.reads.bytes > 0) check_operation_access(call.reads.data, call.reads.bytes, Access::kRead);
-      requests.push_back(call.start());
+      Transfer& t = transfers.emplace_back();
+      if (call.reads.bytes > 0) {
+        check_operation_access(call.reads.data, call.reads.bytes, Access::kRead);
+        const char* const data = static_cast<const char*>(call.reads.data);
+        t.from.assign(data, data + call.reads.bytes);
+      }
+      t.to.resize(call.writes.bytes);
+      t.request = call.start(t.from.data(), t.to.data());
     }
   }
-  int done = 0;
-  MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
-  if (done == 0) return cudaErrorNotReady;
-  for (const Call& call : calls) {
-    if (call.writes.bytes > 0) check_operation_access(call.writes.data, call.writes.bytes, Access::kWrite);
+  for (Transfer& t : transfers) {
+    int done = 0;
+    MPI_Test(&t.request, &done, MPI_STATUS_IGNORE);  // a request that is done stays done
+    if (done == 0) return cudaErrorNotReady;
+  }
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const Range& writes = calls[i].writes;
+    if (writes.bytes == 0) continue;
+    check_operation_access(writes.data, writes.bytes, Access::kWrite);
+    std::memcpy(const_cast<void*>(writes.data), transfers[i].to.data(), writes.bytes);
   }
   return cudaSuccess;
 }
@@ -65,8 +83,8 @@ ncclResult_t start_group() {
       calls->push_back(std::move(call));
       return true;
     });
-    auto requests = std::make_shared<std::vector<MPI_Request>>();
-    enqueue(stream, [=] { return poll(*calls, *requests); });
+    auto transfers = std::make_shared<std::deque<Transfer>>();
+    enqueue(stream, [=] { return poll(*calls, *transfers); });
   }
   return ncclSuccess;
 }
@@ -186,18 +204,18 @@ ncclResult_t ncclGroupEnd() {
 ncclResult_t ncclSend(const void* data, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
-  return add({stream, {data, bytes}, {}, [=] {
+  return add({stream, {data, bytes}, {}, [=](const void* from, void*) {
                 MPI_Request request;
-                MPI_Issend(data, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
+                MPI_Issend(from, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
                 return request;
               }});
 }
 ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
-  return add({stream, {}, {data, bytes}, [=] {
+  return add({stream, {}, {data, bytes}, [=](const void*, void* to) {
                 MPI_Request request;
-                MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
+                MPI_Irecv(to, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
                 return request;
               }});
 }
@@ -205,11 +223,11 @@ ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int pe
 ncclResult_t ncclAllGather(const void* in, void* out, std::size_t count, ncclDataType_t type, ncclComm_t comm,
                            cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
-  const bool in_place = in == static_cast<char*>(out) + static_cast<std::size_t>(comm->rank) * bytes;
-  return add({stream, {in, bytes}, {out, bytes * static_cast<std::size_t>(comm->size)}, [=] {
+  const Range all{out, bytes * static_cast<std::size_t>(comm->size)};
+  return add({stream, {in, bytes}, all, [=](const void* from, void* to) {
                 MPI_Request request;
-                MPI_Iallgather(in_place ? MPI_IN_PLACE : in, static_cast<int>(bytes), MPI_BYTE, out,
-                               static_cast<int>(bytes), MPI_BYTE, comm->mpi, &request);
+                MPI_Iallgather(from, static_cast<int>(bytes), MPI_BYTE, to, static_cast<int>(bytes), MPI_BYTE,
+                               comm->mpi, &request);
                 return request;
               }});
 }
@@ -217,10 +235,10 @@ ncclResult_t ncclBroadcast(const void* in, void* out, std::size_t count, ncclDat
                            ncclComm_t comm, cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
   const bool is_root = comm->rank == root;
-  return add({stream, is_root ? Range{in, bytes} : Range{}, {out, bytes}, [=] {
-                if (is_root && in != out) std::memcpy(out, in, bytes);
+  return add({stream, is_root ? Range{in, bytes} : Range{}, {out, bytes}, [=](const void* from, void* to) {
+                if (is_root) std::memcpy(to, from, bytes);
                 MPI_Request request;
-                MPI_Ibcast(out, static_cast<int>(bytes), MPI_BYTE, root, comm->mpi, &request);
+                MPI_Ibcast(to, static_cast<int>(bytes), MPI_BYTE, root, comm->mpi, &request);
                 return request;
               }});
 }
