@@ -1,5 +1,7 @@
 #include "kernels/elementwise.h"
 
+#include <numeric>
+
 #include "kernels/host_view.h"
 #include "kernels/op_call.h"
 #include "kernels/row/elementwise.h"
@@ -9,17 +11,17 @@
 namespace jevons {
 namespace {
 
-// Sum, in order, of one value per block of `x`, which the kernel made by `make(partial)` writes. 0 on kMeta.
+// (blocks, 1) in the work arena: one value per block of `x`, which the kernel made by `make(partial)` writes.
 template <class V, class Make>
-V sum_of_blocks(const Context& ctx, const Tensor& x, Make make) {
-  ENSURE(ctx.work != nullptr, "a reduction needs the work arena");
-  const ArenaScope scope(*ctx.work);
-  const Tensor partial = ctx.work->alloc({flat_blocks(x.numel())}, dtype_of<V>::value);
+Tensor reduce_blocks(const Context& ctx, const Tensor& x, Make make) {
+  const Tensor partial = ctx.work->alloc({flat_blocks(x.numel()), 1}, dtype_of<V>::value);
   launch_flat(ctx, x.device, x.numel(), make(partial.ptr<V>()));
-  V sum = 0;
-  if (x.device == Device::kMeta) return sum;
-  for (const V v : host_view(ctx, partial).span<V>()) sum += v;
-  return sum;
+  return partial;
+}
+
+Arena& scratch_of(const Context& ctx) {
+  ENSURE(ctx.work != nullptr, "a reduction needs the work arena");
+  return *ctx.work;
 }
 
 }  // namespace
@@ -85,13 +87,18 @@ void scale_inplace(const Context& ctx, double scale, Tensor y) {
   });
 }
 
-double sum_of_squares(const Context& ctx, Tensor x) {
-  OpCall("sum_of_squares", x.device).reads("x", x, x.shape, x.dtype).record(ctx, WorkKind::kRow);
-  return with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
-    return sum_of_blocks<double>(ctx, x, [&](double* partial) {
-      return SumOfSquaresKernel<T>{x.ptr<T>(), partial, x.numel()};
+void add_sum_of_squares(const Context& ctx, Tensor x, Tensor y) {
+  OpCall("add_sum_of_squares", x.device)
+      .reads("x", x, x.shape, x.dtype)
+      .updates("y", y, {1}, DType::kF64)
+      .record(ctx, WorkKind::kRow);
+  const ArenaScope scope(scratch_of(ctx));
+  const Tensor partial = with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
+    return reduce_blocks<double>(ctx, x, [&](double* sums) {
+      return SumOfSquaresKernel<T>{x.ptr<T>(), sums, x.numel()};
     });
   });
+  add_column_sums(ctx, 1, partial, y);
 }
 
 void add_column_sums(const Context& ctx, double scale, Tensor x, Tensor y) {
@@ -109,11 +116,15 @@ void add_column_sums(const Context& ctx, double scale, Tensor x, Tensor y) {
 
 std::int64_t count_nonfinite(const Context& ctx, Tensor x) {
   OpCall("count_nonfinite", x.device).reads("x", x, x.shape, x.dtype).record(ctx, WorkKind::kRow);
-  return with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
-    return sum_of_blocks<std::int64_t>(ctx, x, [&](std::int64_t* partial) {
-      return CountNonfiniteKernel<T>{x.ptr<T>(), partial, x.numel()};
+  const ArenaScope scope(scratch_of(ctx));
+  const Tensor partial = with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
+    return reduce_blocks<std::int64_t>(ctx, x, [&](std::int64_t* counts) {
+      return CountNonfiniteKernel<T>{x.ptr<T>(), counts, x.numel()};
     });
   });
+  if (x.device == Device::kMeta) return 0;
+  const auto counts = host_view(ctx, partial).span<std::int64_t>();
+  return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
 }
 
 }  // namespace jevons

@@ -11,12 +11,13 @@ void cast(const Context&, Tensor x, Tensor y);                      // f32, bf16
 void add(const Context&, Tensor a, Tensor b, Tensor y);             // y = a + b, one dtype; y may be a or b
 void add_scaled(const Context&, double scale, Tensor x, Tensor y);  // y += scale * x; dtypes may differ
 void scale_inplace(const Context&, double scale, Tensor y);
-// Sum of squares in double, in a fixed order that does not depend on the number of threads.
-double sum_of_squares(const Context&, Tensor x);
-// y (c) f64 += scale * sum over the rows of x (n, c), f32 or f64, in a fixed order: for figures that stay on
-// the device until the end of a step.
+// Figures that stay on the device until somebody reads them; sums in double, in a fixed order that does not
+// depend on the number of threads.
+// y (1) f64 += sum of the squares of x.
+void add_sum_of_squares(const Context&, Tensor x, Tensor y);
+// y (c) f64 += scale * sum over the rows of x (n, c), f32 or f64.
 void add_column_sums(const Context&, double scale, Tensor x, Tensor y);
-// How many elements are NaN or infinite.
+// How many elements are NaN or infinite; the host waits for the answer.
 std::int64_t count_nonfinite(const Context&, Tensor x);
 
 }  // namespace jevons

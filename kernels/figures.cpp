@@ -11,13 +11,13 @@ constexpr std::int64_t kRowsOfChunk = 64;
 
 // `count` rows from `index` on of a chunk.
 Tensor Figures::row_of(const Buffer& chunk, std::int64_t index, std::int64_t count) const {
-  const auto offset = static_cast<std::size_t>(index * per_row_) * sizeof(double);
-  return chunk.view(offset, {count * per_row_}, DType::kF64);
+  const auto offset = static_cast<std::size_t>(index * per_row_) * size_of(dtype_);
+  return chunk.view(offset, {count * per_row_}, dtype_);
 }
 
 Tensor Figures::add_row(const Context& ctx) {
   if (rows_ == std::ssize(chunks_) * kRowsOfChunk) {
-    const auto bytes = static_cast<std::size_t>(kRowsOfChunk * per_row_) * sizeof(double);
+    const auto bytes = static_cast<std::size_t>(kRowsOfChunk * per_row_) * size_of(dtype_);
     chunks_.push_back({Buffer(device_, bytes), Buffer::pinned_for(device_, bytes)});
   }
   const Chunk& chunk = chunks_[static_cast<std::size_t>(rows_ / kRowsOfChunk)];
@@ -35,9 +35,9 @@ void Figures::fetch(const Context& ctx) const {
   }
 }
 
-std::span<const double> Figures::row(std::int64_t index) const {
+Tensor Figures::row(std::int64_t index) const {
   const Chunk& chunk = chunks_[static_cast<std::size_t>(index / kRowsOfChunk)];
-  return row_of(chunk.host, index % kRowsOfChunk, 1).span<double>();
+  return row_of(chunk.host, index % kRowsOfChunk, 1);
 }
 
 }  // namespace jevons

@@ -4,6 +4,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/host_view.h"
 
 namespace jevons {
 
@@ -59,10 +60,11 @@ double GradSync::global_norm(const Context& ctx) const {
   // The shards of a group's ranks partition the group, and groups of other tp or ep ranks hold other
   // parameters: so the sum over the world of everyone's shards has each parameter once, also when stage 0
   // holds all sums everywhere.
-  double squares = 0;
-  for (const ParamGroup& group : store_.groups()) {
-    squares += sum_of_squares(ctx, shard_of(group, group.grads));
-  }
+  const ArenaScope scope(*ctx.work);
+  const Tensor sum = ctx.work->alloc({1}, DType::kF64);
+  zero_async(ctx.stream, sum);
+  for (const ParamGroup& group : store_.groups()) add_sum_of_squares(ctx, shard_of(group, group.grads), sum);
+  double squares = ctx.device == Device::kMeta ? 0 : *host_view(ctx, sum).ptr<double>();
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   store_.mesh().world().all_reduce({&squares, {1}, DType::kF64, Device::kCpu}).wait();
   return std::sqrt(squares);

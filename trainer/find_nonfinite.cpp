@@ -9,6 +9,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/host_view.h"
 #include "parallel/agree.h"
 
 namespace jevons {
@@ -74,9 +75,11 @@ std::optional<Finding> replay(Worker& worker, const StepInputs& inputs) {
   Model::Saved saved;
   for (std::int64_t i = 0; i < inputs.micro_batches; ++i) {
     worker.reset_arenas();
-    const TokenLoss loss = worker.model().forward(worker.ctx(), inputs.read(i), saved);
+    const Tensor loss = worker.ctx().stash->alloc({1}, DType::kF64);
+    zero_async(worker.ctx().stream, loss);
+    worker.model().forward(worker.ctx(), inputs.read(i), loss, saved);
     if (!first) {
-      first = look_at_forward(worker.ctx(), saved, loss.loss_sum);
+      first = look_at_forward(worker.ctx(), saved, *host_view(worker.ctx(), loss).ptr<double>());
       if (first) first->order += i * (2 * std::ssize(saved.blocks) + 2);
       if (first) first->what += fmt::format(", micro-batch {}", i);
     }

@@ -37,11 +37,10 @@ double sum_over_ranks(Communicator& world, ExactSum sum) {
   return sum.value();
 }
 
-// Target tokens of the global batch. tp ranks hold the same sequences, which count once.
-std::int64_t global_targets(Worker& worker, const HostBatch& batch) {
-  double count = static_cast<double>(count_targets(batch));
-  worker.mesh().dp().all_reduce({&count, {1}, DType::kF64, Device::kCpu}).wait();
-  return static_cast<std::int64_t>(count);
+// The sum over dp ranks: tp ranks hold the same sequences, which count once.
+std::int64_t global_targets(Worker& worker, std::int64_t count) {
+  worker.mesh().dp().all_reduce({&count, {1}, DType::kI64, Device::kCpu}).wait();
+  return count;
 }
 
 LossScales scales_of(const Worker& worker, const StepPosition& position, std::int64_t targets) {
@@ -53,23 +52,33 @@ LossScales scales_of(const Worker& worker, const StepPosition& position, std::in
           .position = 1.0 / (sequences * static_cast<double>(c.model.seq_len))};
 }
 
+// This rank's part of the loss in nats of all passes; waits for the device.
+ExactSum take_losses(Worker& worker) {
+  Figures& losses = worker.losses();
+  losses.fetch(worker.ctx());
+  worker.ctx().synchronise();
+  ExactSum sum;
+  for (std::int64_t i = 0; i < losses.rows(); ++i) sum.add(*losses.row(i).ptr<double>());
+  losses.clear();
+  return sum;
+}
+
 // Forward and backward of every pass; returns this rank's part of the loss in nats.
 ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScales& scales) {
   const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
   Model::Saved saved;
-  ExactSum loss_sum;
   const std::int64_t per_pass = worker.sequences_per_pass();
   for (std::int64_t s = 0; s < batch.sequences; s += per_pass) {
     worker.reset_arenas();
     if (Whereabouts* const place = worker.ctx().whereabouts) place->micro_batch(s / per_pass);
-    loss_sum.add(worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), saved).loss_sum);
+    const Tensor loss = worker.losses().add_row(worker.ctx());
+    worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), loss, saved);
     const bool last = s + per_pass >= batch.sequences;
     GradSync* const sync = last && worker.slots() == nullptr ? &worker.sync() : nullptr;
     worker.model().backward(worker.ctx(), saved, scales, sync);
     if (worker.slots() != nullptr) worker.slots()->take(worker.ctx(), s);
   }
-  worker.ctx().synchronise();
-  return loss_sum;
+  return take_losses(worker);
 }
 
 // Where NaN or infinity come from. Runs the step again, so after the figures of its layers were taken.
@@ -134,7 +143,7 @@ StepOutcome step(Worker& worker, const HostBatch& batch, const StepPosition& pos
          "{} sequences on each of {} ranks, step of {}", batch.sequences, worker.dp_size(),
          position.global_sequences);
   StepOutcome out;
-  out.target_tokens = global_targets(worker, batch);
+  out.target_tokens = global_targets(worker, count_targets(batch));
   if (worker.slots() != nullptr) worker.slots()->begin(position.global_sequences);
   const LossScales scales = scales_of(worker, position, out.target_tokens);
   const ExactSum loss_sum = forward_backward(worker, batch, scales);
@@ -157,18 +166,21 @@ double mean_loss(Worker& worker, std::int64_t rounds,
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
   const RunConfig& c = worker.config();
   HostBatch batch(c.train.micro_batch_size, c.model.seq_len, worker.ctx().device);
-  ExactSum loss_sum, targets;
+  ExactSum loss_sum;
+  std::int64_t targets = 0;
   for (std::int64_t round = 0; round < rounds; ++round) {
     fill(round, batch);
+    targets += count_targets(batch);
     for (std::int64_t s = 0; s < batch.sequences; s += worker.sequences_per_pass()) {
       worker.reset_arenas();
-      const TokenLoss loss = worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, s));
-      loss_sum.add(loss.loss_sum), targets.add(static_cast<double>(loss.target_tokens));
+      const Tensor loss = worker.losses().add_row(worker.ctx());
+      worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, s), loss);
     }
+    loss_sum.add(take_losses(worker));
   }
-  Communicator& world = worker.mesh().world();
-  const double loss = sum_over_ranks(world, loss_sum), count = sum_over_ranks(world, targets);
-  return count > 0 ? loss / count : 0;
+  const double loss = sum_over_ranks(worker.mesh().world(), loss_sum);
+  targets = global_targets(worker, targets);
+  return targets > 0 ? loss / static_cast<double>(targets) : 0;
 }
 
 }  // namespace

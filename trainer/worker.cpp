@@ -46,7 +46,8 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
            .threads = std::max(1, config.threads)},
       mesh_(world, config.parallel.layout, layout_limits(config.model)),
       store_(mesh_, place.device, ctx_.compute, config.parallel.bucket_mib << 20),
-      model_(store_, config.model) {
+      model_(store_, config.model),
+      losses_(place.device, DType::kF64, 1) {
   const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
   if (by_slot) check_layout_invariance(place.device, ctx_.compute);
   with_memory_report([&] {

@@ -10,6 +10,7 @@
 
 #include "kernels/core/context.h"
 #include "kernels/core/device_runtime.h"
+#include "kernels/figures.h"
 #include "parallel/grad_sync.h"
 #include "parallel/mesh.h"
 #include "parallel/param_store.h"
@@ -60,6 +61,8 @@ class Worker {
   // Sums gradients instead of sync() under numerics: layout_invariant; else null.
   SlotReducer* slots() { return slots_.get(); }
   Optimizer& optimizer() { return *optimizer_; }
+  // (1) f64 for each pass since the last clear(): the loss in nats of this rank's rows.
+  Figures& losses() { return losses_; }
 
   // This worker's dp coordinate: which part of a batch it reads.
   int dp_rank() { return mesh_.dp().rank(); }
@@ -90,6 +93,7 @@ class Worker {
   Mesh mesh_;
   ParamStore store_;
   Model model_;
+  Figures losses_;
   std::unique_ptr<GradSync> sync_;  // after allocate()
   std::unique_ptr<SlotReducer> slots_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -53,7 +53,8 @@ class Bench {
     const Tensor x = tensor({rows_, cols_}, dtype), y = tensor({rows_, cols_}, dtype);
     time("copy", x.numel(), [&] { copy(ctx_, x, y); });
     time("add", x.numel(), [&] { add(ctx_, x, y, y); });
-    time("sum_of_squares", x.numel(), [&] { sum_of_squares(ctx_, x); });
+    const Tensor sum = tensor({1}, DType::kF64);
+    time("add_sum_of_squares", x.numel(), [&] { add_sum_of_squares(ctx_, x, sum); });
     time("count_nonfinite", x.numel(), [&] { count_nonfinite(ctx_, x); });
   }
 

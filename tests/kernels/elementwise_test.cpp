@@ -99,20 +99,22 @@ TEST_CASE("add_scaled and scale_inplace", "[elementwise]") {
   }
 }
 
-TEST_CASE("sum_of_squares adds in double, the same bits on any number of threads", "[elementwise]") {
+TEST_CASE("add_sum_of_squares adds in double, the same bits on any number of threads", "[elementwise]") {
   KernelBench bench(1);
   for (const DType dtype : kFloats) {
     for (const std::int64_t n : kSizes) {
       const Tensor x = bench.random({n}, dtype);
-      double want = 0;
+      double want = 7;
       for (const double v : to_doubles(x)) want += v * v;
-      bench.ctx.threads = 1;
-      const double one = bench.run(sum_of_squares, x);
-      CHECK(std::abs(one - want) <= 1e-13 * want);
-      for (const int threads : {2, 3}) {
+      const auto sum_with = [&](int threads) {
         bench.ctx.threads = threads;
-        CHECK(bench.run(sum_of_squares, x) == one);
-      }
+        const Tensor y = bench.filled({1}, DType::kF64, [](std::int64_t) { return 7.0; });
+        bench.run(add_sum_of_squares, x, y);
+        return to_doubles(y)[0];
+      };
+      const double one = sum_with(1);
+      CHECK(std::abs(one - want) <= 1e-13 * want);
+      for (const int threads : {2, 3}) CHECK(sum_with(threads) == one);
       CHECK(bench.ctx.work->used_bytes() == 0);
     }
   }
@@ -162,9 +164,9 @@ TEST_CASE("Elementwise ops on the meta device only count", "[elementwise]") {
   bench.run(add, x, x, x);
   bench.run(add_scaled, 2, x, y);
   bench.run(scale_inplace, 2, y);
-  CHECK(bench.run(sum_of_squares, x) == 0);
+  bench.run(add_sum_of_squares, x, bench.poisoned({1}, DType::kF64));
   CHECK(bench.run(count_nonfinite, x) == 0);
-  CHECK(bench.meter[WorkKind::kRow].calls == 8);
+  CHECK(bench.meter[WorkKind::kRow].calls == 9);
   CHECK(bench.ctx.work->peak_bytes() > 0);
 }
 

@@ -45,8 +45,7 @@ MicroBatch part_of(const MicroBatch& all, const ModelConfig& config, std::int64_
 double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradSync* sync = nullptr) {
   const ModelConfig& config = model.config();
   const MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
-  double targets = 0;
-  for (std::int32_t target : all.targets.span<std::int32_t>()) targets += target >= 0 ? 1 : 0;
+  const auto targets = static_cast<double>(count_targets(all));
   const LossScales scales{.token = 1 / targets,
                           .micro_batch = static_cast<double>(point.micro_batch) / kSequences,
                           .sequence = 1.0 / kSequences,
@@ -58,8 +57,8 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
     reset_and_poison(bed.stash);
     reset_and_poison(bed.work);
     const MicroBatch batch = part_of(all, config, first + s, point.micro_batch);
-    const double evaluated = model.evaluate(bed.ctx, batch).loss_sum;
-    const double loss = model.forward(bed.ctx, batch, saved).loss_sum;
+    const double evaluated = evaluated_loss(bed.ctx, model, batch);
+    const double loss = forward_loss(bed.ctx, model, batch, saved);
     ENSURE(evaluated == loss, "evaluation gives a loss of {}, training {}", evaluated, loss);
     sum.ptr<double>()[0] += loss;
     model.backward(bed.ctx, saved, scales, s + point.micro_batch == mine ? sync : nullptr);

@@ -29,7 +29,7 @@ TEST_CASE("dense model: gradients", "[model]") {
   const MicroBatch batch = batch_of(bed, config);
   Model::Saved saved;
   GradProblem problem;
-  problem.loss = [&](const Context& ctx) { return 0.2 * model.forward(ctx, batch, saved).loss_sum; };
+  problem.loss = [&](const Context& ctx) { return 0.2 * forward_loss(ctx, model, batch, saved); };
   problem.backward = [&](const Context& ctx) {
     model.backward(ctx, saved, {.token = 0.2});
     return std::vector<Tensor>{};
@@ -54,7 +54,7 @@ TEST_CASE("MoE model: gradients of all losses", "[model]") {
   Model::Saved saved;
   GradProblem problem;
   problem.loss = [&](const Context& ctx) {
-    double loss = scales.token * model.forward(ctx, batch, saved).loss_sum;
+    double loss = scales.token * forward_loss(ctx, model, batch, saved);
     std::vector<std::vector<double>> gradients;
     for (ParamGroup& group : bed.store.groups()) gradients.push_back(to_vector(group.grads));
     model.backward(ctx, saved, scales);
@@ -69,7 +69,7 @@ TEST_CASE("MoE model: gradients of all losses", "[model]") {
     return loss;
   };
   problem.backward = [&](const Context& ctx) {
-    model.forward(ctx, batch, saved);
+    forward_loss(ctx, model, batch, saved);
     model.backward(ctx, saved, scales);
     model.end_step(ctx, BiasUpdate::kSkip);
     return std::vector<Tensor>{};
@@ -85,10 +85,9 @@ TEST_CASE("dense model: tensor parallel equals one worker", "[model]") {
     Model model(bed.store, config);
     bed.place_weights();
     Model::Saved saved;
-    const TokenLoss loss = model.forward(bed.ctx, batch_of(bed, config), saved);
-    model.backward(bed.ctx, saved, {.token = 0.2});
     const Tensor sum = bed.tensor({1}, DType::kF64);
-    sum.ptr<double>()[0] = loss.loss_sum;
+    model.forward(bed.ctx, batch_of(bed, config), sum, saved);
+    model.backward(bed.ctx, saved, {.token = 0.2});
     bed.mesh.tokens().all_reduce(sum).wait();
     return ForwardBackward{std::vector<double>(static_cast<std::size_t>(x.rows()), sum.ptr<double>()[0]), {}};
   });
@@ -101,13 +100,11 @@ TEST_CASE("model: evaluation gives forward's loss and leaves the stash as it was
   Model model(bed.store, config);
   bed.place_weights();
   const MicroBatch batch = batch_of(bed, config);
-  const TokenLoss evaluated = model.evaluate(bed.ctx, batch);
+  const double evaluated = evaluated_loss(bed.ctx, model, batch);
   CHECK(bed.stash.used_bytes() == 0);
   CHECK(bed.work.used_bytes() == 0);
   Model::Saved saved;
-  const TokenLoss loss = model.forward(bed.ctx, batch, saved);
-  CHECK(evaluated.loss_sum == loss.loss_sum);
-  CHECK(evaluated.target_tokens == loss.target_tokens);
+  CHECK(evaluated == forward_loss(bed.ctx, model, batch, saved));
 }
 
 TEST_CASE("model: next-token logits agree with the loss", "[model]") {
@@ -130,7 +127,7 @@ TEST_CASE("model: next-token logits agree with the loss", "[model]") {
       sum += std::exp(element(logits, t * config.vocab_size + v));
     loss += std::log(sum) - element(logits, t * config.vocab_size + target);
   }
-  CHECK(model.evaluate(bed.ctx, batch).loss_sum == Approx(loss).epsilon(1e-12));
+  CHECK(evaluated_loss(bed.ctx, model, batch) == Approx(loss).epsilon(1e-12));
 
   // A shorter prompt gives the same logits for its last row.
   const std::vector<double> last = to_vector(logits.slice(4, 5));
@@ -149,7 +146,7 @@ std::vector<double> measure(Communicator& world, const ModelConfig& config, cons
   bed.store.initialize(3);
   const MicroBatch batch = random_batch(bed, config, 2, "batch");
   Model::Saved saved;
-  model.forward(bed.ctx, batch, saved);
+  forward_loss(bed.ctx, model, batch, saved);
   model.backward(bed.ctx, saved, {.token = 1});
   return {static_cast<double>(bed.stash.peak_bytes()), static_cast<double>(bed.work.peak_bytes()),
           bed.meter.total_flops()};
@@ -195,17 +192,15 @@ TEST_CASE("model: training lowers the loss, in bf16 close to f32", "[model]") {
           {.master = master, .moment1 = {}, .moment2 = {}, .grad = group.grads, .weight = group.weights});
     }
     const MicroBatch batch = random_batch(bed, config, 2, "batch");
+    const auto targets = static_cast<double>(count_targets(batch));
     std::vector<double> losses;
     for (int step = 0; step < 40; ++step) {
       bed.stash.reset();
       bed.work.reset();
       Model::Saved saved;
-      const TokenLoss loss = model.forward(bed.ctx, batch, saved);
-      losses.push_back(loss.loss_sum / static_cast<double>(loss.target_tokens));
-      const LossScales scales{.token = 1.0 / static_cast<double>(loss.target_tokens),
-                              .micro_batch = 1,
-                              .sequence = 0.5,
-                              .position = 1.0 / 16};
+      losses.push_back(forward_loss(bed.ctx, model, batch, saved) / targets);
+      const LossScales scales{
+          .token = 1.0 / targets, .micro_batch = 1, .sequence = 0.5, .position = 1.0 / 16};
       model.backward(bed.ctx, saved, scales);
       model.end_step(bed.ctx, BiasUpdate::kApply);
       for (const OptimizerRange& range : ranges) sgd_step(bed.ctx, 0.5, 1, range);

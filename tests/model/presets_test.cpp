@@ -81,7 +81,7 @@ TEST_CASE("presets: a dry run's products are 6 FLOPs per matmul weight and token
       bed.store.allocate();
       const MicroBatch batch = random_batch(bed, config, 1, "batch");
       Model::Saved saved;
-      built.forward(bed.ctx, batch, saved);
+      forward_loss(bed.ctx, built, batch, saved);
       built.backward(bed.ctx, saved, {});
       const double per_rank = static_cast<double>(config.seq_len) / layout.tp;
       const double products = bed.meter[WorkKind::kGemm].flops + bed.meter[WorkKind::kGroupedGemm].flops;

@@ -1,6 +1,7 @@
 // Models small enough for finite differences and for eight ranks on two cores.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -75,6 +76,26 @@ inline Sequences sequences_of(TestBed& bed, std::int64_t sequences, std::int64_t
     }
   }
   return result;
+}
+
+// Of the targets of a batch: how many are not masked.
+inline std::int64_t count_targets(const MicroBatch& batch) {
+  return std::ranges::count_if(batch.targets.span<std::int32_t>(), [](std::int32_t t) { return t >= 0; });
+}
+
+// What `forward`, of a model or a head, adds to the loss sum (1) that it is given.
+template <class Forward>
+double loss_of(const Context& ctx, Forward forward) {
+  const Buffer memory(ctx.device, sizeof(double));
+  const Tensor sum = memory.view(0, {1}, DType::kF64);
+  forward(sum);
+  return ctx.device == Device::kMeta ? 0 : *sum.ptr<double>();
+}
+inline double forward_loss(const Context& ctx, Model& model, const MicroBatch& batch, Model::Saved& saved) {
+  return loss_of(ctx, [&](Tensor sum) { model.forward(ctx, batch, sum, saved); });
+}
+inline double evaluated_loss(const Context& ctx, Model& model, const MicroBatch& batch) {
+  return loss_of(ctx, [&](Tensor sum) { model.evaluate(ctx, batch, sum); });
 }
 
 }  // namespace jevons::test

@@ -35,7 +35,7 @@ Balance::Balance(ParamStore& store, const MoeConfig& config)
     : config_(config),
       tp_(&store.mesh().tp()),
       tokens_(&store.mesh().tokens()),
-      figures_(store.device(), kNumFigures) {
+      figures_(store.device(), DType::kF64, kNumFigures) {
   const std::int64_t experts = config.router.num_experts;
   const DType dtype = accumulator_of(store.compute());
   const Device device = store.device(), host = device == Device::kMeta ? Device::kCpu : device;
@@ -147,7 +147,8 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
 Balance::Sums Balance::sums() const {
   Sums sums;
   for (std::int64_t m = 0; m < figures_.rows(); ++m) {
-    for (std::size_t i = 0; i < sums.size(); ++i) sums[i].add(figures_.row(m)[i]);
+    const auto row = figures_.row(m).span<double>();
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i].add(row[i]);
   }
   return sums;
 }

@@ -4,31 +4,10 @@
 
 #include "kernels/core/error.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
 #include "kernels/gemm.h"
-#include "kernels/host_view.h"
 
 namespace jevons {
-namespace {
-
-template <class T>
-double sum_of(Tensor values) {
-  double sum = 0;
-  for (const T value : values.span<T>()) sum += static_cast<double>(value);
-  return sum;
-}
-
-// Sums the loss of every row, 0 where the target is masked, in row order.
-TokenLoss sum_rows_on_host(const Context& ctx, Tensor loss, Tensor targets) {
-  if (loss.device == Device::kMeta) return {.loss_sum = 0, .target_tokens = targets.numel()};
-  TokenLoss sum;
-  const Tensor losses = host_view(ctx, loss);
-  sum.loss_sum = losses.dtype == DType::kF64 ? sum_of<double>(losses) : sum_of<float>(losses);
-  for (const std::int32_t target : host_view(ctx, targets).span<std::int32_t>())
-    sum.target_tokens += target >= 0 ? 1 : 0;
-  return sum;
-}
-
-}  // namespace
 
 LmHead::LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied)
     : store_(&store),
@@ -46,7 +25,7 @@ std::int64_t LmHead::chunk_rows(Tensor x) const {
   return std::clamp<std::int64_t>(max_logit_bytes_ / row_bytes, 1, std::max<std::int64_t>(x.rows(), 1));
 }
 
-TokenLoss LmHead::forward(const Context& ctx, Tensor x, Tensor targets, Saved& saved) const {
+void LmHead::forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved) const {
   const ArenaScope scope(*ctx.work);
   Communicator& tp = store_->mesh().tp();
   Arena& norm_arena = tp.size() == 1 ? *ctx.stash : *ctx.work;
@@ -71,8 +50,8 @@ TokenLoss LmHead::forward(const Context& ctx, Tensor x, Tensor targets, Saved& s
   tp.all_gather(stats, gathered).wait();
   const Tensor loss = ctx.work->alloc({rows}, stats_dtype);
   cross_entropy_combine(ctx, gathered, targets, loss, saved.lse);
-  const std::int64_t begin = tp.rank() * x.rows(), end = begin + x.rows();
-  return sum_rows_on_host(ctx, loss.slice(begin, end), targets.slice(begin, end));
+  const std::int64_t begin = tp.rank() * x.rows();
+  add_column_sums(ctx, 1, loss.slice(begin, begin + x.rows()).reshape({x.rows(), 1}), loss_sum);
 }
 
 Tensor LmHead::backward(const Context& ctx, double scale, Saved& saved) const {

@@ -13,13 +13,6 @@
 
 namespace jevons {
 
-// Summed over this rank's S rows. Every row belongs to one rank, so the sum over mesh.tokens() counts each
-// once.
-struct TokenLoss {
-  double loss_sum = 0;             // nats
-  std::int64_t target_tokens = 0;  // rows whose target is not masked
-};
-
 class LmHead {
  public:
   struct Saved {
@@ -33,8 +26,9 @@ class LmHead {
   // add up there.
   LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied);
 
-  // x (S, D), targets (T).
-  TokenLoss forward(const Context& ctx, Tensor x, Tensor targets, Saved& saved) const;
+  // x (S, D), targets (T). loss_sum (1) f64 += loss in nats of this rank's S rows, 0 where the target is
+  // masked. Every row belongs to one rank, so the sum over mesh.tokens() counts each once.
+  void forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved) const;
   // Gradient (S, D) of scale * loss_sum summed over tp, i.e. of all T rows.
   Tensor backward(const Context& ctx, double scale, Saved& saved) const;
 

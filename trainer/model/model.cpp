@@ -34,7 +34,7 @@ Model::Model(ParamStore& store, const ModelConfig& config)
       head_(store.begin_unit(), config,
             config.tie_embeddings ? std::optional(embedding_.weight()) : std::nullopt) {}
 
-TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& saved) {
+void Model::forward(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Saved& saved) {
   const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
   Tensor x = embedding_.forward(ctx, batch.tokens, saved.embedding);
   saved.blocks.assign(blocks_.size(), {});
@@ -43,7 +43,7 @@ TokenLoss Model::forward(const Context& ctx, const MicroBatch& batch, Saved& sav
     const ProfileRange range(fmt::format("layers.{} forward", i));
     x = blocks_[i].forward(ctx, x, rows, saved.blocks[i]);
   }
-  return head_.forward(ctx, x, batch.targets, saved.head);
+  head_.forward(ctx, x, batch.targets, loss_sum, saved.head);
 }
 
 void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales, GradSync* sync) {
@@ -62,12 +62,12 @@ void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales,
   embedding_.backward(ctx, dx, saved.embedding);
 }
 
-TokenLoss Model::evaluate(const Context& ctx, const MicroBatch& batch) {
+void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_sum) {
   const ArenaScope scope(*ctx.stash);
   const Tensor x =
       infer(ctx, batch.tokens, sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start));
   LmHead::Saved dropped;
-  return head_.forward(ctx, x, batch.targets, dropped);
+  head_.forward(ctx, x, batch.targets, loss_sum, dropped);
 }
 
 Tensor Model::next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) {

@@ -39,15 +39,16 @@ class Model {
   Model(const Model&) = delete;  // blocks refer to rope_
   Model& operator=(const Model&) = delete;
 
-  // Fills `saved`, whose tensors live in ctx.stash until the caller resets it after backward.
-  TokenLoss forward(const Context& ctx, const MicroBatch& batch, Saved& saved);
+  // Fills `saved`, whose tensors live in ctx.stash until the caller resets it after backward. loss_sum (1)
+  // f64 as in LmHead.
+  void forward(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Saved& saved);
   // Adds to the store's gradients. The caller resets ctx.work afterwards. In a step's last backward `sync`
   // sums the gradients of each unit (the head, a block) while those before it are computed; its start() is
   // left to the caller.
   void backward(const Context& ctx, Saved& saved, const LossScales& scales, GradSync* sync = nullptr);
 
   // Loss without backward: the stash does not grow with depth.
-  TokenLoss evaluate(const Context& ctx, const MicroBatch& batch);
+  void evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_sum);
   // Logits (n, V), compute dtype, in ctx.stash, of the given rows of one sequence of at most seq_len tokens
   // (T) i32. rows (n) i32. One worker.
   Tensor next_token_logits(const Context& ctx, Tensor tokens, Tensor rows);
