@@ -59,9 +59,11 @@ void sort_by_rows(const Context& ctx, const OutgoingShape& shape, Tensor indices
               SlotListsKernel{shape, list(indices), list(rank_of), list(ranks.counts), list(ranks.begins),
                               list(out.send_index), list(out.slot_flat), list(out.slot_row),
                               list(out.token_row), list(out.notes)});
-  launch_rows(ctx, device, shape.rule.ranks, shape.experts_of_rank(),
+  launch_rows(ctx, device, shape.rule.ranks, std::max(shape.experts_of_rank(), shape.room.slots),
               SlotMessageKernel{shape, list(experts.begins), list(ranks.begins),
-                                out.counts.ptr<std::int64_t>(), out.valid.ptr<std::int64_t>()});
+                                out.counts.ptr<std::int64_t>(), out.strays.ptr<std::int64_t>(),
+                                out.dropped.defined() ? out.dropped.ptr<std::int64_t>() : nullptr,
+                                list(out.send_index), list(out.slot_flat), list(out.notes)});
 }
 
 void order_by_rows(const Context& ctx, const IncomingShape& shape, Tensor counts, Tensor notes,
@@ -69,72 +71,95 @@ void order_by_rows(const Context& ctx, const IncomingShape& shape, Tensor counts
   Arena& work = scratch_of(ctx);
   const ArenaScope scope(work);
   const Columns experts(work, shape.blocks(), shape.experts);
-  const Tensor begins = work.alloc({shape.ranks + 1, 2}, DType::kI64);
+  constexpr auto kFields = static_cast<std::int64_t>(sizeof(Source) / sizeof(std::int64_t));
+  auto* sources = static_cast<Source*>(work.alloc({shape.ranks, kFields}, DType::kI64).data);
   const Tensor misfits = work.alloc({shape.blocks()}, DType::kI64);
   const Device device = counts.device;
   const auto* announced = counts.ptr<const std::int64_t>();
-  launch_rows(ctx, device, shape.ranks + 1, counts.numel(),
-              SourceBeginsKernel{shape, announced, begins.ptr<std::int64_t>()});
-  launch_rows(ctx, device, shape.blocks(), block_work(shape.rows),
+  launch_rows(ctx, device, shape.ranks, counts.numel(), SourcesKernel{shape, announced, sources});
+  if (shape.room.fixed()) {
+    for (const Tensor& t : {out.expand, out.row_to_wire})
+      launch_flat(ctx, device, t.numel(), EmptyListKernel{list(t), t.numel()});
+  }
+  launch_rows(ctx, device, shape.blocks(), block_work(shape.wires),
               NoteCountsKernel{shape, list(notes), list(experts.counts)});
   experts.scan(ctx);
-  const ExpertRowsKernel kernel{shape,
-                                announced,
-                                begins.ptr<std::int64_t>(),
-                                list(notes),
-                                list(experts.counts),
-                                list(experts.begins),
-                                list(out.expand),
-                                list(out.wire_to_row),
-                                list(out.row_to_wire),
-                                misfits.ptr<std::int64_t>()};
-  launch_rows(ctx, device, shape.blocks(), block_work(shape.rows), kernel);
-  launch_rows(ctx, device, 1, shape.blocks(), FirstMisfitKernel{kernel, out.misfit.ptr<std::int64_t>()});
+  launch_rows(
+      ctx, device, shape.blocks(), block_work(shape.wires),
+      ExpertRowsKernel{shape, announced, sources, list(notes), list(experts.counts), list(experts.begins),
+                       list(out.expand), list(out.wire_to_row), list(out.row_to_wire)});
+  auto* of_blocks = misfits.ptr<std::int64_t>();
+  launch_rows(ctx, device, shape.blocks(), kSlotBlock,
+              MisfitsKernel{shape, announced, sources, list(notes), list(experts.begins),
+                            list(out.wire_to_row), of_blocks});
+  launch_rows(ctx, device, 1, shape.blocks(),
+              FirstMisfitKernel{shape, sources, list(notes), of_blocks, out.misfit.ptr<std::int64_t>()});
   if (!out.reduce_index.defined()) return;
   const std::int64_t received = out.reduce_index.shape[0];
   launch_rows(ctx, device, blocks_of(received * shape.top_k, kSlotBlock), kSlotBlock,
-              ReduceIndexKernel{shape, received, begins.ptr<std::int64_t>(), list(notes),
-                                list(out.wire_to_row), list(out.reduce_index)});
+              ReduceIndexKernel{shape, received, sources, list(notes), list(out.wire_to_row),
+                                list(out.reduce_index)});
 }
 
 }  // namespace
 
+SlotRoom room_of(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) {
+  if (rule.capacity == kNoCapacity) return {};
+  const std::int64_t local = rule.experts / rule.ranks;
+  const std::int64_t slots = std::min(local * rule.capacity, tokens * std::min(top_k, local));
+  return {.capacity = rule.capacity, .slots = slots, .tokens = std::min(slots, tokens)};
+}
+
+std::int64_t max_sent_tokens(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) {
+  const SlotRoom room = room_of(rule, tokens, top_k);
+  return room.fixed() ? rule.ranks * room.tokens : tokens * std::min(top_k, rule.ranks);
+}
+
+std::int64_t max_sent_slots(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) {
+  const SlotRoom room = room_of(rule, tokens, top_k);
+  return room.fixed() ? rule.ranks * room.slots : tokens * top_k;
+}
+
 void sort_slots(const Context& ctx, const SlotRule& rule, Tensor indices, const SlotLists& out) {
   ENSURE(rule.ranks > 0 && rule.experts > 0 && rule.experts % rule.ranks == 0,
          "sort_slots: {} experts on {} ranks", rule.experts, rule.ranks);
-  const std::int64_t tokens = indices.shape[0], top_k = indices.shape[1], slots = tokens * top_k;
+  const std::int64_t tokens = indices.shape[0], top_k = indices.shape[1];
+  const std::int64_t slots = max_sent_slots(rule, tokens, top_k);
   OpCall op("sort_slots", indices.device);
   op.reads("indices", indices, {tokens, top_k}, DType::kI32)
       .writes("counts", out.counts, {rule.ranks, rule.experts / rule.ranks + 1}, DType::kI64)
-      .writes("valid", out.valid, {1}, DType::kI64)
-      .writes("send_index", out.send_index, {tokens * std::min(top_k, rule.ranks)}, DType::kI32)
+      .writes("strays", out.strays, {1}, DType::kI64)
+      .writes("send_index", out.send_index, {max_sent_tokens(rule, tokens, top_k)}, DType::kI32)
       .writes("slot_flat", out.slot_flat, {slots}, DType::kI32)
       .writes("slot_row", out.slot_row, {tokens, top_k}, DType::kI32)
       .writes("notes", out.notes, {slots, 2}, DType::kI32);
+  if (out.dropped.defined()) op.writes("dropped", out.dropped, {1}, DType::kI64);
   if (out.token_row.defined()) op.writes("token_row", out.token_row, {tokens, top_k}, DType::kI32);
   op.record(ctx, WorkKind::kRow);
   if (indices.device == Device::kMeta) return;
   if (indices.device == Device::kCpu) return cpu::sort_slots(rule, indices, out);
-  sort_by_rows(ctx, {tokens, top_k, rule}, indices, out);
+  sort_by_rows(ctx, {tokens, top_k, rule, room_of(rule, tokens, top_k)}, indices, out);
 }
 
-void order_rows(const Context& ctx, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out) {
-  const std::int64_t rows = notes.shape[0];
+void order_rows(const Context& ctx, const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k,
+                const RowLists& out) {
+  const std::int64_t wires = notes.shape[0], ranks = counts.shape[0], experts = counts.shape[1] - 1;
+  const std::int64_t rows = room.fixed() ? experts * ranks * room.capacity : wires;
   ENSURE(counts.shape.ndim() == 2 && counts.shape[0] > 0 && counts.shape[1] > 1, "order_rows: counts are {}",
          counts.to_string());
   OpCall op("order_rows", counts.device);
   op.reads("counts", counts, counts.shape, DType::kI64)
-      .reads("notes", notes, {rows, 2}, DType::kI32)
+      .reads("notes", notes, {wires, 2}, DType::kI32)
       .writes("expand", out.expand, {rows}, DType::kI32)
-      .writes("wire_to_row", out.wire_to_row, {rows}, DType::kI32)
+      .writes("wire_to_row", out.wire_to_row, {wires}, DType::kI32)
       .writes("row_to_wire", out.row_to_wire, {rows}, DType::kI32)
       .writes("misfit", out.misfit, {4}, DType::kI64);
   if (out.reduce_index.defined())
     op.writes("reduce_index", out.reduce_index, {out.reduce_index.shape[0], top_k}, DType::kI32);
   op.record(ctx, WorkKind::kRow);
   if (counts.device == Device::kMeta) return;
-  if (counts.device == Device::kCpu) return cpu::order_rows(counts, notes, top_k, out);
-  order_by_rows(ctx, {rows, counts.shape[0], counts.shape[1] - 1, top_k}, counts, notes, out);
+  if (counts.device == Device::kCpu) return cpu::order_rows(room, counts, notes, top_k, out);
+  order_by_rows(ctx, {wires, ranks, experts, top_k, room}, counts, notes, out);
 }
 
 void map_indices(const Context& ctx, Tensor map, Tensor index) {

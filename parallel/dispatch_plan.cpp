@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/slot_order.h"
-
 namespace jevons {
 namespace {
 
@@ -32,7 +30,6 @@ SlotCounts read_counts(std::span<const std::int64_t> messages, std::int64_t rank
 
 SlotCounts balanced_counts(std::int64_t tokens, const DispatchOptions& options, std::int64_t ranks) {
   const std::int64_t experts = options.num_experts, local = experts / ranks, slots = tokens * options.top_k;
-  const std::int64_t limit = capacity(tokens, options);
   double miss = 1;  // probability that none of a token's experts is on a given rank
   for (std::int64_t k = 0; k < options.top_k; ++k) {
     miss *= static_cast<double>(std::max<std::int64_t>(experts - local - k, 0)) /
@@ -42,12 +39,16 @@ SlotCounts balanced_counts(std::int64_t tokens, const DispatchOptions& options, 
   out.slots.assign(at(ranks), 0);
   for (std::int64_t expert = 0; expert < experts; ++expert) {
     const std::int64_t even = (expert + 1) * slots / experts - expert * slots / experts;
-    out.load.push_back(std::min(even, limit));
+    out.load.push_back(even);
     out.slots[at(expert / local)] += out.load.back();
   }
   const std::int64_t distinct = std::llround(static_cast<double>(tokens) * (1 - miss));
   for (std::int64_t n : out.slots) out.tokens.push_back(std::min(distinct, n));
   return out;
+}
+
+SlotCounts padded_counts(const SlotRoom& room, std::int64_t experts, std::int64_t ranks) {
+  return {Counts(at(ranks), room.tokens), Counts(at(ranks), room.slots), Counts(at(experts), room.capacity)};
 }
 
 SlotCounts received_if_alike(const SlotCounts& sent, std::int64_t self) {
@@ -62,7 +63,7 @@ SlotCounts received_if_alike(const SlotCounts& sent, std::int64_t self) {
 std::int64_t capacity(std::int64_t tokens, const DispatchOptions& options) {
   if (options.capacity_factor <= 0) return kNoCapacity;
   const double even = static_cast<double>(tokens * options.top_k) / static_cast<double>(options.num_experts);
-  return static_cast<std::int64_t>(std::ceil(options.capacity_factor * even));
+  return std::min(tokens, static_cast<std::int64_t>(std::ceil(options.capacity_factor * even)));
 }
 
 Counts source_offsets(const SlotCounts& received) {

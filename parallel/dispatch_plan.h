@@ -10,14 +10,15 @@
 #include <string>
 #include <vector>
 
-#include "kernels/core/tensor.h"
+#include "kernels/slot_order.h"
 
 namespace jevons {
 
 struct DispatchOptions {
   std::int64_t num_experts = 0, top_k = 0;
-  double capacity_factor =
-      0;  // > 0: at most ceil(factor*T*K/E) slots per expert and source rank, the rest dropped
+  // > 0: at most ceil(factor*T*K/E) slots per expert and source rank, the rest dropped; all ranks hold as
+  // many tokens, and what a rank sends and computes is padded to what it may be at most (SlotRoom).
+  double capacity_factor = 0;
   bool reduce_at_expert = false;  // a token's rows are summed on the expert's rank before the way home
   std::string layer{};            // for messages: "layers.3.moe"
 };
@@ -27,21 +28,22 @@ struct DispatchOptions {
 struct DispatchPlan {
   std::int64_t tokens = 0;                             // T
   std::int64_t rows = 0;                               // R
-  std::int64_t dropped = 0;                            // slots of this rank's tokens over capacity
   std::vector<std::int64_t> expert_offsets;            // (e+1) into the R rows
   std::vector<std::int64_t> source_offsets;            // (e*P+1) the same, cut by source rank as well
   std::vector<std::int64_t> send_tokens, recv_tokens;  // (P) distinct tokens to and from each rank
   std::vector<std::int64_t> send_slots, recv_slots;    // (P) slots to and from each rank
+  // With a capacity -1 stands in empty places of all lists: their rows are 0.
   Tensor send_index;    // (sum of send_tokens) i32: token of each row that goes out
   Tensor expand;        // (R) i32: received token row of each expert row
   Tensor slot_flat;     // (sum of send_slots) i32: flat index of each slot in wire order
   Tensor row_to_wire;   // (R) i32: wire position of each expert row
-  Tensor wire_to_row;   // (R) i32: its inverse
+  Tensor wire_to_row;   // (sum of recv_slots) i32: its inverse
   Tensor slot_row;      // (T, K) i32: where the slot's row is when it has come home, -1 = dropped
   Tensor reduce_index;  // reduce_at_expert: (sum of recv_tokens, K) i32, expert rows of each received token,
                         // -1 = none
   Tensor token_row;     // reduce_at_expert: (T, K) i32, home row of the token's sum from the rank of slot k,
                         // stated at the first slot of that rank, -1 elsewhere
+  Tensor dropped;       // with a capacity: (1) i64, slots of this rank's tokens over it
 };
 
 // How many slots and distinct tokens go to each rank, or come from it.
@@ -51,13 +53,15 @@ struct SlotCounts {
 };
 // From messages (P, e + 1), as SlotLists::counts.
 SlotCounts read_counts(std::span<const std::int64_t> messages, std::int64_t ranks);
-// What a balanced router would send: equal load, and as many distinct tokens to a rank as K experts drawn
-// without replacement meet on average.
+// What a balanced router would send without a capacity: equal load, and as many distinct tokens to a rank as
+// K experts drawn without replacement meet on average.
 SlotCounts balanced_counts(std::int64_t tokens, const DispatchOptions& options, std::int64_t ranks);
+// What every rank sends, and receives, with a capacity: all of its room.
+SlotCounts padded_counts(const SlotRoom& room, std::int64_t experts, std::int64_t ranks);
 // What this rank receives if every rank sends what it sends.
 SlotCounts received_if_alike(const SlotCounts& sent, std::int64_t self);
 
-// Most slots that one expert takes from one rank.
+// Most slots that one expert takes from one rank that holds as many tokens.
 std::int64_t capacity(std::int64_t tokens, const DispatchOptions& options);
 // The first position of each expert and, at the end, R: (e+1).
 std::vector<std::int64_t> expert_offsets(const SlotCounts& received);

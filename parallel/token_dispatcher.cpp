@@ -23,19 +23,19 @@ Tensor as_column(const Tensor& t) {
 }
 
 // What a plan tells the host, in one tensor that is read at once: counts sent, received and sent back, each
-// (P, e + 1); how many indices are valid; the misfit of the plan before.
-struct Ledger {
-  Ledger(const Tensor& all, std::int64_t ranks)
+// (P, e + 1); how many indices are no expert; the first note that contradicts the counts.
+struct Report {
+  Report(const Tensor& all, std::int64_t ranks)
       : part((all.numel() - 5) / 3),
         sent(message(all, 0, ranks)),
         received(message(all, 1, ranks)),
         echo(message(all, 2, ranks)),
-        valid(all.slice(3 * part, 3 * part + 1)),
+        strays(all.slice(3 * part, 3 * part + 1)),
         misfit(all.slice(3 * part + 1, 3 * part + 5)) {}
   static std::int64_t size(std::int64_t ranks, std::int64_t local) { return 3 * ranks * (local + 1) + 5; }
 
   std::int64_t part;
-  Tensor sent, received, echo, valid, misfit;
+  Tensor sent, received, echo, strays, misfit;
 
  private:
   Tensor message(const Tensor& all, std::int64_t i, std::int64_t ranks) const {
@@ -53,35 +53,41 @@ TokenDispatcher::TokenDispatcher(Communicator& ep, DispatchOptions options)
   }
 }
 
+SlotRule TokenDispatcher::rule(std::int64_t tokens) const {
+  return {options_.num_experts, ep_->size(), capacity(tokens, options_)};
+}
+
 DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& arena) const {
   const ProfileRange range("dispatch plan");
   const std::int64_t tokens = indices.shape[0], top_k = options_.top_k, ranks = ep_->size();
   ENSURE(indices.shape == Shape({tokens, top_k}) && indices.dtype == DType::kI32, "{}: indices are {}",
          options_.layer, indices.to_string());
-  SlotLists lists = allocate_lists(arena, tokens);
+  const SlotRoom room = room_of(rule(tokens), tokens, top_k);
+  SlotLists lists = allocate_lists(arena, rule(tokens), tokens);
 
   std::optional<ArenaScope> scope;  // if the lists lie in ctx.work too, what is in between goes with them
   if (&arena != ctx.work) scope.emplace(*ctx.work);
-  const Tensor ledger = ctx.work->alloc({Ledger::size(ranks, local_experts())}, DType::kI64);
-  const Ledger told(ledger, ranks);
-  lists.counts = told.sent, lists.valid = told.valid;
-  lists.notes = ctx.work->alloc({tokens * top_k, 2}, DType::kI32);
-  sort_slots(ctx, {options_.num_experts, ranks, capacity(tokens, options_)}, indices, lists);
-  const Exchanged counts = exchange_counts(ctx, indices, ledger);
+  const Tensor report = ctx.work->alloc({Report::size(ranks, local_experts())}, DType::kI64);
+  const Report told(report, ranks);
+  lists.counts = told.sent, lists.strays = told.strays;
+  lists.notes = ctx.work->alloc({lists.slot_flat.numel(), 2}, DType::kI32);
+  sort_slots(ctx, rule(tokens), indices, lists);
+  exchange_counts(ctx, report);
+  const Exchanged counts = counts_of(ctx, room, indices, report);
   if (ctx.whereabouts != nullptr) ctx.whereabouts->dispatch(counts.out.tokens, counts.in.tokens);
 
   DispatchPlan plan;
   plan.tokens = tokens;
-  plan.rows = total(counts.in.slots);
-  plan.dropped = counts.dropped;
+  plan.dropped = lists.dropped;
   plan.expert_offsets = expert_offsets(counts.in);
   plan.source_offsets = source_offsets(counts.in);
+  plan.rows = plan.expert_offsets.back();
   plan.send_tokens = counts.out.tokens, plan.recv_tokens = counts.in.tokens;
   plan.send_slots = counts.out.slots, plan.recv_slots = counts.in.slots;
   plan.send_index = lists.send_index.slice(0, total(counts.out.tokens));
   plan.slot_flat = lists.slot_flat.slice(0, total(counts.out.slots));
   plan.slot_row = lists.slot_row, plan.token_row = lists.token_row;
-  order_received(ctx, plan, lists.notes.slice(0, total(counts.out.slots)), told.received, arena);
+  order_received(ctx, plan, room, lists.notes.slice(0, total(counts.out.slots)), report, arena);
   if (ranks == 1) {  // rows are at home: leave the wire out
     map_indices(ctx, plan.send_index, plan.expand);
     map_indices(ctx, plan.wire_to_row, plan.slot_row.reshape({tokens * top_k}));
@@ -90,55 +96,51 @@ DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& ar
 }
 
 // As long as they can get: how much of them is filled the device knows before the host does.
-SlotLists TokenDispatcher::allocate_lists(Arena& arena, std::int64_t tokens) const {
-  const std::int64_t top_k = options_.top_k, slots = tokens * top_k;
+SlotLists TokenDispatcher::allocate_lists(Arena& arena, const SlotRule& rule, std::int64_t tokens) const {
+  const std::int64_t top_k = options_.top_k;
   SlotLists lists;
-  lists.send_index = arena.alloc({tokens * std::min<std::int64_t>(top_k, ep_->size())}, DType::kI32);
-  lists.slot_flat = arena.alloc({slots}, DType::kI32);
+  lists.send_index = arena.alloc({max_sent_tokens(rule, tokens, top_k)}, DType::kI32);
+  lists.slot_flat = arena.alloc({max_sent_slots(rule, tokens, top_k)}, DType::kI32);
   lists.slot_row = arena.alloc({tokens, top_k}, DType::kI32);
   if (options_.reduce_at_expert && ep_->size() > 1)
     lists.token_row = arena.alloc({tokens, top_k}, DType::kI32);
+  if (rule.capacity != kNoCapacity) lists.dropped = arena.alloc({1}, DType::kI64);
   return lists;
 }
 
-// Of the last plan on this device; all 0 before the first.
-Tensor TokenDispatcher::misfit_on(Device device) const {
-  const Shape shape{4};
-  if (misfit_.bytes() == 0 || misfit_.device() != device)
-    misfit_ = Buffer(device, static_cast<std::size_t>(shape.numel()) * size_of(DType::kI64));
-  return misfit_.view(0, shape, DType::kI64);
-}
-
 // Every rank sends back what it received: the sender must find its own counts in it.
-TokenDispatcher::Exchanged TokenDispatcher::exchange_counts(const Context& ctx, Tensor indices,
-                                                            Tensor ledger) const {
-  const std::int64_t ranks = ep_->size();
-  const Ledger told(ledger, ranks);
+void TokenDispatcher::exchange_counts(const Context& ctx, Tensor report) const {
+  const Report told(report, ep_->size());
   {
     const PhaseScope phase(ctx.clock, Phase::kImbalance);
     ep_->all_to_all(told.sent, told.received).wait();
   }
-  {
-    const PhaseScope phase(ctx.clock, Phase::kDispatch);
-    ep_->all_to_all(told.received, told.echo).wait();
-  }
-  if (ledger.device == Device::kMeta) {
-    const SlotCounts out = balanced_counts(indices.shape[0], options_, ranks);
-    return {out, received_if_alike(out, ep_->rank()), indices.numel() - total(out.slots)};
-  }
-  copy_async(ctx.stream, told.misfit, misfit_on(ledger.device));
-  const Ledger host(host_view(ctx, ledger), ranks);
-  const std::int64_t valid = *host.valid.ptr<std::int64_t>();
-  check_notes(host.misfit.span<std::int64_t>());
-  check_echo(host.sent.span<std::int64_t>(), host.echo.span<std::int64_t>());
-  const SlotCounts out = read_counts(host.sent.span<std::int64_t>(), ranks);
-  const SlotCounts in = read_counts(host.received.span<std::int64_t>(), ranks);
-  check_indices(ctx, indices, valid);
-  return {out, in, valid - total(out.slots)};
+  const PhaseScope phase(ctx.clock, Phase::kDispatch);
+  ep_->all_to_all(told.received, told.echo).wait();
 }
 
-void TokenDispatcher::check_indices(const Context& ctx, Tensor indices, std::int64_t valid) const {
-  if (valid == indices.numel()) return;
+// What goes where. With a capacity the host knows without asking the device.
+TokenDispatcher::Exchanged TokenDispatcher::counts_of(const Context& ctx, const SlotRoom& room,
+                                                      Tensor indices, Tensor report) const {
+  const std::int64_t ranks = ep_->size();
+  if (ctx.device == Device::kCpu || (ctx.device == Device::kCuda && !room.fixed())) {
+    const Tensor host = host_view(ctx, report);
+    const Report told(host, ranks);
+    const Exchanged counts{read_counts(told.sent.span<std::int64_t>(), ranks),
+                           read_counts(told.received.span<std::int64_t>(), ranks)};
+    check_counts(host);
+    if (*told.strays.ptr<std::int64_t>() != 0) check_choice(ctx, indices);
+    if (!room.fixed()) return counts;
+  }
+  if (room.fixed()) {
+    const SlotCounts counts = padded_counts(room, options_.num_experts, ranks);
+    return {counts, counts};
+  }
+  const SlotCounts out = balanced_counts(indices.shape[0], options_, ranks);
+  return {out, received_if_alike(out, ep_->rank())};
+}
+
+void TokenDispatcher::check_choice(const Context& ctx, Tensor indices) const {
   const auto chosen = host_view(ctx, indices).span<std::int32_t>();
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     ENSURE(chosen[i] >= 0 && chosen[i] < options_.num_experts, "{}: token {} chose expert {} of {}",
@@ -146,9 +148,11 @@ void TokenDispatcher::check_indices(const Context& ctx, Tensor indices, std::int
   }
 }
 
-void TokenDispatcher::check_echo(std::span<const std::int64_t> sent,
-                                 std::span<const std::int64_t> echo) const {
+// `report` on the host.
+void TokenDispatcher::check_counts(Tensor report) const {
+  const Report told(report, ep_->size());
   const auto local = static_cast<std::size_t>(local_experts());
+  const auto sent = told.sent.span<std::int64_t>(), echo = told.echo.span<std::int64_t>();
   for (std::size_t i = 0; i < sent.size(); ++i) {
     if (sent[i] == echo[i]) continue;
     const std::size_t peer = i / (local + 1), expert = i % (local + 1);
@@ -159,29 +163,53 @@ void TokenDispatcher::check_echo(std::span<const std::int64_t> sent,
   }
 }
 
-void TokenDispatcher::check_notes(std::span<const std::int64_t> misfit) const {
+void TokenDispatcher::check_notes(Tensor report) const {
+  const Report told(report, ep_->size());
+  const auto misfit = told.misfit.span<std::int64_t>();
   ENSURE(misfit[0] == 0,
          "{}: slot {} of rank {} is for expert {} of this rank and token {}, against the counts that it "
          "announced",
          options_.layer, misfit[0] - 1, misfit[1], misfit[2], misfit[3]);
 }
 
-void TokenDispatcher::order_received(const Context& ctx, DispatchPlan& plan, Tensor notes, Tensor announced,
-                                     Arena& arena) const {
-  const Tensor received = ctx.work->alloc({plan.rows, 2}, DType::kI32);
+void TokenDispatcher::order_received(const Context& ctx, DispatchPlan& plan, const SlotRoom& room,
+                                     Tensor notes, Tensor report, Arena& arena) const {
+  const std::int64_t wires = total(plan.recv_slots);
+  const Tensor received = ctx.work->alloc({wires, 2}, DType::kI32);
   {
     const PhaseScope phase(ctx.clock, Phase::kDispatch);
     ep_->all_to_all_v(notes, plan.send_slots, received, plan.recv_slots).wait();
   }
   plan.expand = arena.alloc({plan.rows}, DType::kI32);
   plan.row_to_wire = arena.alloc({plan.rows}, DType::kI32);
-  plan.wire_to_row = arena.alloc({plan.rows}, DType::kI32);
+  plan.wire_to_row = arena.alloc({wires}, DType::kI32);
   if (plan.token_row.defined())
     plan.reduce_index = arena.alloc({total(plan.recv_tokens), options_.top_k}, DType::kI32);
-  const Tensor misfit = misfit_on(announced.device);
-  order_rows(ctx, announced, received, options_.top_k,
-             {plan.expand, plan.wire_to_row, plan.row_to_wire, plan.reduce_index, misfit});
-  if (misfit.device == Device::kCpu) check_notes(misfit.span<std::int64_t>());
+  const Report told(report, ep_->size());
+  order_rows(ctx, room, told.received, received, options_.top_k,
+             {plan.expand, plan.wire_to_row, plan.row_to_wire, plan.reduce_index, told.misfit});
+  if (ctx.device == Device::kCpu) check_notes(report);
+  if (ctx.device != Device::kCuda) return;
+  if (!reports_) reports_.emplace(ctx.device, DType::kI64, report.numel());
+  copy_async(ctx.stream, reports_->add_row(ctx), report);
+}
+
+void TokenDispatcher::fetch_reports(const Context& ctx) const {
+  if (reports_) reports_->fetch(ctx);
+}
+
+void TokenDispatcher::check_reports() const {
+  if (!reports_) return;
+  const std::int64_t plans = reports_->rows();
+  reports_->clear();
+  for (std::int64_t i = 0; i < plans; ++i) {
+    const Tensor report = reports_->row(i);
+    check_counts(report);
+    check_notes(report);
+    const std::int64_t strays = *Report(report, ep_->size()).strays.ptr<std::int64_t>();
+    ENSURE(strays == 0, "{}: {} choices of tokens are none of {} experts", options_.layer, strays,
+           options_.num_experts);
+  }
 }
 
 TokenDispatcher::Move TokenDispatcher::exchange(const Context& ctx, Tensor rows, const Counts& send_rows,
@@ -216,7 +244,7 @@ TokenDispatcher::Move TokenDispatcher::home_begin(const Context& ctx, const Disp
   ENSURE(rows.rows() == plan.rows, "{}: {} rows for a plan of {}", options_.layer, rows.rows(), plan.rows);
   if (ep_->size() == 1) return {rows, rows, {}};
   if (!options_.reduce_at_expert) {
-    const Tensor wire = ctx.work->alloc({plan.rows, rows.cols()}, rows.dtype);
+    const Tensor wire = ctx.work->alloc({total(plan.recv_slots), rows.cols()}, rows.dtype);
     gather_rows(ctx, rows, plan.wire_to_row, wire);
     return exchange(ctx, wire, plan.recv_slots, plan.send_slots);
   }
@@ -244,7 +272,7 @@ void TokenDispatcher::home_scalars(const Context& ctx, const DispatchPlan& plan,
   const Tensor index = as_column(plan.slot_row);
   if (ep_->size() == 1) return sum_rows(ctx, as_column(dw_R), index, as_column(dw_TK));
   const ArenaScope scope(*ctx.work);
-  const Tensor wire = ctx.work->alloc({plan.rows, 1}, dw_R.dtype);
+  const Tensor wire = ctx.work->alloc({total(plan.recv_slots), 1}, dw_R.dtype);
   gather_rows(ctx, as_column(dw_R), plan.wire_to_row, wire);
   Move move = exchange(ctx, wire, plan.recv_slots, plan.send_slots);
   sum_rows(ctx, finish(ctx, move), index, as_column(dw_TK));

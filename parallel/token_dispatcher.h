@@ -8,14 +8,16 @@
 //         other bits.
 // Dispatch forward = out, its backward = home; Combine forward = home, its backward = out. Scalars per slot
 // (the router's weights) travel the same way. A group of one has no wire: rows are used where they lie.
-// Dropless unless capacity_factor > 0; a dropped slot comes home as 0 and takes no gradient.
+// Dropless unless capacity_factor > 0; a dropped slot comes home as 0 and takes no gradient. With a capacity
+// every message and every expert's rows have a fixed size, so the host waits for no counts.
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <optional>
 #include <vector>
 
 #include "kernels/core/context.h"
+#include "kernels/figures.h"
 #include "kernels/slot_order.h"
 #include "parallel/communicator.h"
 #include "parallel/dispatch_plan.h"
@@ -29,11 +31,15 @@ class TokenDispatcher {
 
   // indices (T, K) i32 from the router, each row K different experts; they and all lists stay on their
   // device. Collective: exchanges how many slots and tokens go where (waiting for it counts as
-  // Phase::kImbalance), has every rank send back what it read, and throws, naming layer, rank and expert, if
-  // the two differ; then one note per slot. The host waits once, for the counts; so a note that contradicts
-  // them is found at once on the CPU, on a GPU by the next plan. On kMeta routing is assumed balanced. Index
-  // tensors are allocated in `arena`.
+  // Phase::kImbalance), has every rank send back what it read, then one note per slot. Throws, naming layer,
+  // rank and expert, if what a rank read differs from what was sent, or a note from the counts: at once on
+  // the CPU. On a GPU the host waits for the counts alone, without a capacity; what it has not looked at
+  // waits for check_reports(). On kMeta routing is assumed balanced. Index tensors are allocated in `arena`.
   DispatchPlan plan(const Context&, Tensor indices, Arena& arena) const;
+  // Starts the copy of what plans on a GPU reported to the host; once ctx.stream has passed it,
+  // check_reports() throws as plan() does.
+  void fetch_reports(const Context&) const;
+  void check_reports() const;
 
   // A move whose payload is on the wire. Between begin and end the caller may compute. Its rows lie in
   // ctx.work, or are the caller's own.
@@ -58,21 +64,22 @@ class TokenDispatcher {
   using Counts = std::vector<std::int64_t>;
   struct Exchanged {
     SlotCounts out, in;
-    std::int64_t dropped = 0;
   };
-  SlotLists allocate_lists(Arena& arena, std::int64_t tokens) const;
-  Exchanged exchange_counts(const Context&, Tensor indices, Tensor ledger) const;
-  void check_indices(const Context&, Tensor indices, std::int64_t valid) const;
-  void check_echo(std::span<const std::int64_t> sent, std::span<const std::int64_t> echo) const;
-  void check_notes(std::span<const std::int64_t> misfit) const;
-  void order_received(const Context&, DispatchPlan&, Tensor notes, Tensor announced, Arena&) const;
-  Tensor misfit_on(Device) const;
+  SlotRule rule(std::int64_t tokens) const;
+  SlotLists allocate_lists(Arena& arena, const SlotRule&, std::int64_t tokens) const;
+  void exchange_counts(const Context&, Tensor report) const;
+  Exchanged counts_of(const Context&, const SlotRoom&, Tensor indices, Tensor report) const;
+  void check_choice(const Context&, Tensor indices) const;
+  void check_counts(Tensor report) const;
+  void check_notes(Tensor report) const;
+  void order_received(const Context&, DispatchPlan&, const SlotRoom&, Tensor notes, Tensor report,
+                      Arena&) const;
   Move exchange(const Context&, Tensor rows, const Counts& send_rows, const Counts& recv_rows) const;
   Tensor finish(const Context&, Move&) const;
 
   Communicator* ep_;
   DispatchOptions options_;
-  mutable Buffer misfit_;  // RowLists::misfit of the last plan
+  mutable std::optional<Figures> reports_;  // of plans on a GPU, for check_reports()
 };
 
 }  // namespace jevons

@@ -52,11 +52,14 @@ LossScales scales_of(const Worker& worker, const StepPosition& position, std::in
           .position = 1.0 / (sequences * static_cast<double>(c.model.seq_len))};
 }
 
-// This rank's part of the loss in nats of all passes; waits for the device.
-ExactSum take_losses(Worker& worker) {
+// Waits for the device and looks at what all passes so far left there; returns this rank's part of their loss
+// in nats.
+ExactSum finish_passes(Worker& worker) {
   Figures& losses = worker.losses();
   losses.fetch(worker.ctx());
+  worker.model().fetch_reports(worker.ctx());
   worker.ctx().synchronise();
+  worker.model().check_reports();
   ExactSum sum;
   for (std::int64_t i = 0; i < losses.rows(); ++i) sum.add(*losses.row(i).ptr<double>());
   losses.clear();
@@ -78,7 +81,7 @@ ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScal
     worker.model().backward(worker.ctx(), saved, scales, sync);
     if (worker.slots() != nullptr) worker.slots()->take(worker.ctx(), s);
   }
-  return take_losses(worker);
+  return finish_passes(worker);
 }
 
 // Where NaN or infinity come from. Runs the step again, so after the figures of its layers were taken.
@@ -176,7 +179,7 @@ double mean_loss(Worker& worker, std::int64_t rounds,
       const Tensor loss = worker.losses().add_row(worker.ctx());
       worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, s), loss);
     }
-    loss_sum.add(take_losses(worker));
+    loss_sum.add(finish_passes(worker));
   }
   const double loss = sum_over_ranks(worker.mesh().world(), loss_sum);
   targets = global_targets(worker, targets);

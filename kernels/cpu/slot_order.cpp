@@ -21,6 +21,17 @@ Counts begins_of(const Counts& counts) {
   return begins;
 }
 
+// first, first + step, ...
+Counts multiples(std::int64_t step, std::int64_t count, std::int64_t first = 0) {
+  Counts result(at(count));
+  for (std::int64_t i = 0; i < count; ++i) result[at(i)] = first + i * step;
+  return result;
+}
+
+void empty(const Tensor& list) {
+  if (list.defined()) std::fill_n(list.ptr<std::int32_t>(), list.numel(), -1);
+}
+
 // Calls f(token, flat, expert) for every slot that is kept, in slot order; returns how many name an expert.
 template <class F>
 std::int64_t for_each_kept_slot(const SlotRule& rule, Tensor indices, F f) {
@@ -43,10 +54,11 @@ std::int64_t for_each_kept_slot(const SlotRule& rule, Tensor indices, F f) {
 
 void sort_slots(const SlotRule& rule, Tensor indices, const SlotLists& out) {
   const std::int64_t local = rule.experts / rule.ranks;
+  const SlotRoom room = room_of(rule, indices.rows(), indices.cols());
   std::int64_t* const counts = out.counts.ptr<std::int64_t>();
   std::fill_n(counts, out.counts.numel(), 0);
   Counts slots(at(rule.ranks)), tokens(slots), last_token(slots.size(), -1);
-  *out.valid.ptr<std::int64_t>() =
+  const std::int64_t valid =
       for_each_kept_slot(rule, indices, [&](std::int64_t token, std::int64_t, std::int64_t expert) {
         const std::int64_t rank = expert / local;
         if (last_token[at(rank)] != token) last_token[at(rank)] = token, ++tokens[at(rank)];
@@ -55,13 +67,16 @@ void sort_slots(const SlotRule& rule, Tensor indices, const SlotLists& out) {
       });
   for (std::int64_t rank = 0; rank < rule.ranks; ++rank)
     counts[rank * (local + 1) + local] = tokens[at(rank)];
+  *out.strays.ptr<std::int64_t>() = indices.numel() - valid;
+  if (out.dropped.defined())
+    *out.dropped.ptr<std::int64_t>() = valid - std::accumulate(slots.begin(), slots.end(), std::int64_t{0});
 
+  for (const Tensor& t : {out.slot_row, out.token_row, out.send_index, out.slot_flat, out.notes}) empty(t);
   std::int32_t* const slot_row = out.slot_row.ptr<std::int32_t>();
   std::int32_t* const token_row = out.token_row.defined() ? out.token_row.ptr<std::int32_t>() : nullptr;
-  std::fill_n(slot_row, indices.numel(), -1);
-  if (token_row != nullptr) std::fill_n(token_row, indices.numel(), -1);
-  const Counts first_token = begins_of(tokens);
-  Counts next_token = first_token, next_slot = begins_of(slots);
+  const Counts first_token = room.fixed() ? multiples(room.tokens, rule.ranks) : begins_of(tokens);
+  Counts next_token = first_token,
+         next_slot = room.fixed() ? multiples(room.slots, rule.ranks) : begins_of(slots);
   std::fill(last_token.begin(), last_token.end(), -1);
   std::int32_t* const send_index = out.send_index.ptr<std::int32_t>();
   std::int32_t* const slot_flat = out.slot_flat.ptr<std::int32_t>();
@@ -83,56 +98,87 @@ void sort_slots(const SlotRule& rule, Tensor indices, const SlotLists& out) {
 
 namespace {
 
-// Where received slots stand, one after another.
+// Places received slots, in wire order.
 class Receiver {
  public:
-  Receiver(Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out)
-      : counts_(counts.ptr<std::int64_t>()),
+  Receiver(const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out)
+      : room_(room),
+        counts_(counts.ptr<std::int64_t>()),
         notes_(notes.ptr<std::int32_t>()),
+        wires_(notes.shape[0]),
         ranks_(counts.shape[0]),
         experts_(counts.shape[1] - 1),
         top_k_(top_k),
-        out_(out),
-        next_row_(rows_by_expert(notes.shape[0])) {}
+        out_(out) {
+    if (!room.fixed()) next_row_ = rows_by_expert();
+  }
 
   void run() {
-    std::int64_t wire = 0, first_token = 0;
+    Source source;
     for (std::int64_t rank = 0; rank < ranks_; ++rank) {
       const std::int64_t* const load = counts_ + rank * (experts_ + 1);
-      const std::int64_t end = wire + std::accumulate(load, load + experts_, std::int64_t{0});
-      Counts left(load, load + experts_);
-      std::int64_t last_token = -1, slot = 0;
-      for (; wire < end; ++wire) {
-        const std::int64_t expert = notes_[2 * wire], token = notes_[2 * wire + 1];
-        slot = token == last_token ? slot + 1 : 0;
-        const bool in_range = expert >= 0 && expert < experts_ && token >= 0 && token < load[experts_];
-        if (!in_range || token < last_token || slot >= top_k_ || left[at(expert)]-- <= 0)
-          report({wire + 1, rank, expert, token});
-        last_token = token;
-        place(wire, first_token + std::max<std::int64_t>(0, std::min(token, load[experts_] - 1)), slot);
+      const std::int64_t announced = std::accumulate(load, load + experts_, std::int64_t{0});
+      if (room_.fixed()) {
+        source = {rank * room_.slots, rank * room_.tokens,
+                  std::clamp(announced, std::int64_t{0}, room_.slots),
+                  std::clamp(load[experts_], std::int64_t{0}, room_.tokens)};
+        next_row_ = multiples(ranks_ * room_.capacity, experts_, rank * room_.capacity);
+      } else {
+        source = {source.slot + source.slots, source.token + source.tokens, announced, load[experts_]};
       }
-      first_token += load[experts_];
+      take(rank, source, Counts(load, load + experts_));
     }
   }
 
  private:
-  std::int64_t expert_of(std::int64_t wire) const {
-    return std::clamp<std::int64_t>(notes_[2 * wire], 0, experts_ - 1);
+  // Where the slots and tokens of a rank begin, and how many there are.
+  struct Source {
+    std::int64_t slot = 0, token = 0, slots = 0, tokens = 0;
+  };
+
+  // `left`: slots for each expert that are still to come.
+  void take(std::int64_t rank, const Source& source, Counts left) {
+    std::int64_t last_token = -1, nth = 0;
+    const std::int64_t end = source.slot + (room_.fixed() ? room_.slots : source.slots);
+    const Counts first_row = next_row_;
+    for (std::int64_t wire = source.slot; wire < end; ++wire) {
+      const std::int64_t expert = notes_[2 * wire], token = notes_[2 * wire + 1];
+      if (wire - source.slot >= source.slots) {
+        if (expert >= 0) report({wire + 1, rank, expert, token});
+        continue;
+      }
+      nth = token == last_token ? nth + 1 : 0;
+      const bool known = token >= 0 && token < source.tokens;
+      if (expert < 0 || expert >= experts_ || !known || token < last_token || nth >= top_k_ ||
+          left[at(expert)]-- <= 0)
+        report({wire + 1, rank, expert, token});
+      last_token = token;
+      const std::int64_t row = row_of(expert, first_row);
+      if (row >= 0) place(wire, row, known ? source.token + token : -1, nth);
+    }
   }
 
-  Counts rows_by_expert(std::int64_t rows) const {
+  // -1 = outside of the room of its rank.
+  std::int64_t row_of(std::int64_t expert, const Counts& first_row) {
+    if (room_.fixed() && expert < 0) return -1;
+    const std::size_t e = at(std::clamp<std::int64_t>(expert, 0, experts_ - 1));
+    if (room_.fixed() && next_row_[e] - first_row[e] == room_.capacity) return -1;
+    return next_row_[e]++;
+  }
+
+  Counts rows_by_expert() const {
     Counts load(at(experts_));
-    for (std::int64_t wire = 0; wire < rows; ++wire) ++load[at(expert_of(wire))];
+    for (std::int64_t wire = 0; wire < wires_; ++wire)
+      ++load[at(std::clamp<std::int64_t>(notes_[2 * wire], 0, experts_ - 1))];
     return begins_of(load);
   }
 
-  void place(std::int64_t wire, std::int64_t token_row, std::int64_t slot) {
-    const std::int64_t row = next_row_[at(expert_of(wire))]++;
+  void place(std::int64_t wire, std::int64_t row, std::int64_t token_row, std::int64_t nth) {
     out_.expand.ptr<std::int32_t>()[row] = static_cast<std::int32_t>(token_row);
     out_.wire_to_row.ptr<std::int32_t>()[wire] = static_cast<std::int32_t>(row);
     out_.row_to_wire.ptr<std::int32_t>()[row] = static_cast<std::int32_t>(wire);
-    if (out_.reduce_index.defined() && slot < top_k_)
-      out_.reduce_index.ptr<std::int32_t>()[token_row * top_k_ + slot] = static_cast<std::int32_t>(row);
+    if (out_.reduce_index.defined() && token_row >= 0 && nth < top_k_)
+      out_.reduce_index.ptr<std::int32_t>()[token_row * top_k_ + nth] = static_cast<std::int32_t>(row);
   }
 
   void report(const Counts& misfit) {
@@ -140,20 +186,20 @@ class Receiver {
     if (first[0] == 0) std::copy(misfit.begin(), misfit.end(), first);
   }
 
+  SlotRoom room_;
   const std::int64_t* counts_;
   const std::int32_t* notes_;
-  std::int64_t ranks_, experts_, top_k_;
+  std::int64_t wires_, ranks_, experts_, top_k_;
   const RowLists& out_;
-  Counts next_row_;
+  Counts next_row_;  // of each expert; with a capacity of one source rank
 };
 
 }  // namespace
 
-void order_rows(Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out) {
+void order_rows(const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out) {
   std::fill_n(out.misfit.ptr<std::int64_t>(), out.misfit.numel(), 0);
-  if (out.reduce_index.defined())
-    std::fill_n(out.reduce_index.ptr<std::int32_t>(), out.reduce_index.numel(), -1);
-  Receiver(counts, notes, top_k, out).run();
+  for (const Tensor& t : {out.expand, out.wire_to_row, out.row_to_wire, out.reduce_index}) empty(t);
+  Receiver(room, counts, notes, top_k, out).run();
 }
 
 }  // namespace jevons::cpu

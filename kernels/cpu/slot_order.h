@@ -1,4 +1,4 @@
-// CPU side of kernels/slot_order.h: one pass over the slots, on one thread.
+// CPU side of kernels/slot_order.h: passes over the slots, on one thread.
 #pragma once
 
 #include "kernels/slot_order.h"
@@ -6,6 +6,6 @@
 namespace jevons::cpu {
 
 void sort_slots(const SlotRule& rule, Tensor indices, const SlotLists& out);
-void order_rows(Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out);
+void order_rows(const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out);
 
 }  // namespace jevons::cpu

@@ -82,9 +82,11 @@
   X(SlotRanksKernel)           \
   X(SlotListsKernel)           \
   X(SlotMessageKernel)         \
-  X(SourceBeginsKernel)        \
+  X(SourcesKernel)             \
+  X(EmptyListKernel)           \
   X(NoteCountsKernel)          \
   X(ExpertRowsKernel)          \
+  X(MisfitsKernel)             \
   X(FirstMisfitKernel)         \
   X(ReduceIndexKernel)         \
   X(MapIndicesKernel)

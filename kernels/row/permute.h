@@ -5,7 +5,7 @@
 
 namespace jevons {
 
-// y[r] = x[index[r]]; rows are moved as bytes.
+// y[r] = x[index[r]], 0 for -1; rows are moved as bytes.
 struct GatherRowsKernel {
   static constexpr int kPack = kPackOf<std::uint8_t>;
   const std::uint8_t* x;
@@ -15,8 +15,10 @@ struct GatherRowsKernel {
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    std::uint8_t* out = y + row * row_bytes;
+    if (index[row] < 0) return group.each(row_bytes, [out](auto i) { clear(out, i); });
     const std::uint8_t* in = x + index[row] * row_bytes;
-    group.each(row_bytes, [in, out = y + row * row_bytes](auto i) { move(in, out, i); });
+    group.each(row_bytes, [in, out](auto i) { move(in, out, i); });
   }
 };
 

@@ -13,6 +13,7 @@ namespace jevons {
 struct OutgoingShape {
   std::int64_t tokens, top_k;
   SlotRule rule;
+  SlotRoom room;
 
   JEVONS_HD std::int64_t experts_of_rank() const { return rule.experts / rule.ranks; }
   JEVONS_HD std::int64_t tokens_of_block() const { return top_k < kSlotBlock ? kSlotBlock / top_k : 1; }

@@ -11,22 +11,25 @@ namespace jevons {
 
 // One call: the first misfit of all blocks.
 struct FirstMisfitKernel {
-  ExpertRowsKernel rows;
-  std::int64_t* misfit;  // (4)
+  IncomingShape shape;
+  const Source* sources;
+  const std::int32_t* notes;
+  const std::int64_t* misfits;  // (blocks)
+  std::int64_t* misfit;         // (4)
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t) const {
     constexpr double kNone = -std::numeric_limits<double>::infinity();
-    const double first = group.max(rows.shape.blocks(), [m = rows.misfits](std::int64_t block) -> double {
+    const double first = group.max(shape.blocks(), [m = misfits](std::int64_t block) -> double {
       return m[block] == 0 ? kNone : -static_cast<double>(m[block]);
     });
     group.once([&] {
       const bool none = first == kNone;
       const std::int64_t wire = none ? 0 : static_cast<std::int64_t>(-first) - 1;
       misfit[0] = none ? 0 : wire + 1;
-      misfit[1] = none ? 0 : rows.source_of(wire);
-      misfit[2] = none ? 0 : rows.notes[2 * wire];
-      misfit[3] = none ? 0 : rows.notes[2 * wire + 1];
+      misfit[1] = none ? 0 : shape.source_of_slot(sources, wire);
+      misfit[2] = none ? 0 : notes[2 * wire];
+      misfit[3] = none ? 0 : notes[2 * wire + 1];
     });
   }
 };
@@ -36,7 +39,7 @@ struct FirstMisfitKernel {
 struct ReduceIndexKernel {
   IncomingShape shape;
   std::int64_t tokens;
-  const std::int64_t* sources;  // (P + 1, 2)
+  const Source* sources;  // (P)
   const std::int32_t* notes;
   const std::int32_t* wire_to_row;
   std::int32_t* reduce_index;  // (tokens, K)
@@ -52,9 +55,9 @@ struct ReduceIndexKernel {
 
  private:
   JEVONS_HD std::int32_t row_of(std::int64_t token_row, std::int64_t slot) const {
-    const std::int64_t* source = sources + 2 * shape.source_of(sources + 1, token_row);
-    const std::int64_t token = token_row - source[1], end = source[2];
-    std::int64_t low = source[0], high = end;
+    const Source& source = sources[shape.source_of_token(sources, token_row)];
+    const std::int64_t token = token_row - source.token, end = source.slot + source.slots;
+    std::int64_t low = source.slot, high = end;
     while (low < high) {
       const std::int64_t middle = (low + high) / 2;
       if (notes[2 * middle + 1] < token) {

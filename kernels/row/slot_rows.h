@@ -6,53 +6,86 @@
 #include <limits>
 
 #include "kernels/row/column_scan.h"
+#include "kernels/slot_order.h"
 
 namespace jevons {
 
-struct IncomingShape {
-  std::int64_t rows, ranks, experts, top_k;  // R, P, e, K
+// Where the slots and tokens of a source rank begin, and how many there are.
+struct Source {
+  std::int64_t slot, token, slots, tokens;
+};
 
-  JEVONS_HD std::int64_t blocks() const { return blocks_of(rows, kSlotBlock); }
-  // Of a note; one that is out of range counts as the nearest, so that rows stay a permutation.
+struct IncomingShape {
+  std::int64_t wires, ranks, experts, top_k;  // W, P, e, K
+  SlotRoom room;
+
+  JEVONS_HD std::int64_t blocks() const { return blocks_of(wires, kSlotBlock); }
+  // Of a note, -1 = an empty place. One that is out of range counts as the nearest, so that packed rows stay
+  // a permutation.
   JEVONS_HD std::int64_t expert_of(std::int32_t note) const {
-    return note < 0 ? 0 : note < experts ? note : experts - 1;
+    if (note < 0) return room.fixed() ? -1 : 0;
+    return note < experts ? note : experts - 1;
   }
-  // The rank whose run holds the position; runs begin at begins[2 * rank].
-  JEVONS_HD std::int64_t source_of(const std::int64_t* begins, std::int64_t position) const {
+  // The rank whose part of the wire holds the position.
+  JEVONS_HD std::int64_t source_of_slot(const Source* sources, std::int64_t wire) const {
     std::int64_t rank = 0;
-    while (rank + 1 < ranks && position >= begins[2 * (rank + 1)]) ++rank;
+    while (rank + 1 < ranks && wire >= sources[rank + 1].slot) ++rank;
+    return rank;
+  }
+  JEVONS_HD std::int64_t source_of_token(const Source* sources, std::int64_t token_row) const {
+    std::int64_t rank = 0;
+    while (rank + 1 < ranks && token_row >= sources[rank + 1].token) ++rank;
     return rank;
   }
 };
 
-// Where the slots and tokens of each rank begin; a call per rank, and one for the end.
-struct SourceBeginsKernel {
+// A call per rank.
+struct SourcesKernel {
   IncomingShape shape;
   const std::int64_t* counts;  // (P, e + 1)
-  std::int64_t* begins;        // (P + 1, 2)
+  Source* sources;             // (P)
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t rank) const {
     const std::int64_t width = shape.experts + 1;
-    const std::int64_t all =
-        group.sum(rank * width, [c = counts](std::int64_t i) -> std::int64_t { return c[i]; });
-    const std::int64_t tokens = group.sum(
-        rank, [c = counts, width](std::int64_t r) -> std::int64_t { return c[(r + 1) * width - 1]; });
+    const auto total = [&group, c = counts](std::int64_t n, std::int64_t first, std::int64_t step) {
+      return group.sum(n, [c = c + first, step](std::int64_t i) -> std::int64_t { return c[i * step]; });
+    };
+    const std::int64_t before = total(rank * width, 0, 1), tokens_before = total(rank, width - 1, width);
+    const std::int64_t slots = total(width - 1, rank * width, 1), tokens = counts[(rank + 1) * width - 1];
     group.once([&] {
-      begins[2 * rank] = all - tokens;
-      begins[2 * rank + 1] = tokens;
+      const SlotRoom& room = shape.room;
+      sources[rank] = room.fixed() ? Source{rank * room.slots, rank * room.tokens, at_most(slots, room.slots),
+                                            at_most(tokens, room.tokens)}
+                                   : Source{before - tokens_before, tokens_before, slots, tokens};
     });
+  }
+
+ private:
+  JEVONS_HD static std::int64_t at_most(std::int64_t count, std::int64_t room) {
+    return count < 0 ? 0 : count < room ? count : room;
+  }
+};
+
+struct EmptyListKernel {
+  std::int32_t* list;
+  std::int64_t n;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, n);
+    group.each(block.size, [at = list + block.begin](std::int64_t i) { at[i] = -1; });
   }
 };
 
 struct NoteCountsKernel {
   IncomingShape shape;
-  const std::int32_t* notes;  // (R, 2)
+  const std::int32_t* notes;  // (W, 2)
   std::int32_t* counts;       // (blocks, e)
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t block) const {
-    const Block wires = block_at(block, shape.rows, kSlotBlock);
+    const Block wires = block_at(block, shape.wires, kSlotBlock);
     group.each(shape.experts, [*this, wires, block](std::int64_t expert) {
       std::int32_t count = 0;
       for (std::int64_t i = 0; i < wires.size; ++i)
@@ -62,28 +95,75 @@ struct NoteCountsKernel {
   }
 };
 
+// Slots of ranks before `rank` for the expert, as announced (P, e + 1).
+JEVONS_HD inline std::int64_t from_earlier(const IncomingShape& shape, const std::int64_t* announced,
+                                           std::int64_t rank, std::int64_t expert) {
+  std::int64_t slots = 0;
+  for (std::int64_t r = 0; r < rank; ++r) slots += announced[r * (shape.experts + 1) + expert];
+  return slots;
+}
+
 struct ExpertRowsKernel {
   IncomingShape shape;
   const std::int64_t* announced;  // (P, e + 1)
-  const std::int64_t* sources;    // (P + 1, 2): begins of slots and tokens
-  const std::int32_t* notes;      // (R, 2)
+  const Source* sources;          // (P)
+  const std::int32_t* notes;      // (W, 2)
   const std::int32_t* before;     // (blocks, e)
   const std::int32_t* begins;     // (e + 1)
   std::int32_t *expand, *wire_to_row, *row_to_wire;
-  std::int64_t* misfits;  // (blocks): wire position + 1 of the first misfit, or 0
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t block) const {
-    const Block wires = block_at(block, shape.rows, kSlotBlock);
+    const Block wires = block_at(block, shape.wires, kSlotBlock);
     group.each(wires.size, [*this, block, wires](std::int64_t i) { place(block, wires.begin, i); });
+  }
+
+ private:
+  JEVONS_HD void place(std::int64_t block, std::int64_t first, std::int64_t i) const {
+    const std::int64_t wire = first + i, expert = shape.expert_of(notes[2 * wire]);
+    if (expert < 0) {
+      wire_to_row[wire] = -1;
+      return;
+    }
+    std::int32_t place = before[block * shape.experts + expert];  // among all that came for the expert
+    for (std::int64_t j = 0; j < i; ++j) place += shape.expert_of(notes[2 * (first + j)]) == expert ? 1 : 0;
+    const std::int64_t rank = shape.source_of_slot(sources, wire), row = row_of(expert, rank, place);
+    wire_to_row[wire] = static_cast<std::int32_t>(row);
+    if (row < 0) return;
+    const std::int64_t token = notes[2 * wire + 1];
+    const bool known = token >= 0 && token < sources[rank].tokens;
+    expand[row] = known ? static_cast<std::int32_t>(sources[rank].token + token) : -1;
+    row_to_wire[row] = static_cast<std::int32_t>(wire);
+  }
+
+  // -1 = outside of the room of its rank.
+  JEVONS_HD std::int64_t row_of(std::int64_t expert, std::int64_t rank, std::int64_t place) const {
+    if (!shape.room.fixed()) return begins[expert] + place;
+    const std::int64_t capacity = shape.room.capacity;
+    const std::int64_t in_room = place - from_earlier(shape, announced, rank, expert);
+    return in_room >= 0 && in_room < capacity ? (expert * shape.ranks + rank) * capacity + in_room : -1;
+  }
+};
+
+// The first note of each block that is not what its rank announced.
+struct MisfitsKernel {
+  IncomingShape shape;
+  const std::int64_t* announced;
+  const Source* sources;
+  const std::int32_t* notes;
+  const std::int32_t* begins;
+  const std::int32_t* wire_to_row;
+  std::int64_t* misfits;  // (blocks): wire position + 1, or 0
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t block) const {
+    const Block wires = block_at(block, shape.wires, kSlotBlock);
     constexpr double kNone = -std::numeric_limits<double>::infinity();
     const double first = group.max(wires.size, [*this, wires](std::int64_t i) -> double {
       return fits(wires.begin + i) ? kNone : -static_cast<double>(wires.begin + i);
     });
     group.once([&] { misfits[block] = first == kNone ? 0 : static_cast<std::int64_t>(-first) + 1; });
   }
-
-  JEVONS_HD std::int64_t source_of(std::int64_t wire) const { return shape.source_of(sources, wire); }
 
  private:
   // Slots of the same token and rank that stand directly before this one.
@@ -95,30 +175,20 @@ struct ExpertRowsKernel {
     return slot;
   }
 
-  JEVONS_HD void place(std::int64_t block, std::int64_t first, std::int64_t i) const {
-    const std::int64_t wire = first + i, expert = shape.expert_of(notes[2 * wire]);
-    std::int32_t row = begins[expert] + before[block * shape.experts + expert];
-    for (std::int64_t j = 0; j < i; ++j) row += shape.expert_of(notes[2 * (first + j)]) == expert ? 1 : 0;
-    const std::int64_t* source = sources + 2 * source_of(wire);
-    const std::int64_t tokens = source[3] - source[1], token = notes[2 * wire + 1];
-    const std::int64_t token_row = source[1] + (token < 0 ? 0 : token < tokens ? token : tokens - 1);
-    expand[row] = static_cast<std::int32_t>(token_row);
-    wire_to_row[wire] = row;
-    row_to_wire[row] = static_cast<std::int32_t>(wire);
-  }
-
-  // Are expert and token what the rank announced? If all earlier notes are, this one's place among those of
-  // its rank for its expert is what the row says.
+  // If all earlier notes are what was announced, this one's place among those of its rank for its expert is
+  // what the row says.
   JEVONS_HD bool fits(std::int64_t wire) const {
-    const std::int64_t expert = notes[2 * wire], token = notes[2 * wire + 1], rank = source_of(wire);
-    const std::int64_t* source = sources + 2 * rank;
-    if (expert < 0 || expert >= shape.experts || token < 0 || token >= source[3] - source[1]) return false;
-    if (wire > source[0] && token < notes[2 * wire - 1]) return false;
-    if (slot_of_token(wire, source[0]) >= shape.top_k) return false;
-    std::int64_t place = wire_to_row[wire] - begins[expert];
-    const std::int64_t* load = announced + expert;
-    for (std::int64_t r = 0; r < rank; ++r) place -= load[r * (shape.experts + 1)];
-    return place < load[rank * (shape.experts + 1)];
+    const std::int64_t expert = notes[2 * wire], token = notes[2 * wire + 1], row = wire_to_row[wire];
+    const std::int64_t rank = shape.source_of_slot(sources, wire);
+    const Source& source = sources[rank];
+    if (wire - source.slot >= source.slots) return expert < 0;  // an empty place
+    if (expert < 0 || expert >= shape.experts || token < 0 || token >= source.tokens || row < 0) return false;
+    if (wire > source.slot && token < notes[2 * wire - 1]) return false;
+    if (slot_of_token(wire, source.slot) >= shape.top_k) return false;
+    const std::int64_t first = shape.room.fixed()
+                                   ? (expert * shape.ranks + rank) * shape.room.capacity
+                                   : begins[expert] + from_earlier(shape, announced, rank, expert);
+    return row - first < announced[rank * (shape.experts + 1) + expert];
   }
 };
 

@@ -246,7 +246,8 @@ void Bench::router() {
 void Bench::slots(const Tensor& indices, std::int64_t ranks) {
   const std::int64_t t = indices.rows(), k = indices.cols(), e = o_.experts / ranks;
   const SlotLists out{.counts = undefined({ranks, e + 1}, DType::kI64),
-                      .valid = undefined({1}, DType::kI64),
+                      .strays = undefined({1}, DType::kI64),
+                      .dropped = {},
                       .send_index = undefined({t * std::min(k, ranks)}, DType::kI32),
                       .slot_flat = undefined({t * k}, DType::kI32),
                       .slot_row = undefined({t, k}, DType::kI32),
@@ -260,7 +261,7 @@ void Bench::slots(const Tensor& indices, std::int64_t ranks) {
                       .reduce_index = {},
                       .misfit = undefined({4}, DType::kI64)};
   row_case(fmt::format("order_rows, {} ranks", ranks).c_str(),
-           [&] { order_rows(ctx_, out.counts, out.notes, k, rows); });
+           [&] { order_rows(ctx_, {}, out.counts, out.notes, k, rows); });
 }
 
 void Bench::optimizer() {

@@ -32,6 +32,8 @@ bool checking();
 
 // How often device memory was allocated.
 std::int64_t device_allocations();
+// How often the host waited for a stream, an event or the device.
+std::int64_t host_waits();
 
 // What was found since the last call: accesses the checker objects to, misuse of the runtime, launches that
 // failed. Also clears the error that CUDA calls return after a failed launch. A program that ends with

@@ -19,6 +19,7 @@ namespace {
 
 int current_device = 0;
 std::int64_t allocations = 0;
+std::int64_t waits = 0;
 
 bool has_driver() {
   return settings().devices > 0;
@@ -46,6 +47,10 @@ cudaError_t check_sides(const void* to, const void* from, size_t bytes, cudaMemc
 
 std::int64_t emulation::device_allocations() {
   return allocations;
+}
+
+std::int64_t emulation::host_waits() {
+  return waits;
 }
 
 extern "C" {
@@ -151,6 +156,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return last_error();
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  ++waits;
   return synchronise(stream);
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -160,6 +166,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return wait_for(stream, event);
 }
 cudaError_t cudaDeviceSynchronize() {
+  ++waits;
   finish_all_streams();
   return last_error();
 }
@@ -176,6 +183,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return record(event, stream);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  ++waits;
   return synchronise(event);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {

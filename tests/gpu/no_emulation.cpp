@@ -12,9 +12,6 @@ void configure(const Settings&) {}
 bool checking() {
   return false;
 }
-std::int64_t device_allocations() {
-  return 0;
-}
 std::vector<std::string> take_findings() {
   return {};
 }

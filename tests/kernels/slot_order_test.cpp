@@ -62,37 +62,49 @@ List choose(const Case& c, const char* name) {
 
 struct Sorted {
   Counts counts;
-  std::int64_t valid = 0;
+  std::int64_t strays = 0, dropped = 0;
   List send_index, slot_flat, slot_row, token_row, notes;
 };
 
 // Slots in wire order are the kept ones, sorted by rank; a token's row in a message is its place among the
-// tokens that the rank gets.
+// tokens that the rank gets. In a room of fixed size the rest is -1.
 Sorted sorted(const Case& c, const List& indices) {
   const std::int64_t slots = std::ssize(indices), local = c.rule.experts / c.rule.ranks;
-  Sorted out{Counts(at(c.rule.ranks * (local + 1))), 0, {}, {}, List(at(slots), -1), List(at(slots), -1), {}};
-  const auto expert = [&](std::int64_t flat) { return indices[at(flat)]; };
+  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
+  Sorted out{
+      Counts(at(c.rule.ranks * (local + 1))), 0, 0, {}, {}, List(at(slots), -1), List(at(slots), -1), {}};
   Counts taken(at(c.rule.experts));
+  List kept;
   for (std::int64_t flat = 0; flat < slots; ++flat) {
-    if (expert(flat) < 0 || expert(flat) >= c.rule.experts) continue;
-    ++out.valid;
-    if (taken[at(expert(flat))]++ < c.rule.capacity) out.slot_flat.push_back(static_cast<std::int32_t>(flat));
-  }
-  std::stable_sort(out.slot_flat.begin(), out.slot_flat.end(),
-                   [&](auto a, auto b) { return expert(a) / local < expert(b) / local; });
-  std::vector<std::set<std::int64_t>> met(at(c.rule.ranks));
-  for (std::size_t wire = 0; wire < out.slot_flat.size(); ++wire) {
-    const std::int64_t flat = out.slot_flat[wire], rank = expert(flat) / local, token = flat / c.top_k;
-    ++out.counts[at(rank * (local + 1) + expert(flat) % local)];
-    out.slot_row[at(flat)] = static_cast<std::int32_t>(wire);
-    if (met[at(rank)].insert(token).second) {
-      out.token_row[at(flat)] = static_cast<std::int32_t>(out.send_index.size());
-      out.send_index.push_back(static_cast<std::int32_t>(token));
+    const std::int64_t expert = indices[at(flat)];
+    if (expert < 0 || expert >= c.rule.experts) {
+      ++out.strays;
+    } else if (taken[at(expert)]++ < c.rule.capacity) {
+      kept.push_back(static_cast<std::int32_t>(flat));
+    } else {
+      ++out.dropped;
     }
-    const std::int64_t tokens = std::ssize(met[at(rank)]);
-    out.counts[at(rank * (local + 1) + local)] = tokens;
-    out.notes.push_back(static_cast<std::int32_t>(expert(flat) % local));
-    out.notes.push_back(static_cast<std::int32_t>(tokens - 1));
+  }
+  for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
+    std::set<std::int64_t> met;
+    for (const std::int32_t flat : kept) {
+      const std::int64_t expert = indices[at(flat)], token = flat / c.top_k;
+      if (expert / local != rank) continue;
+      ++out.counts[at(rank * (local + 1) + expert % local)];
+      out.slot_row[at(flat)] = static_cast<std::int32_t>(out.slot_flat.size());
+      out.slot_flat.push_back(flat);
+      if (met.insert(token).second) {
+        out.token_row[at(flat)] = static_cast<std::int32_t>(out.send_index.size());
+        out.send_index.push_back(static_cast<std::int32_t>(token));
+      }
+      out.notes.push_back(static_cast<std::int32_t>(expert % local));
+      out.notes.push_back(static_cast<std::int32_t>(met.size()) - 1);
+    }
+    out.counts[at(rank * (local + 1) + local)] = std::ssize(met);
+    if (!room.fixed()) continue;
+    out.send_index.resize(at((rank + 1) * room.tokens), -1);
+    out.slot_flat.resize(at((rank + 1) * room.slots), -1);
+    out.notes.resize(at(2 * (rank + 1) * room.slots), -1);
   }
   return out;
 }
@@ -110,16 +122,22 @@ std::vector<T> first_of(const Tensor& t, const std::vector<T>& like) {
   return {t.ptr<T>(), t.ptr<T>() + like.size()};
 }
 
+// Not -1, which lists may hold.
+double poison(std::int64_t) {
+  return -12345;
+}
+
 SlotLists lists_for(KernelBench& bench, const Case& c) {
-  const std::int64_t slots = c.tokens * c.top_k;
+  const std::int64_t slots = max_sent_slots(c.rule, c.tokens, c.top_k);
   SlotLists out;
   out.counts = bench.poisoned({c.rule.ranks, c.rule.experts / c.rule.ranks + 1}, DType::kI64);
-  out.valid = bench.poisoned({1}, DType::kI64);
-  out.send_index = bench.poisoned({c.tokens * std::min(c.top_k, c.rule.ranks)}, DType::kI32);
-  out.slot_flat = bench.poisoned({slots}, DType::kI32);
-  out.slot_row = bench.poisoned({c.tokens, c.top_k}, DType::kI32);
-  out.token_row = bench.poisoned({c.tokens, c.top_k}, DType::kI32);
-  out.notes = bench.poisoned({slots, 2}, DType::kI32);
+  out.strays = bench.poisoned({1}, DType::kI64);
+  out.dropped = bench.poisoned({1}, DType::kI64);
+  out.send_index = bench.filled({max_sent_tokens(c.rule, c.tokens, c.top_k)}, DType::kI32, poison);
+  out.slot_flat = bench.filled({slots}, DType::kI32, poison);
+  out.slot_row = bench.filled({c.tokens, c.top_k}, DType::kI32, poison);
+  out.token_row = bench.filled({c.tokens, c.top_k}, DType::kI32, poison);
+  out.notes = bench.filled({slots, 2}, DType::kI32, poison);
   return out;
 }
 
@@ -128,7 +146,8 @@ void check_sorted(KernelBench& bench, const Case& c, const List& indices) {
   SlotLists out = lists_for(bench, c);
   bench.run(sort_slots, c.rule, tensor_of(bench, indices, {c.tokens, c.top_k}), out);
   CHECK(first_of(out.counts, want.counts) == want.counts);
-  CHECK(*out.valid.ptr<std::int64_t>() == want.valid);
+  CHECK(*out.strays.ptr<std::int64_t>() == want.strays);
+  CHECK(*out.dropped.ptr<std::int64_t>() == want.dropped);
   CHECK(first_of(out.send_index, want.send_index) == want.send_index);
   CHECK(first_of(out.slot_flat, want.slot_flat) == want.slot_flat);
   CHECK(first_of(out.slot_row, want.slot_row) == want.slot_row);
@@ -140,25 +159,29 @@ void check_sorted(KernelBench& bench, const Case& c, const List& indices) {
 struct Received {
   Counts counts;
   List notes;
-  std::int64_t tokens = 0;
+  std::int64_t tokens = 0;    // rows that are received
+  std::vector<List> by_rank;  // the notes that are none of empty places, by source rank
 
-  std::int64_t rows() const { return std::ssize(notes) / 2; }
+  std::int64_t wires() const { return std::ssize(notes) / 2; }
 };
 Received received(const Case& c) {
   const std::int64_t width = c.rule.experts / c.rule.ranks + 1, self = c.rule.ranks - 1;
+  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
   Received in;
   for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
     Case from = c;
-    from.tokens = rank == 1 ? 0 : c.tokens + rank;  // uneven, and one rank has none
+    if (!room.fixed()) from.tokens = rank == 1 ? 0 : c.tokens + rank;  // uneven, and one rank has none
     const Sorted sent = sorted(from, choose(from, std::to_string(rank).c_str()));
     const auto message = sent.counts.begin() + self * width;
     in.counts.insert(in.counts.end(), message, message + width);
-    in.tokens += message[width - 1];
-    std::int64_t slots = 0, before = 0;
+    in.tokens += room.fixed() ? room.tokens : message[width - 1];
+    std::int64_t before = 0;
     for (std::int64_t i = 0; i < self * width; ++i) before += i % width == width - 1 ? 0 : sent.counts[at(i)];
-    slots = std::accumulate(message, message + width - 1, std::int64_t{0});
-    in.notes.insert(in.notes.end(), sent.notes.begin() + 2 * before,
-                    sent.notes.begin() + 2 * (before + slots));
+    if (room.fixed()) before = self * room.slots;
+    const std::int64_t slots = std::accumulate(message, message + width - 1, std::int64_t{0});
+    const auto notes = sent.notes.begin() + 2 * before;
+    in.by_rank.emplace_back(notes, notes + 2 * slots);
+    in.notes.insert(in.notes.end(), notes, notes + 2 * (room.fixed() ? room.slots : slots));
   }
   return in;
 }
@@ -167,43 +190,63 @@ struct Ordered {
   List expand, wire_to_row, row_to_wire, reduce_index;
 };
 Ordered ordered(const Case& c, const Received& in) {
-  const std::int64_t width = c.rule.experts / c.rule.ranks + 1, rows = in.rows();
-  Ordered out{List(at(rows)), List(at(rows)), List(at(rows)), List(at(in.tokens * c.top_k), -1)};
-  List token_row;  // of each wire position
-  std::int64_t first_token = 0;
-  for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
-    const auto* message = in.counts.data() + rank * width;
-    for (auto n = std::accumulate(message, message + width - 1, std::int64_t{0}); n > 0; --n)
-      token_row.push_back(static_cast<std::int32_t>(first_token) + in.notes[2 * token_row.size() + 1]);
-    first_token += message[width - 1];
+  const std::int64_t local = c.rule.experts / c.rule.ranks, width = local + 1;
+  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
+  Ordered out{{}, List(at(in.wires()), -1), {}, List(at(in.tokens * c.top_k), -1)};
+  for (std::int64_t expert = 0; expert < local; ++expert) {
+    std::int64_t first_wire = 0, first_token = 0;
+    for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
+      const List& notes = in.by_rank[at(rank)];
+      for (std::int64_t i = 0; i < std::ssize(notes) / 2; ++i) {
+        if (notes[at(2 * i)] != expert) continue;
+        out.wire_to_row[at(first_wire + i)] = static_cast<std::int32_t>(out.expand.size());
+        out.row_to_wire.push_back(static_cast<std::int32_t>(first_wire + i));
+        out.expand.push_back(static_cast<std::int32_t>(first_token) + notes[at(2 * i + 1)]);
+      }
+      first_wire += room.fixed() ? room.slots : std::ssize(notes) / 2;
+      first_token += room.fixed() ? room.tokens : in.counts[at(rank * width + local)];
+      if (!room.fixed()) continue;
+      out.expand.resize(at((expert * c.rule.ranks + rank + 1) * room.capacity), -1);
+      out.row_to_wire.resize(out.expand.size(), -1);
+    }
   }
-  std::iota(out.row_to_wire.begin(), out.row_to_wire.end(), 0);
-  std::stable_sort(out.row_to_wire.begin(), out.row_to_wire.end(),
-                   [&](auto a, auto b) { return in.notes[at(2 * a)] < in.notes[at(2 * b)]; });
-  for (std::int64_t row = 0; row < rows; ++row) {
-    out.wire_to_row[at(out.row_to_wire[at(row)])] = static_cast<std::int32_t>(row);
-    out.expand[at(row)] = token_row[at(out.row_to_wire[at(row)])];
-  }
-  for (std::size_t wire = 0; wire < token_row.size(); ++wire) {
-    auto* slot = out.reduce_index.data() + token_row[wire] * c.top_k;
+  for (const std::int32_t row : out.wire_to_row) {
+    if (row < 0) continue;
+    auto* slot = out.reduce_index.data() + out.expand[at(row)] * c.top_k;
     while (*slot >= 0) ++slot;
-    *slot = out.wire_to_row[wire];
+    *slot = row;
   }
   return out;
 }
 
 RowLists rows_for(KernelBench& bench, const Case& c, const Received& in) {
-  const Shape rows{in.rows()};
-  return {bench.poisoned(rows, DType::kI32), bench.poisoned(rows, DType::kI32),
-          bench.poisoned(rows, DType::kI32), bench.poisoned({in.tokens, c.top_k}, DType::kI32),
+  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
+  const Shape wires{in.wires()}, rows{room.fixed() ? c.rule.experts * room.capacity : in.wires()};
+  return {bench.filled(rows, DType::kI32, poison), bench.filled(wires, DType::kI32, poison),
+          bench.filled(rows, DType::kI32, poison), bench.filled({in.tokens, c.top_k}, DType::kI32, poison),
           bench.poisoned({4}, DType::kI64)};
 }
 
 RowLists order(KernelBench& bench, const Case& c, const Received& in) {
   const Tensor counts = tensor_of(bench, in.counts, {c.rule.ranks, std::ssize(in.counts) / c.rule.ranks});
   const RowLists out = rows_for(bench, c, in);
-  bench.run(order_rows, counts, tensor_of(bench, in.notes, {in.rows(), 2}), c.top_k, out);
+  bench.run(order_rows, room_of(c.rule, c.tokens, c.top_k), counts,
+            tensor_of(bench, in.notes, {in.wires(), 2}), c.top_k, out);
   return out;
+}
+
+// Whether every entry is -1 or in [0, size).
+bool in_range(const Tensor& list, std::int64_t size) {
+  return std::ranges::all_of(list.span<std::int32_t>(), [&](std::int32_t i) { return i >= -1 && i < size; });
+}
+
+// And none but -1 stands there twice.
+bool one_to_one(const Tensor& list, std::int64_t size) {
+  if (!in_range(list, size)) return false;
+  const auto entries = list.span<std::int32_t>();
+  std::set<std::int32_t> seen(entries.begin(), entries.end());
+  seen.erase(-1);
+  return std::ssize(seen) == std::ssize(entries) - std::ranges::count(entries, -1);
 }
 
 }  // namespace
@@ -242,9 +285,13 @@ TEST_CASE("received slots are ordered by expert, source rank, token, slot", "[sl
 }
 
 TEST_CASE("the first note against the counts is reported, and lists stay in range", "[slots]") {
-  const Case c{"", 300, 3, {6, 3}};
+  const Case c = GENERATE(Case{"packed", 300, 3, {6, 3}}, Case{"rooms", 300, 3, {6, 3, 160}},
+                          Case{"rooms that are full", 300, 3, {6, 3, 100}});
+  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
+  INFO(c.name);
   const Received good = received(c);
-  const auto slots_of_first = std::accumulate(good.counts.begin(), good.counts.begin() + 2, std::int64_t{0});
+  const std::int64_t of_first = std::ssize(good.by_rank[0]) / 2;
+  const std::int64_t of_last = good.wires() - (room.fixed() ? room.slots : std::ssize(good.by_rank[2]) / 2);
   struct Wrong {
     const char* what;
     std::int64_t wire;
@@ -252,31 +299,49 @@ TEST_CASE("the first note against the counts is reported, and lists stay in rang
   };
   const auto expert = [&](std::int64_t wire) { return good.notes[at(2 * wire)]; };
   const auto token = [&](std::int64_t wire) { return good.notes[at(2 * wire + 1)]; };
-  const std::int64_t middle = slots_of_first + 20;  // of the last rank: the second has no tokens
-  for (const Wrong& w : {Wrong{"no expert", middle, 2, token(middle)}, Wrong{"no expert", 3, -1, token(3)},
-                         Wrong{"no token", middle, expert(middle), 100000},
-                         Wrong{"before the token before", middle, expert(middle), 0},
-                         Wrong{"negative token", 0, expert(0), -7}}) {
+  const auto check = [&](const Wrong& w, std::int64_t found) {
     INFO(w.what << " at " << w.wire);
     KernelBench bench;
     Received in = good;
     in.notes[at(2 * w.wire)] = w.expert, in.notes[at(2 * w.wire + 1)] = w.token;
     const RowLists out = order(bench, c, in);
-    const Counts want{w.wire + 1, w.wire < slots_of_first ? 0 : 2, w.expert, w.token};
+    const Counts want{found + 1, found < of_last ? 0 : 2, in.notes[at(2 * found)],
+                      in.notes[at(2 * found + 1)]};
     CHECK(first_of(out.misfit, want) == want);
-    std::vector<bool> seen(at(in.rows()));
-    for (const std::int32_t row : out.wire_to_row.span<std::int32_t>()) seen.at(at(row)) = true;
-    CHECK(std::count(seen.begin(), seen.end(), false) == 0);
-    for (const std::int32_t row : out.expand.span<std::int32_t>()) CHECK((row >= 0 && row < in.tokens));
-  }
+    CHECK(one_to_one(out.wire_to_row, out.expand.numel()));
+    CHECK(one_to_one(out.row_to_wire, in.wires()));
+    CHECK(in_range(out.expand, in.tokens));
+    if (!room.fixed()) CHECK(std::ranges::count(out.wire_to_row.span<std::int32_t>(), -1) == 0);
+  };
+  const std::int64_t middle = of_last + 20;
+  for (const Wrong& w : {Wrong{"no expert", middle, 2, token(middle)}, Wrong{"no expert", 3, -1, token(3)},
+                         Wrong{"no token", middle, expert(middle), 100000},
+                         Wrong{"before the token before", middle, expert(middle), 0},
+                         Wrong{"negative token", 0, expert(0), -7}})
+    check(w, w.wire);
+  if (room.fixed() && of_first < room.slots) check({"a note in an empty place", of_first, 1, 0}, of_first);
   // One slot more for an expert than announced: found at the last one of that rank.
-  KernelBench bench;
-  Received in = good;
-  in.notes[0] = 1 - in.notes[0];
-  std::int64_t last = slots_of_first - 1;
-  while (in.notes[at(2 * last)] != in.notes[0]) --last;
-  const Counts want{last + 1, 0, expert(last), token(last)};
-  CHECK(first_of(order(bench, c, in).misfit, want) == want);
+  std::int64_t last = of_first - 1;
+  while (expert(last) == expert(0)) --last;
+  check({"another expert", 0, 1 - expert(0), token(0)}, last);
+}
+
+TEST_CASE("with a capacity lists stay in range whatever the counts are", "[slots]") {
+  const Case c{"", 300, 3, {6, 3, 160}};
+  const Received good = received(c);
+  for (const std::int64_t wrong : {std::int64_t{-5}, std::int64_t{0}, std::int64_t{1} << 40}) {
+    for (std::size_t i = 0; i < good.counts.size(); ++i) {
+      INFO("count " << i << " is " << wrong);
+      KernelBench bench;
+      Received in = good;
+      in.counts[i] = wrong;
+      const RowLists out = order(bench, c, in);
+      CHECK(one_to_one(out.wire_to_row, out.expand.numel()));
+      CHECK(one_to_one(out.row_to_wire, in.wires()));
+      CHECK(in_range(out.expand, in.tokens));
+      CHECK(in_range(out.reduce_index, out.expand.numel()));
+    }
+  }
 }
 
 TEST_CASE("map_indices goes through a list and leaves -1", "[slots]") {
@@ -304,8 +369,8 @@ TEST_CASE("the order of slots checks its tensors and runs on the meta device", "
                     Catch::Matchers::ContainsSubstring("sort_slots: notes is i32 (10, 2)"));
   KernelBench meta(1, Device::kMeta);
   sort_slots(meta.ctx, c.rule, meta.integers({10, 2}, 0, 8), lists_for(meta, c));
-  order_rows(meta.ctx, meta.poisoned({2, 5}, DType::kI64), meta.poisoned({20, 2}, DType::kI32), 2,
-             rows_for(meta, c, {{}, List(40), 12}));
+  order_rows(meta.ctx, {}, meta.poisoned({2, 5}, DType::kI64), meta.poisoned({20, 2}, DType::kI32), 2,
+             rows_for(meta, c, {{}, List(40), 12, {}}));
   CHECK(meta.meter[WorkKind::kRow].calls == 2);
 }
 

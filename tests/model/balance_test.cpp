@@ -81,7 +81,9 @@ TEST_CASE("balance: everything on one expert costs E for top-1; the next step st
     RoutedBatch batch = batch_of(
         bed, moe, {0, 5, 2}, 10, [](auto, auto) { return 3; },
         [](auto, auto i) { return i == 3 ? 1.0 : 0.0; });
-    batch.dropped = 4, batch.rows = 10;
+    const Tensor dropped = bed.tensor({1}, DType::kI64);
+    *dropped.ptr<std::int64_t>() = 2;
+    batch.dropped = {dropped, dropped}, batch.rows = 10;
     balance.accumulate(bed.ctx, batch, {.micro_batch = 1, .sequence = 0.5, .position = 0.1});
     const LayerHealth health = end_step(bed.ctx, balance);
     CHECK(health.micro_batch_balance == Approx(6));

@@ -154,11 +154,14 @@ std::vector<double> measure(Communicator& world, const ModelConfig& config, cons
 
 }  // namespace
 
-TEST_CASE("model: a dry run predicts both arenas' peaks and the FLOPs exactly at balanced routing",
-          "[model]") {
+TEST_CASE(
+    "model: a dry run predicts both arenas' peaks and the FLOPs exactly, of balanced routing or a capacity",
+    "[model]") {
   ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
-  config.moe.router.top_k = config.moe.router.num_experts;  // every token to every expert
+  config.moe.capacity_factor = GENERATE(0.0, 0.9);
+  if (config.moe.capacity_factor == 0)
+    config.moe.router.top_k = config.moe.router.num_experts;  // every token to every expert
   config.moe.dispatch_chunks = GENERATE(1, 3);
   const DType compute = GENERATE(DType::kF32, DType::kBF16);
   const Layout layout = GENERATE(Layout{}, Layout{.tp = 2}, Layout{.dp = 2, .ep = 2});

@@ -26,6 +26,12 @@ struct Batch {
   std::int64_t tokens() const { return begin.back(); }
   std::int64_t first(int rank) const { return begin[static_cast<std::size_t>(rank)]; }
   std::int64_t held(int rank) const { return begin[static_cast<std::size_t>(rank) + 1] - first(rank); }
+  // As many tokens on every rank, as a capacity needs.
+  bool even() const {
+    bool even = true;
+    for (int r = 0; r < ranks(); ++r) even = even && held(r) == held(0);
+    return even;
+  }
   std::int32_t expert(std::int64_t token, std::int64_t slot) const {
     return indices[static_cast<std::size_t>(token * top_k + slot)];
   }
@@ -76,6 +82,7 @@ inline std::vector<Named> batches(int ranks) {
   empty[n - 1] = 0;
   const auto all = first_experts(8);
   return {
+      {"random", make_batch(std::vector<std::int64_t>(n, 11), 8, 3, at_random(3, all))},
       {"random, uneven ranks", make_batch(uneven, 8, 3, at_random(3, all))},
       {"a rank without tokens", make_batch(empty, 8, 2, at_random(2, all))},
       {"no tokens at all", make_batch(std::vector<std::int64_t>(n, 0), 8, 2, at_random(2, all))},

@@ -49,7 +49,8 @@ void visit_tensors(F& f, OptimizerRange& range) {
 }
 template <class F>
 void visit_tensors(F& f, SlotLists& out) {
-  f(out.counts), f(out.valid), f(out.send_index), f(out.slot_flat), f(out.slot_row), f(out.notes);
+  f(out.counts), f(out.strays), f(out.send_index), f(out.slot_flat), f(out.slot_row), f(out.notes);
+  if (out.dropped.defined()) f(out.dropped);
   if (out.token_row.defined()) f(out.token_row);
 }
 template <class F>

@@ -20,15 +20,15 @@ void all_reduce(const Context& ctx, Communicator& group, Tensor t, ReduceOp op =
 }  // namespace
 
 Balance::Tally::Tally(Buffer buffer, std::int64_t experts, DType bias_dtype) : memory(std::move(buffer)) {
-  const auto bytes = static_cast<std::size_t>(experts) * sizeof(std::int64_t);
-  load = memory.view(0, {experts}, DType::kI64);
-  global_load = memory.view(bytes, {experts}, DType::kI64);
-  loads = memory.view(0, {2 * experts}, DType::kI64);
-  bias = memory.view(2 * bytes, {experts}, bias_dtype);
+  counts = memory.view(0, {2 * experts + 1}, DType::kI64);
+  load = counts.slice(0, experts);
+  global_load = counts.slice(experts, 2 * experts);
+  dropped = counts.slice(2 * experts, 2 * experts + 1);
+  bias = memory.view(counts.bytes(), {experts}, bias_dtype);
 }
 
 std::size_t Balance::Tally::bytes_for(std::int64_t experts) {
-  return static_cast<std::size_t>(3 * experts) * sizeof(std::int64_t);
+  return static_cast<std::size_t>(3 * experts + 1) * sizeof(std::int64_t);
 }
 
 Balance::Balance(ParamStore& store, const MoeConfig& config)
@@ -52,7 +52,7 @@ Tensor Balance::accumulate(const Context& ctx, const RoutedBatch& batch, const L
   const Tensor figures = figures_.add_row(ctx);
   router_entropy(ctx, scores, scales.position, figures.slice(kEntropy, kEntropy + 1));
   if (config_.z_loss != 0) router_z_loss(ctx, batch.logits, scales.position, figures.slice(kZ, kZ + 1));
-  dropped_ += batch.dropped;
+  for (const Tensor& dropped : batch.dropped) add_counts(ctx, dropped.reshape({1, 1}), here_.dropped);
   max_rows_ = std::max(max_rows_, batch.rows);
 
   const Tensor d_scores = has_loss() ? ctx.work->alloc(scores.shape, scores.dtype) : Tensor{};
@@ -106,9 +106,9 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
                                            BiasUpdate update) {
   if (layers.empty()) return {};
   for (Balance* layer : layers) {
-    copy_async(ctx.stream, layer->host_.loads, layer->here_.loads);
+    copy_async(ctx.stream, layer->host_.counts, layer->here_.counts);
     copy_async(ctx.stream, layer->host_.bias, layer->here_.bias);
-    zero_async(ctx.stream, layer->here_.loads);
+    zero_async(ctx.stream, layer->here_.counts);
     layer->figures_.fetch(ctx);
   }
   ctx.synchronise();
@@ -120,7 +120,8 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
     ENSURE(std::ssize(own) == experts, "layers of {} and {} experts", own.size(), experts);
     load.insert(load.end(), own.begin(), own.end());
     for (ExactSum& sum : layer->sums()) std::ranges::copy(sum.parts(), std::back_inserter(sums));
-    dropped.push_back(layer->dropped_), max_rows.push_back(layer->max_rows_);
+    dropped.push_back(*layer->host_.dropped.ptr<std::int64_t>());
+    max_rows.push_back(layer->max_rows_);
   }
   Communicator& tokens = *layers[0]->tokens_;
   all_reduce(ctx, tokens, host_tensor(ctx.device, load, {count, experts}));
@@ -172,7 +173,7 @@ LayerHealth Balance::finish(const Context& ctx, const Totals& totals, BiasUpdate
   if (update == BiasUpdate::kApply && config_.use_selection_bias) {
     here_.bias.dtype == DType::kF64 ? move_bias<double>(ctx, load, mean) : move_bias<float>(ctx, load, mean);
   }
-  dropped_ = max_rows_ = 0;
+  max_rows_ = 0;
   figures_.clear();
   return health;
 }

@@ -44,8 +44,9 @@ struct LayerHealth {
 struct RoutedBatch {
   Tensor logits;  // (T, E)
   RouterOutput out;
-  Segments sequences;                  // where the T rows lie in the micro-batch
-  std::int64_t dropped = 0, rows = 0;  // slots over capacity; rows of this rank's experts
+  Segments sequences;           // where the T rows lie in the micro-batch
+  std::vector<Tensor> dropped;  // (1) i64 each: slots over capacity
+  std::int64_t rows = 0;        // of this rank's experts
 };
 
 enum class BiasUpdate : std::uint8_t { kApply, kSkip };
@@ -86,7 +87,8 @@ class Balance {
     Buffer memory;
     Tensor load;         // (E) i64, slots of this rank's tokens
     Tensor global_load;  // (E) i64, slots of all ranks' tokens; for the global loss
-    Tensor loads;        // both
+    Tensor dropped;      // (1) i64, slots of this rank's tokens over capacity
+    Tensor counts;       // these three
     Tensor bias;         // (E)
   };
 
@@ -111,7 +113,7 @@ class Balance {
   Figures figures_;
   Tally here_;  // on the device
   Tally host_;  // its copy at the end of a step
-  std::int64_t dropped_ = 0, max_rows_ = 0;
+  std::int64_t max_rows_ = 0;
 };
 
 }  // namespace jevons

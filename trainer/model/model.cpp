@@ -62,6 +62,18 @@ void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales,
   embedding_.backward(ctx, dx, saved.embedding);
 }
 
+void Model::fetch_reports(const Context& ctx) const {
+  for (const Block& block : blocks_) {
+    if (block.moe() != nullptr) block.moe()->dispatcher().fetch_reports(ctx);
+  }
+}
+
+void Model::check_reports() const {
+  for (const Block& block : blocks_) {
+    if (block.moe() != nullptr) block.moe()->dispatcher().check_reports();
+  }
+}
+
 void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_sum) {
   const ArenaScope scope(*ctx.stash);
   const Tensor x =

@@ -47,6 +47,10 @@ class Model {
   // left to the caller.
   void backward(const Context& ctx, Saved& saved, const LossScales& scales, GradSync* sync = nullptr);
 
+  // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
+  void fetch_reports(const Context& ctx) const;
+  void check_reports() const;
+
   // Loss without backward: the stash does not grow with depth.
   void evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_sum);
   // Logits (n, V), compute dtype, in ctx.stash, of the given rows of one sequence of at most seq_len tokens

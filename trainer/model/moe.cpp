@@ -159,9 +159,14 @@ void Moe::combine(const Context& ctx, const std::vector<Chunk>& chunks,
 }
 
 Tensor Moe::backward_router(const Context& ctx, Tensor d_weights, Saved& saved, const LossScales& scales) {
-  RoutedBatch batch{
-      .logits = saved.routing.logits, .out = saved.routing.out, .sequences = sequences(saved.x.rows())};
-  for (const Chunk& chunk : saved.chunks) batch.dropped += chunk.plan.dropped, batch.rows += chunk.plan.rows;
+  RoutedBatch batch{.logits = saved.routing.logits,
+                    .out = saved.routing.out,
+                    .sequences = sequences(saved.x.rows()),
+                    .dropped = {}};
+  for (const Chunk& chunk : saved.chunks) {
+    batch.rows += chunk.plan.rows;
+    if (chunk.plan.dropped.defined()) batch.dropped.push_back(chunk.plan.dropped);
+  }
   const Router::Gradients g{.weights = d_weights,
                             .scores = balance_.accumulate(ctx, batch, scales),
                             .z_scale = balance_.z_scale(scales)};

@@ -52,6 +52,7 @@ class Moe {
   Tensor backward(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales);
 
   Balance& balance() { return balance_; }
+  const TokenDispatcher& dispatcher() const { return dispatcher_; }
   // "layers.N.moe.router.bias" in checkpoints; undefined when there is none.
   Tensor selection_bias() const { return balance_.selection_bias(); }
 

@@ -100,6 +100,19 @@ TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CP
   }
 }
 
+TEST_CASE("with a capacity workers on GPUs drop what workers on CPUs drop", "[program]") {
+  Runs runs;
+  const std::string options =
+      "train.steps=2 optimizer.kind=sgd optimizer.lr=1 optimizer.clip_norm=0 schedule.kind=constant "
+      "schedule.warmup_steps=0 parallel.ep=2 model.moe.capacity_factor=0.9 model.moe.dispatch_chunks=2 ";
+  REQUIRE(runs.train(2, "cpu", options + "device=cpu").code == 0);
+  const Ran ran = runs.train(2, "gpu", options + "device=cuda", "streams=random seed=5");
+  INFO(ran.output);
+  REQUIRE(ran.code == 0);
+  check_steps(runs.result("gpu"), runs.result("cpu"));
+  check_weights(runs.result("gpu"), runs.result("cpu"));
+}
+
 TEST_CASE("a run goes on from a GPU to the CPU and back", "[program]") {
   Runs runs;
   const auto continued = [&](const std::string& name, const std::string& first, const std::string& then) {
