@@ -78,10 +78,10 @@ void Communicator::count_wire(double bytes) {
 }
 
 template <class Start>
-Work Communicator::follow(const char* collective, int peer, Start start) {
-  const CollectiveCall call{.name = collective, .over = name_, .number = ++calls_, .peer = peer};
+Work Communicator::follow(const char* name, std::int64_t number, int peer, Start start) {
+  const CollectiveCall call{.name = name, .over = name_, .number = number, .peer = peer};
   const CollectiveScope scope(whereabouts_, call);
-  const ProfileRange range(collective);
+  const ProfileRange range(name);
   Work work = start();
   work.whereabouts_ = whereabouts_, work.call_ = call;
   return work;
@@ -92,7 +92,7 @@ Work Communicator::all_reduce(Tensor inout, ReduceOp op) {
   check_reducible("all_reduce", inout);
   if (size_ == 1) return {};
   count_wire(2.0 * (size_ - 1) / size_ * static_cast<double>(inout.bytes()));
-  return follow("all_reduce", -1, [&] { return do_all_reduce(inout, op); });
+  return follow("all_reduce", ++collectives_, -1, [&] { return do_all_reduce(inout, op); });
 }
 
 Work Communicator::all_gather(Tensor in, Tensor out) {
@@ -101,7 +101,7 @@ Work Communicator::all_gather(Tensor in, Tensor out) {
          rank_, out.to_string(), size_, in.to_string());
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(in.bytes()));
-  return follow("all_gather", -1, [&] { return do_all_gather(in, out); });
+  return follow("all_gather", ++collectives_, -1, [&] { return do_all_gather(in, out); });
 }
 
 Work Communicator::reduce_scatter(Tensor in, Tensor out) {
@@ -111,7 +111,7 @@ Work Communicator::reduce_scatter(Tensor in, Tensor out) {
          rank_, in.to_string(), size_, out.to_string());
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(out.bytes()));
-  return follow("reduce_scatter", -1, [&] { return do_reduce_scatter(in, out); });
+  return follow("reduce_scatter", ++collectives_, -1, [&] { return do_reduce_scatter(in, out); });
 }
 
 Work Communicator::all_to_all(Tensor in, Tensor out) {
@@ -145,7 +145,8 @@ Work Communicator::all_to_all_v(Tensor in, std::span<const std::int64_t> send_ro
          recv_rows[self]);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire(static_cast<double>(in.shape[0] - send_rows[self]) * static_cast<double>(row_bytes(in)));
-  return follow("all_to_all_v", -1, [&] { return do_all_to_all_v(in, send_rows, out, recv_rows); });
+  return follow("all_to_all_v", ++collectives_, -1,
+                [&] { return do_all_to_all_v(in, send_rows, out, recv_rows); });
 }
 
 Work Communicator::broadcast(Tensor inout, int root) {
@@ -153,25 +154,25 @@ Work Communicator::broadcast(Tensor inout, int root) {
   ENSURE(root >= 0 && root < size_, "broadcast over {}, rank {}: no rank {}", name_, rank_, root);
   if (size_ == 1) return {};
   if (rank_ == root) count_wire((size_ - 1.0) * static_cast<double>(inout.bytes()));
-  return follow("broadcast", root, [&] { return do_broadcast(inout, root); });
+  return follow("broadcast", ++collectives_, root, [&] { return do_broadcast(inout, root); });
 }
 
 Work Communicator::send(Tensor in, int peer) {
   check_tensors("send", in, in);
   check_peer("send", peer);
   count_wire(static_cast<double>(in.bytes()));
-  return follow("send", peer, [&] { return do_send(in, peer); });
+  return follow("send", ++messages_, peer, [&] { return do_send(in, peer); });
 }
 
 Work Communicator::recv(Tensor out, int peer) {
   check_tensors("recv", out, out);
   check_peer("recv", peer);
-  return follow("recv", peer, [&] { return do_recv(out, peer); });
+  return follow("recv", ++messages_, peer, [&] { return do_recv(out, peer); });
 }
 
 void Communicator::barrier() {
   if (size_ == 1) return;
-  follow("barrier", -1, [&] {
+  follow("barrier", ++collectives_, -1, [&] {
     do_barrier();
     return Work();
   }).wait();

@@ -54,7 +54,7 @@ class Communicator {
   int size() const { return size_; }
   const std::string& name() const { return name_; }  // "world", "dp", ...: used in messages
   void set_meter(WorkMeter* meter) { meter_ = meter; }
-  // Learns of every collective that this rank enters and leaves; null stops that. It must outlive them.
+  // Learns of every call that this rank enters and leaves; null stops that. It must outlive them.
   void set_whereabouts(Whereabouts* whereabouts) { whereabouts_ = whereabouts; }
   Whereabouts* whereabouts() const { return whereabouts_; }
 
@@ -109,13 +109,13 @@ class Communicator {
   void count_wire(double bytes);
   // The call of the back end, as the place where this rank is until it and its Work are done.
   template <class Start>
-  Work follow(const char* collective, int peer, Start start);
+  Work follow(const char* name, std::int64_t number, int peer, Start start);
 
   int rank_, size_;
   std::string name_;
   WorkMeter* meter_ = nullptr;
   Whereabouts* whereabouts_ = nullptr;
-  std::int64_t calls_ = 0;
+  std::int64_t collectives_ = 0, messages_ = 0;  // calls so far; of sends and recvs together
 };
 
 }  // namespace jevons

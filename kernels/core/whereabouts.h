@@ -13,12 +13,13 @@
 
 namespace jevons {
 
-// One call of a collective. All ranks of a communicator count its calls alike, so ranks whose numbers or
-// names differ tell that one left a call out.
+// One call of a communicator. All its ranks count its collectives alike, so ranks whose numbers or names
+// differ tell that one left a collective out. Sends and recvs are counted apart: ranks differ in how many
+// they make.
 struct CollectiveCall {
   const char* name = "";
   std::string_view over;    // name of the communicator
-  std::int64_t number = 0;  // of the communicator's calls, from 1
+  std::int64_t number = 0;  // from 1
   int peer = -1;            // rank in the communicator: of a send or recv, or the root of a broadcast
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
+#include "kernels/core/whereabouts.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/parallel/collectives.h"
 #include "tests/support/catch.h"
@@ -44,6 +45,34 @@ TEST_CASE("collectives give the bits of a plain reference", "[communicator]") {
   test::run_ranks(ranks, test::check_exchanges);
   test::run_ranks(ranks, test::check_split);
   test::run_ranks(ranks, test::check_many_under_way);
+}
+
+TEST_CASE("ranks count their collectives alike, however many messages each sends and receives",
+          "[communicator]") {
+  std::vector<WorkerPlace> in_message(3), in_collective(3);
+  test::run_ranks(3, [&](Communicator& world) {
+    Whereabouts whereabouts;
+    world.set_whereabouts(&whereabouts);
+    const auto rank = static_cast<std::size_t>(world.rank());
+    std::vector<float> value(1);
+    world.barrier();
+    if (rank == 0) {
+      for (int peer : {1, 2}) world.recv(floats(value), peer).wait();
+    } else {
+      world.send(floats(value), 0).wait();
+    }
+    in_message[rank] = whereabouts.now();
+    world.all_reduce(floats(value)).wait();
+    in_collective[rank] = whereabouts.now();
+    world.set_whereabouts(nullptr);
+  });
+  const std::int64_t messages[] = {2, 1, 1};
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    CHECK(in_message[rank].collective == (rank == 0 ? "recv" : "send"));
+    CHECK(in_message[rank].number == messages[rank]);
+    CHECK(in_collective[rank].collective == "all_reduce");
+    CHECK(in_collective[rank].number == 2);
+  }
 }
 
 TEST_CASE("wire bytes are those that leave a rank", "[communicator]") {
