@@ -73,6 +73,21 @@ TEST_CASE("pulse: the first step is on the disk long before the interval is over
   CHECK(launch.exit->reason == "done");
 }
 
+TEST_CASE("pulse: where the launch begins is in the ledger however soon steps follow, or the end") {
+  for (int steps = 0; steps < 40; ++steps) {
+    const Scratch scratch;
+    const std::string path = scratch.path("ledger.jsonl");
+    LedgerPulse pulse(new_ledger(path), std::chrono::hours(1));
+    Totals totals;
+    for (totals.step = 7; totals.step <= 7 + steps; ++totals.step) pulse.update(totals);
+    pulse.exit("done", ExitCode::kOk);
+    const Launch launch = only_launch(path);
+    REQUIRE(launch.start);
+    CHECK(launch.start->step == 7);
+    CHECK(launch.beats.back().totals.step == 7 + steps);
+  }
+}
+
 TEST_CASE("pulse: a launch that fails before its first step has an exit record too") {
   const Scratch scratch;
   const std::string path = scratch.path("ledger.jsonl");

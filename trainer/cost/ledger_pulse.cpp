@@ -16,13 +16,18 @@ LedgerPulse::~LedgerPulse() {
 void LedgerPulse::update(const Totals& totals) {
   const std::lock_guard lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
-  fresh_ = totals_ ? Fresh::kStep : Fresh::kBegin;
+  if (totals_) {
+    fresh_ = true;
+  } else {
+    begin_ = totals;
+  }
   totals_ = totals;
   changed_.notify_one();
 }
 
 void LedgerPulse::exit(const std::string& reason, ExitCode code) {
   stop();
+  if (begin_) ledger_.heartbeat(begin_);
   ledger_.exit(reason, code, totals_);
 }
 
@@ -38,15 +43,13 @@ void LedgerPulse::stop() {
 void LedgerPulse::beat_until_stopped() {
   Clock::time_point last = Clock::now();
   std::unique_lock lock(mutex_);
-  const auto is_due = [&] {
-    return stopped_ || fresh_ == Fresh::kBegin ||
-           (fresh_ == Fresh::kStep && Clock::now() - last >= interval_ / 2);
-  };
+  const auto is_due = [&] { return stopped_ || begin_ || (fresh_ && Clock::now() - last >= interval_ / 2); };
   while (!stopped_ && !failure_) {
     changed_.wait_until(lock, last + interval_, is_due);
     if (stopped_) return;
-    const std::optional<Totals> totals = totals_;
-    fresh_ = Fresh::kNothing;
+    const std::optional<Totals> totals = begin_ ? begin_ : totals_;
+    if (!begin_) fresh_ = false;
+    begin_.reset();
     last = Clock::now();
     lock.unlock();  // a slow disk must not hold up training
     std::exception_ptr failure;

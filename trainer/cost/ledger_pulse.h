@@ -39,8 +39,9 @@ class LedgerPulse {
   Clock::duration interval_;
   std::mutex mutex_;  // of all below
   std::condition_variable changed_;
+  std::optional<Totals> begin_;  // of the first update, until a record says them
   std::optional<Totals> totals_;
-  enum class Fresh { kNothing, kStep, kBegin } fresh_ = Fresh::kNothing;  // totals that no record has yet
+  bool fresh_ = false;  // there are totals of a later update that no record has yet
   bool stopped_ = false;
   std::exception_ptr failure_;
   std::thread thread_;
