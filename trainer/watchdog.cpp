@@ -57,8 +57,7 @@ Watchdog::Watchdog(const WatchdogConfig& config, const std::string& directory, C
       place_(whereabouts.now()),
       looked_(Clock::now()),
       progress_(looked_),
-      step_begun_(looked_),
-      alarm_looked_(looked_) {
+      step_begun_(looked_) {
   agree(world, [&] {
     if (rank_ != 0) return;
     std::error_code ignored;
@@ -66,6 +65,7 @@ Watchdog::Watchdog(const WatchdogConfig& config, const std::string& directory, C
   });
   if (config.stall_seconds > 0 || config.long_stall_seconds > 0 || config.step_seconds > 0) {
     thread_ = std::thread([this] { watch(); });
+    listener_ = std::thread([this] { listen(); });
   }
 }
 
@@ -75,7 +75,9 @@ Watchdog::~Watchdog() {
     done_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  for (std::thread* thread : {&thread_, &listener_}) {
+    if (thread->joinable()) thread->join();
+  }
 }
 
 // Whether the watchdog's work is done.
@@ -89,7 +91,7 @@ void Watchdog::watch() {
     look();
     say_last_words();
     std::string reason = problem();
-    if (reason.empty() && alarm_raised()) reason = "asked by another rank";
+    if (reason.empty() && alarm_) reason = "asked by another rank";
     if (!reason.empty()) end_job(reason);
   }
 }
@@ -120,12 +122,13 @@ std::string Watchdog::problem() const {
   return "";
 }
 
-// Another rank has written its report.
-bool Watchdog::alarm_raised() {
-  if (since(alarm_looked_) < std::min(5.0, grace(config_) / 5)) return false;
-  alarm_looked_ = Clock::now();
-  std::error_code ignored;
-  return fs::exists(directory_, ignored);
+// Waits for another rank to write its report. On a thread of its own: a file system that hangs must not keep
+// this rank from seeing that it makes no progress.
+void Watchdog::listen() {
+  while (!alarm_ && !pause(std::min(5.0, grace(config_) / 5))) {
+    std::error_code ignored;
+    alarm_ = fs::exists(directory_, ignored);
+  }
 }
 
 // A job that lost a rank is told to stop by its launcher while this rank waits for the lost one.
@@ -169,13 +172,13 @@ void Watchdog::write_summary() const {
 
 void Watchdog::end_job(const std::string& reason) {
   constexpr int kCode = static_cast<int>(ExitCode::kFailure);
-  log_warning("watchdog: {}; this rank is here: {}{}", reason, describe(place_), describe_dispatch(place_));
-  log_flush();
-  // The file system may be what hangs.
+  // The file system may be what hangs, and with it the log.
   std::thread([wait = 3 * grace(config_)] {
     std::this_thread::sleep_for(std::chrono::duration<double>(wait));
     _exit(kCode);
   }).detach();
+  log_warning("watchdog: {}; this rank is here: {}{}", reason, describe(place_), describe_dispatch(place_));
+  log_flush();
   try {
     write_own_report(reason);
     pause(grace(config_));

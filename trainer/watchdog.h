@@ -1,9 +1,10 @@
-// Ends a job that does not get on. A thread of every rank, which makes no MPI call, compares the whereabouts
-// of its rank with the limits. When one is exceeded, every rank that lives writes where it is into a
+// Ends a job that does not get on. Threads of every rank, which make no MPI call, compare the whereabouts
+// of the rank with the limits. When one is exceeded, every rank that lives writes where it is into a
 // directory that all share; one of them concludes who is missing or late; all end with exit code 70, and the
 // launcher ends the rest. Waiting for a device counts like waiting for a rank.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -34,7 +35,7 @@ class Watchdog {
   void look();
   double limit(const WorkerPlace& place) const;
   std::string problem() const;
-  bool alarm_raised();
+  void listen();
   void say_last_words();
   [[noreturn]] void end_job(const std::string& reason);
   void write_own_report(const std::string& reason) const;
@@ -47,13 +48,14 @@ class Watchdog {
   std::vector<RankIdentity> ranks_;
   const Whereabouts& whereabouts_;
   WorkerPlace place_;
-  Clock::time_point looked_, progress_, step_begun_, alarm_looked_;
+  Clock::time_point looked_, progress_, step_begun_;
   bool stop_seen_ = false;
+  std::atomic<bool> alarm_ = false;  // another rank has written its report
 
   std::mutex mutex_;
   std::condition_variable changed_;
   bool done_ = false;
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_, listener_;  // last: they use the others
 };
 
 }  // namespace jevons

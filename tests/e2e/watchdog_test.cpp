@@ -92,6 +92,15 @@ TEST_CASE("a rank that leaves a collective out is named", "[e2e][watchdog]") {
   CHECK(all_gone("watchdog_ranks", dir / "watchdog"));
 }
 
+TEST_CASE("a job whose files hang ends too", "[e2e][watchdog]") {
+  const TempDir dir;
+  const Ran ran = run_ranks(dir, "mute");
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  CHECK(contains(ran.output, "no progress for"));
+  CHECK(all_gone("watchdog_ranks", dir / "watchdog"));
+}
+
 TEST_CASE("a step that takes too long ends the job, a long save does not", "[e2e][watchdog]") {
   const TempDir dir;
   const Ran step = run_ranks(dir, "step");

@@ -1,11 +1,19 @@
 // A job for the watchdog's tests. usage: watchdog_ranks DIRECTORY WHAT
 //   skip   rank 1 leaves a collective out
+//   mute   the same, and what a rank writes to its log hangs
 //   save   all ranks spend more than the limit of a stall in a save, and end well
 //   step   all ranks get on, but their second step never ends
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <string_view>
 #include <thread>
+#include <vector>
 
+#include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "parallel/mpi/mpi_session.h"
 #include "trainer/watchdog.h"
@@ -21,6 +29,15 @@ void skip(Communicator& world) {
   double sum = world.rank();
   if (world.rank() != 1) world.barrier();
   world.all_reduce({&sum, {1}, DType::kF64}).wait();
+}
+
+// From here on a line of the log waits for ever: its file is a full pipe that nobody reads.
+void mute_log(const std::string& path) {
+  ENSURE(mkfifo(path.c_str(), 0600) == 0, "{}: no pipe", path);
+  const int pipe = open(path.c_str(), O_RDWR | O_NONBLOCK);
+  log_to_file(path);
+  const std::vector<char> much(1 << 12);
+  while (write(pipe, much.data(), much.size()) > 0) continue;
 }
 
 void save(Whereabouts& whereabouts) {
@@ -43,6 +60,7 @@ int run(const std::string& directory, std::string_view what) {
   log_setup(world.rank(), world.size(), LogLevel::kInfo);
   Whereabouts whereabouts;
   world.set_whereabouts(&whereabouts);
+  if (what == "mute") mute_log(fmt::format("{}.log-{}", directory, world.rank()));
   {
     const WatchdogConfig config{.stall_seconds = 2, .long_stall_seconds = 60, .step_seconds = 2};
     const Watchdog watchdog(config, directory, world, whereabouts);
@@ -54,7 +72,7 @@ int run(const std::string& directory, std::string_view what) {
     PhaseClock clock;
     clock.report_to(whereabouts);
     const PhaseScope phase(&clock, Phase::kCompute);
-    if (what == "skip") skip(world);
+    if (what == "skip" || what == "mute") skip(world);
     if (what == "save") save(whereabouts);
     world.barrier();
   }
