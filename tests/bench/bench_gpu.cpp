@@ -1,22 +1,19 @@
 // Rates of the ops on a GPU, as Markdown: row kernels beside a copy within the device, matrix products and
-// attention beside the device's peak, the exchange between GPUs if it is started as several workers. Sizes
-// are those of an OLMoE layer (D 2048, 64 experts of 1024, top-8, 16 heads of 128, V 50304) over --rows
-// tokens.
+// attention beside the device's peak, or the exchange between GPUs (gpu_exchange.h). Sizes are those of an
+// OLMoE layer (D 2048, 64 experts of 1024, top-8, 16 heads of 128, V 50304) over --rows tokens.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <functional>
-#include <list>
-#include <numeric>
+#include <string>
+#include <vector>
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
-#include "kernels/core/rng.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
@@ -26,10 +23,9 @@
 #include "kernels/permute.h"
 #include "kernels/rope.h"
 #include "kernels/routing.h"
-#include "kernels/row/scalar.h"
 #include "kernels/slot_order.h"
-#include "parallel/mpi/mpi_session.h"
-#include "parallel/nccl/device_world.h"
+#include "tests/bench/gpu_bed.h"
+#include "tests/bench/gpu_exchange.h"
 #include "trainer/cost/device_peaks.h"
 
 namespace jevons {
@@ -44,21 +40,13 @@ struct Options {
   std::int64_t copy_bytes = std::int64_t{1} << 30, peer_bytes = 64 << 20;
 };
 
-class Bench {
+class Bench : GpuBed {
  public:
-  explicit Bench(const Options& options) : o_(options), stream_(Device::kCuda), work_(Device::kCuda, "work") {
-    ctx_ = {.device = Device::kCuda,
-            .compute = DType::kBF16,
-            .stash = &work_,
-            .work = &work_,
-            .meter = &meter_,
-            .stream = &stream_};
-  }
+  explicit Bench(const Options& options) : o_(options) {}
 
   void rows();
   void products();
   void attention();
-  void exchange(Communicator& hosts);
 
  private:
   // Seconds of one call, after a warm-up: calls are enqueued until --seconds have passed by the clock of the
@@ -102,40 +90,6 @@ class Bench {
     std::fflush(stdout);
   }
 
-  // Normal numbers: zeros would flatter the matrix units.
-  Tensor random(Shape shape, DType dtype) {
-    const Tensor t = undefined(shape, dtype);
-    const std::int64_t period = std::min<std::int64_t>(t.numel(), 1 << 20);
-    const Buffer source(Device::kCpu, static_cast<std::size_t>(period) * sizeof(float));
-    const Tensor host = source.view(0, {period}, DType::kF32);
-    const RandomStream numbers(1, std::to_string(memory_.size()));
-    for (std::int64_t i = 0; i < period; ++i) host.ptr<float>()[i] = static_cast<float>(numbers.normal(i));
-    const Buffer device(Device::kCuda, source.bytes());
-    const Tensor block = device.view(0, {period}, DType::kF32);
-    copy_and_wait(&stream_, block, host);
-    const Tensor flat = t.reshape({t.numel()});
-    for (std::int64_t begin = 0; begin < t.numel(); begin += period) {
-      const std::int64_t n = std::min(period, t.numel() - begin);
-      cast(ctx_, block.slice(0, n), flat.slice(begin, begin + n));
-    }
-    stream_.synchronise();
-    return t;
-  }
-  Tensor undefined(Shape shape, DType dtype) {
-    memory_.emplace_back(Device::kCuda, static_cast<std::size_t>(shape.numel()) * size_of(dtype),
-                         Contents::kUndefined);
-    return memory_.back().view(0, shape, dtype);
-  }
-  Tensor integers(Shape shape, const std::function<std::int64_t(std::int64_t)>& value) {
-    const Buffer source(Device::kCpu, static_cast<std::size_t>(shape.numel()) * sizeof(std::int32_t));
-    const Tensor host = source.view(0, shape, DType::kI32), t = undefined(shape, DType::kI32);
-    for (std::int64_t i = 0; i < shape.numel(); ++i)
-      host.ptr<std::int32_t>()[i] = static_cast<std::int32_t>(value(i));
-    copy_and_wait(&stream_, t, host);
-    return t;
-  }
-  void forget() { memory_.clear(); }
-
   void copy_within_device();
   void norms();
   void movement();
@@ -146,11 +100,6 @@ class Bench {
   void grouped(const char* name, const std::vector<std::int64_t>& offsets);
 
   Options o_;
-  Stream stream_;
-  Arena work_;
-  WorkMeter meter_;
-  Context ctx_;
-  std::list<Buffer> memory_;
   double copy_rate_ = 1;  // GB/s
 };
 
@@ -360,59 +309,6 @@ void Bench::attention() {
   }
 }
 
-// Bytes that leave a rank, over the time of the slowest.
-void Bench::exchange(Communicator& hosts) {
-  const std::unique_ptr<Communicator> world = nccl::make_device_world(hosts, stream_);
-  const int ranks = hosts.size();
-  if (hosts.rank() == 0) {
-    fmt::print(
-        "\n## Collectives of {} GPUs\n\nGB/s that leave a GPU.\n\n"
-        "| MB per peer | all-to-all | reduce-scatter (fp32) | all-gather |\n|---|---|---|---|\n",
-        ranks);
-  }
-  for (std::int64_t bytes = o_.peer_bytes / 64; bytes <= o_.peer_bytes; bytes *= 8) {
-    const Tensor all = undefined({ranks * bytes / 4}, DType::kF32),
-                 other = undefined({ranks * bytes / 4}, DType::kF32);
-    const Tensor part = undefined({bytes / 4}, DType::kF32);
-    fill_zero(ctx_, all);
-    fill_zero(ctx_, part);
-    const auto rate = [&](const std::function<void()>& op) {
-      constexpr int kCalls = 20;
-      op();
-      stream_.synchronise();
-      hosts.barrier();
-      const auto begin = std::chrono::steady_clock::now();
-      for (int i = 0; i < kCalls; ++i) op();
-      stream_.synchronise();
-      double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      hosts.all_reduce({&seconds, {1}, DType::kF64, Device::kCpu}, ReduceOp::kMax).wait();
-      return static_cast<double>((ranks - 1) * bytes) * kCalls / seconds * 1e-9;
-    };
-    const double to_all = rate([&] { world->all_to_all(all, other).wait(); });
-    const double scatter = rate([&] { world->reduce_scatter(all, part).wait(); });
-    const double gather = rate([&] { world->all_gather(part, all).wait(); });
-    if (hosts.rank() == 0) {
-      fmt::print("| {:.2f} | {:.1f} | {:.1f} | {:.1f} |\n", static_cast<double>(bytes) * 1e-6, to_all,
-                 scatter, gather);
-    }
-    forget();
-  }
-}
-
-// One worker of the exchange: every other table is of one GPU.
-int run_exchange(const Options& options) {
-  MpiSession session;
-  Communicator& hosts = session.world();
-  try {
-    cuda::select_device(session.local_rank() % cuda::availability().devices);
-    Bench(options).exchange(hosts);
-  } catch (const Error& error) {
-    fmt::print(stderr, "rank {}: {}\n", hosts.rank(), error.what());
-    hosts.abort(static_cast<int>(error.code()));
-  }
-  return 0;
-}
-
 int run(int argc, char** argv) {
   Options o;
   CLI::App app("Rates of Jevons' ops on a GPU.", "bench_gpu");
@@ -441,7 +337,7 @@ int run(int argc, char** argv) {
     fmt::print("skipped: {}\n", gpus.reason);
     return 77;
   }
-  if (o.parts == std::vector<std::string>{"exchange"}) return run_exchange(o);
+  if (o.parts == std::vector<std::string>{"exchange"}) return run_exchange(o.peer_bytes);
   cuda::select_device(0);
   if (o.peak_tflops == 0) o.peak_tflops = known_peak_tflops(cuda::device_name(0));
   Bench bench(o);
