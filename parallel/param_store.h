@@ -1,9 +1,7 @@
 // All weights and gradients of a worker, laid out flat. Layers declare ParamSpecs in their constructors, then
 // allocate() places them, one flat buffer per group, in order of declaration and without gaps inside a group,
-// so that neighbours can be used as one matrix (fused()).
-//
-// One rule for every weight: its gradient is summed over each non-pipeline axis of its mesh that does not
-// shard it.
+// so that neighbours can be used as one matrix (fused_weight). One rule for every weight: its gradient is
+// summed over each non-pipeline axis of its mesh that does not shard it.
 #pragma once
 
 #include <cstdint>

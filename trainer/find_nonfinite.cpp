@@ -48,8 +48,8 @@ std::optional<Finding> look_at_forward(const Context& ctx, const Model::Saved& s
   return std::nullopt;
 }
 
-// Backward goes from the last parameter to the first, so the last one is where it began. `begin` and `end` of
-// a group's flat buffer: what may be looked at.
+// Backward goes from the last parameter to the first, so the last one is where it began. range_of: the part
+// of a group's flat buffer that may be looked at.
 std::optional<Finding> look_at_gradients(Worker& worker, std::int64_t order,
                                          const std::function<ShardRange(std::size_t group)>& range_of) {
   const ParamStore& store = worker.store();

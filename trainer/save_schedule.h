@@ -21,7 +21,7 @@ class SaveSchedule {
   SaveSchedule(const CheckpointConfig& config, const FailureRecord& history, std::int64_t devices,
                const Seconds& now);
 
-  // After every step; `is_saving`: a save was under way beside it.
+  // After every step, with what was under way beside it.
   enum class Beside { kNothing, kSave };
   void step(const Seconds& now, Beside beside);
   // A save began, or was tried.

@@ -1,7 +1,6 @@
 // Runs a row kernel on a GPU: a warp a row if rows are short, less if they are very short, a block a row if
-// they are long. Every .cu
-// file of row kernels instantiates launch_rows, declared in kernels/row/launch.h, for the kernels of its
-// family.
+// they are long. Every .cu file of row kernels instantiates launch_rows, declared in kernels/row/launch.h,
+// for the kernels of its family.
 #pragma once
 
 #include <cstdint>
