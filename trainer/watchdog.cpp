@@ -122,12 +122,12 @@ std::string Watchdog::problem() const {
   return "";
 }
 
-// Waits for another rank to write its report. On a thread of its own: a file system that hangs must not keep
-// this rank from seeing that it makes no progress.
+// Waits for another rank's alarm. On a thread of its own: a file system that hangs must not keep this rank
+// from seeing that it makes no progress.
 void Watchdog::listen() {
   while (!alarm_ && !pause(std::min(5.0, grace(config_) / 5))) {
     std::error_code ignored;
-    alarm_ = fs::exists(directory_, ignored);
+    alarm_ = fs::exists(alarm_path(), ignored);
   }
 }
 
@@ -139,6 +139,12 @@ void Watchdog::say_last_words() {
   log_flush();
 }
 
+// Of this launch alone: a file system may show what an earlier one wrote for a while after it was removed.
+std::string Watchdog::alarm_path() const {
+  const RankIdentity& first = ranks_.front();
+  return fmt::format("{}/alarm-{}-{}", directory_, first.host, first.process);
+}
+
 std::string Watchdog::path_of(int rank) const {
   return fmt::format("{}/rank-{:05}.json", directory_, rank);
 }
@@ -147,6 +153,7 @@ void Watchdog::write_own_report(const std::string& reason) const {
   const RankReport report{.rank = rank_, .idle_seconds = since(progress_), .place = place_};
   const RankIdentity& identity = ranks_[static_cast<std::size_t>(rank_)];
   make_directories(directory_);
+  File::create(alarm_path());
   const std::string path = path_of(rank_);
   File::create(path + ".tmp").write(to_json(report, identity, reason));
   fs::rename(path + ".tmp", path);

@@ -40,6 +40,7 @@ class Watchdog {
   [[noreturn]] void end_job(const std::string& reason);
   void write_own_report(const std::string& reason) const;
   void write_summary() const;
+  std::string alarm_path() const;
   std::string path_of(int rank) const;
 
   WatchdogConfig config_;
@@ -50,7 +51,7 @@ class Watchdog {
   WorkerPlace place_;
   Clock::time_point looked_, progress_, step_begun_;
   bool stop_seen_ = false;
-  std::atomic<bool> alarm_ = false;  // another rank has written its report
+  std::atomic<bool> alarm_ = false;  // a rank has raised it
 
   std::mutex mutex_;
   std::condition_variable changed_;

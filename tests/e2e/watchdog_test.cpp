@@ -92,6 +92,13 @@ TEST_CASE("a rank that leaves a collective out is named", "[e2e][watchdog]") {
   CHECK(all_gone("watchdog_ranks", dir / "watchdog"));
 }
 
+TEST_CASE("what an earlier launch reported is no alarm", "[e2e][watchdog]") {
+  const TempDir dir;
+  const Ran ran = run_ranks(dir, "stale");
+  INFO(ran.output);
+  CHECK(ran.code == 0);
+}
+
 TEST_CASE("a job whose files hang ends too", "[e2e][watchdog]") {
   const TempDir dir;
   const Ran ran = run_ranks(dir, "mute");

@@ -1,6 +1,7 @@
 // A job for the watchdog's tests. usage: watchdog_ranks DIRECTORY WHAT
 //   skip   rank 1 leaves a collective out
 //   mute   the same, and what a rank writes to its log hangs
+//   stale  all ranks get on, beside the reports of an earlier launch
 //   save   all ranks spend more than the limit of a stall in a save, and end well
 //   step   all ranks get on, but their second step never ends
 #include <fcntl.h>
@@ -9,6 +10,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -38,6 +41,12 @@ void mute_log(const std::string& path) {
   log_to_file(path);
   const std::vector<char> much(1 << 12);
   while (write(pipe, much.data(), much.size()) > 0) continue;
+}
+
+// As a file system that shows removed files for a while.
+void bring_back_report(const std::string& directory) {
+  std::filesystem::create_directories(directory);
+  std::ofstream(directory + "/rank-00000.json") << "{}";
 }
 
 void save(Whereabouts& whereabouts) {
@@ -73,6 +82,10 @@ int run(const std::string& directory, std::string_view what) {
     clock.report_to(whereabouts);
     const PhaseScope phase(&clock, Phase::kCompute);
     if (what == "skip" || what == "mute") skip(world);
+    if (what == "stale") {
+      bring_back_report(directory);
+      rest(1500);
+    }
     if (what == "save") save(whereabouts);
     world.barrier();
   }
