@@ -1,15 +1,6 @@
-// Moves tokens to their experts and back. Two adjoint moves over one plan:
-//   out:  (T, D) token rows -> (R, D) rows of this rank's experts. A token bound for several experts on one
-//   rank crosses
-//         the wire once (a copy rounds nothing).
-//   home: (R, D) -> (T, D): one row per slot comes home and is summed there in slot order, so the bits do not
-//   depend on
-//         ep. With reduce_at_expert the rows of a token are first summed on the expert's rank: fewer bytes,
-//         other bits.
-// Dispatch forward = out, its backward = home; Combine forward = home, its backward = out. Scalars per slot
-// (the router's weights) travel the same way. A group of one has no wire: rows are used where they lie.
-// Dropless unless capacity_factor > 0; a dropped slot comes home as 0 and takes no gradient. With a capacity
-// every message and every expert's rows have a fixed size, so the host waits for no counts.
+// Moves tokens to their experts and back. Dropless unless capacity_factor > 0; a dropped slot comes home as 0
+// and takes no gradient. With a capacity every message and every expert's rows have a fixed size, so the host
+// waits for no counts (docs/moe.md).
 #pragma once
 
 #include <cstdint>
@@ -24,6 +15,14 @@
 
 namespace jevons {
 
+// Two adjoint moves over one plan:
+//   out:  (T, D) token rows -> (R, D) rows of this rank's experts. A token bound for several experts on one
+//         rank crosses the wire once (a copy rounds nothing).
+//   home: (R, D) -> (T, D): one row per slot comes home and is summed there in slot order, so the bits do not
+//         depend on ep. With reduce_at_expert the rows of a token are first summed on the expert's rank:
+//         fewer bytes, other bits.
+// Dispatch forward = out, its backward = home; Combine forward = home, its backward = out. Scalars per slot
+// (the router's weights) travel the same way. A group of one has no wire: rows are used where they lie.
 class TokenDispatcher {
  public:
   // ep must outlive the dispatcher. Throws Error(kUsage) if its size does not divide num_experts.

@@ -43,8 +43,8 @@ struct StepOutcome {
   std::vector<LayerHealth> layers;  // of each MoE layer, in order
 };
 
-// Collective; the device is done with everything on return. `batch` holds global_sequences / dp sequences, a
-// multiple of micro_batch_size.
+// Collective. On return the device is done with the batch and the weights. `batch` holds global_sequences /
+// dp sequences, a multiple of micro_batch_size.
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
 
 // Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another;

@@ -1,4 +1,4 @@
-// The order of received slots by expert; counted and scanned as in kernels/row/slot_order.h. Kernels run in
+// The order of received slots by expert; counted and scanned as in kernels/row/column_scan.h. Kernels run in
 // the order in which they stand here.
 #pragma once
 
