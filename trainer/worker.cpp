@@ -33,8 +33,8 @@ void require_row_invariance(const cpu::GemmEngine& engine) {
 
 Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock)
     : config_(config),
-      stash_(place.device, "stash"),
-      work_(place.device, "work"),
+      stash_(place.device, "stash", place.stream),
+      work_(place.device, "work", place.stream),
       ctx_{.device = place.device,
            .compute = compute_dtype(config.train.precision),
            .stash = &stash_,

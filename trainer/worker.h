@@ -38,7 +38,8 @@ struct MemoryReport {
 // Where a worker computes.
 struct ComputePlace {
   Device device = Device::kCpu;
-  Stream* stream = nullptr;  // needed on kCuda alone: the compute stream of the world's communicators
+  // Needed on kCuda alone: the compute stream of the world's communicators, which outlives the worker.
+  Stream* stream = nullptr;
 };
 
 // Throws Error(kUsage) unless numerics: layout_invariant holds with products by `engine`.

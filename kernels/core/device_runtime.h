@@ -24,6 +24,7 @@ Availability availability() noexcept;
 std::string device_name(int index);
 
 // Makes GPU `index` of [0, devices) the one that the calling thread works on. Once, before anything else.
+// Throws Error(kUsage) for a GPU that this program cannot use, and names it.
 void select_device(int index);
 
 class OutOfMemory : public Error {
@@ -34,9 +35,14 @@ class OutOfMemory : public Error {
 // Device memory with undefined contents; never null. Throws OutOfMemory.
 void* allocate(std::size_t bytes);
 void deallocate(void* memory) noexcept;
+// The same from the GPU's memory pool, live between the two calls' places in their stream: neither waits for
+// anything. The pool keeps what it has once taken from the GPU.
+void* allocate_async(void* stream, std::size_t bytes);
+void deallocate_async(void* stream, void* memory) noexcept;
 // Of the selected GPU, all processes together.
 struct MemoryInfo {
   std::size_t free = 0, total = 0;
+  std::size_t pool_unused = 0;  // not free: only allocate_async of this process gets it
 };
 MemoryInfo memory_info();
 // Page-locked host memory, which copies to and from the device need to run beside other work.

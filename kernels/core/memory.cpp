@@ -49,9 +49,20 @@ Buffer Buffer::pinned_for(Device device, std::size_t bytes) {
   return buffer;
 }
 
+Buffer Buffer::in_order_of(const Stream& stream, std::size_t bytes) {
+  Buffer buffer;
+  buffer.data_ = cuda::allocate_async(stream.handle(), bytes);
+  buffer.bytes_ = bytes;
+  buffer.device_ = Device::kCuda;
+  buffer.stream_ = stream.handle();
+  return buffer;
+}
+
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
-  if (pinned_) {
+  if (stream_ != nullptr) {
+    cuda::deallocate_async(stream_, data_);
+  } else if (pinned_) {
     cuda::deallocate_pinned(data_);
   } else if (device_ == Device::kCuda) {
     cuda::deallocate(data_);
@@ -64,13 +75,15 @@ Buffer::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       bytes_(std::exchange(other.bytes_, 0)),
       device_(other.device_),
-      pinned_(other.pinned_) {}
+      pinned_(other.pinned_),
+      stream_(other.stream_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   std::swap(device_, other.device_);
   std::swap(pinned_, other.pinned_);
+  std::swap(stream_, other.stream_);
   return *this;
 }
 
@@ -81,6 +94,16 @@ Tensor Buffer::view(std::size_t offset, Shape shape, DType dtype) const {
   return {data_ == nullptr ? nullptr : static_cast<std::byte*>(data_) + offset, shape, dtype, device_};
 }
 
+Arena::Arena(Device device, const char* name, const Stream* stream)
+    : device_(device), name_(name), stream_(stream) {
+  ENSURE(device != Device::kCuda || stream != nullptr, "arena {}: on CUDA it needs a stream", name);
+}
+
+Buffer Arena::new_chunk(std::size_t bytes) const {
+  if (device_ == Device::kCuda) return Buffer::in_order_of(*stream_, bytes);
+  return Buffer(device_, bytes, Contents::kUndefined);
+}
+
 Tensor Arena::alloc(Shape shape, DType dtype) {
   const std::size_t bytes = round_up(static_cast<std::size_t>(shape.numel()) * size_of(dtype), kAlignment);
   total_ += bytes;
@@ -89,7 +112,7 @@ Tensor Arena::alloc(Shape shape, DType dtype) {
   while (chunk_ < chunks_.size() && bytes > chunks_[chunk_].bytes() - used_) ++chunk_, used_ = 0;
   if (chunk_ == chunks_.size()) {
     const std::size_t usual = chunks_.empty() ? kSmallestChunk : 2 * chunks_.back().bytes();
-    chunks_.emplace_back(device_, std::max(bytes, std::min(usual, kLargestChunk)), Contents::kUndefined);
+    chunks_.push_back(new_chunk(std::max(bytes, std::min(usual, kLargestChunk))));
     used_ = 0;
   }
   Tensor t = chunks_[chunk_].view(used_, shape, dtype);

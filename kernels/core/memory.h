@@ -11,6 +11,8 @@
 
 namespace jevons {
 
+class Stream;
+
 // Every block starts on a boundary of this many bytes (a cache line, and one AVX-512 vector).
 inline constexpr std::size_t kAlignment = 64;
 
@@ -23,6 +25,10 @@ class Buffer {
   Buffer(Device device, std::size_t bytes, Contents contents = Contents::kZero);
   // Zero-filled memory of the host for copies to and from `device`: page-locked for kCuda, none for kMeta.
   static Buffer pinned_for(Device device, std::size_t bytes);
+  // Undefined memory of the GPU that exists in the order of `stream`: for work that comes behind this call
+  // there, or behind an Event recorded since, until the Buffer's end. Neither end waits for the device. The
+  // stream must outlive it.
+  static Buffer in_order_of(const Stream& stream, std::size_t bytes);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -37,16 +43,19 @@ class Buffer {
   std::size_t bytes_ = 0;
   Device device_ = Device::kCpu;
   bool pinned_ = false;
+  void* stream_ = nullptr;  // handle; of in_order_of
 };
 
 // Bump allocator over chunks. Tensors stay valid until the mark taken before them is released: chunks are
-// never moved. Contents of a new tensor are undefined (debug builds fill it with NaN bytes).
+// never moved. Contents of a new tensor are undefined (debug builds fill it with NaN bytes). On kCuda chunks
+// come and go in the order of the stream that the arena's tensors are used on, as does their release.
 class Arena {
  public:
   struct Mark {
     std::size_t chunk = 0, used = 0, total = 0;
   };
-  Arena(Device device, const char* name) : device_(device), name_(name) {}
+  // `stream` is needed on kCuda alone, and must outlive the arena.
+  Arena(Device device, const char* name, const Stream* stream = nullptr);
 
   Tensor alloc(Shape shape, DType dtype);
   Mark mark() const;
@@ -59,8 +68,11 @@ class Arena {
   std::size_t peak_bytes() const { return peak_; }
 
  private:
+  Buffer new_chunk(std::size_t bytes) const;
+
   Device device_;
   const char* name_;
+  const Stream* stream_;
   std::vector<Buffer> chunks_;
   std::size_t chunk_ = 0;  // index of the chunk in use
   std::size_t used_ = 0;   // bytes used of it

@@ -1,5 +1,7 @@
 #include "kernels/cuda/runtime.h"
 
+#include <limits>
+
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 
@@ -23,6 +25,45 @@ cudaStream_t as_stream(void* handle) {
 }
 cudaEvent_t as_event(void* handle) {
   return static_cast<cudaEvent_t>(handle);
+}
+
+cudaMemPool_t pool_of(int gpu) {
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, gpu), "cudaDeviceGetDefaultMemPool");
+  return pool;
+}
+
+// By default a pool gives its unused memory back whenever the host synchronises, and must ask for it again.
+void keep_pool_memory(int gpu) {
+  int supported = 0;
+  check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, gpu), "cudaDeviceGetAttribute");
+  if (supported == 0) {
+    fail(ExitCode::kUsage, "GPU {}, {}: its driver has no memory pools (cudaMallocAsync); use device: cpu",
+         gpu, device_name(gpu));
+  }
+  std::uint64_t everything = std::numeric_limits<std::uint64_t>::max();
+  check(cudaMemPoolSetAttribute(pool_of(gpu), cudaMemPoolAttrReleaseThreshold, &everything),
+        "cudaMemPoolSetAttribute");
+}
+
+std::size_t unused_of(cudaMemPool_t pool) {
+  std::uint64_t reserved = 0, used = 0;
+  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
+        "cudaMemPoolGetAttribute");
+  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used), "cudaMemPoolGetAttribute");
+  return reserved - used;
+}
+
+// The memory that a call has allocated.
+void* allocated(void* memory, cudaError_t error, std::size_t bytes, const char* call) {
+  if (error == cudaErrorMemoryAllocation) {
+    const MemoryInfo info = memory_info();
+    throw OutOfMemory(fmt::format(
+        "out of GPU memory: cannot allocate {} bytes, {} of {} are free and {} unused in this process's pool",
+        bytes, info.free, info.total, info.pool_unused));
+  }
+  check(error, call);
+  return memory;
 }
 
 }  // namespace
@@ -71,27 +112,35 @@ std::string device_name(int index) {
 
 void select_device(int index) {
   check(cudaSetDevice(index), "cudaSetDevice");
+  keep_pool_memory(index);
 }
 
 void* allocate(std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t error = cudaMalloc(&memory, bytes);
-  if (error == cudaErrorMemoryAllocation) {
-    const MemoryInfo info = memory_info();
-    throw OutOfMemory(fmt::format("out of GPU memory: cannot allocate {} bytes, {} of {} are free", bytes,
-                                  info.free, info.total));
-  }
-  check(error, "cudaMalloc");
-  return memory;
+  return allocated(memory, error, bytes, "cudaMalloc");
 }
 
 void deallocate(void* memory) noexcept {
   cudaFree(memory);
 }
 
+void* allocate_async(void* stream, std::size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMallocAsync(&memory, bytes, as_stream(stream));
+  return allocated(memory, error, bytes, "cudaMallocAsync");
+}
+
+void deallocate_async(void* stream, void* memory) noexcept {
+  cudaFreeAsync(memory, as_stream(stream));
+}
+
 MemoryInfo memory_info() {
   MemoryInfo info;
   check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
+  int gpu = 0;
+  check(cudaGetDevice(&gpu), "cudaGetDevice");
+  info.pool_unused = unused_of(pool_of(gpu));
   return info;
 }
 

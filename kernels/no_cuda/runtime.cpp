@@ -27,6 +27,10 @@ void* allocate(std::size_t) {
   absent();
 }
 void deallocate(void*) noexcept {}
+void* allocate_async(void*, std::size_t) {
+  absent();
+}
+void deallocate_async(void*, void*) noexcept {}
 MemoryInfo memory_info() {
   absent();
 }

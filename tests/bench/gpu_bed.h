@@ -54,7 +54,7 @@ class GpuBed {
   void forget() { memory_.clear(); }
 
   Stream stream_{Device::kCuda};
-  Arena work_{Device::kCuda, "work"};
+  Arena work_{Device::kCuda, "work", &stream_};
   WorkMeter meter_;
   Context ctx_{.device = Device::kCuda,
                .compute = DType::kBF16,

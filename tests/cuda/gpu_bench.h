@@ -12,7 +12,10 @@ namespace jevons::test {
 
 class GpuBench {
  public:
-  GpuBench() : stream(Device::kCuda), work_(Device::kCuda, "work"), stash_(Device::kCuda, "stash") {
+  GpuBench()
+      : stream(Device::kCuda),
+        work_(Device::kCuda, "work", &stream),
+        stash_(Device::kCuda, "stash", &stream) {
     ctx.device = Device::kCuda;
     ctx.stream = &stream;
     ctx.work = &work_;

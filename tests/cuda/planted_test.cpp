@@ -5,7 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <csignal>
+#include <optional>
 
 #include "kernels/core/error.h"
 #include "kernels/cuda/runtime.h"
@@ -181,6 +183,89 @@ TEST_CASE("a stream that does not wait for another is found") {
     REQUIRE(findings.empty() == !emulation::checking());
     if (!findings.empty()) CHECK(contains(findings.front(), "race: "));
   }
+}
+
+namespace {
+
+// A kernel on a second stream writes memory that the bench's stream allocates: what the host sees of it.
+double write_of_new_memory(bool kernel_waits) {
+  GpuBench gpu;
+  const Stream other(Device::kCuda);
+  const Tensor zero = gpu.zeros({1}, DType::kF32);
+  Arena arena(Device::kCuda, "arena", &gpu.stream);
+  const Tensor cell = arena.alloc({1}, DType::kF32);
+  Event allocated(Device::kCuda);
+  gpu.stream.record(allocated);
+  if (kernel_waits) other.wait(allocated);
+  copy_cell({zero.ptr<float>(), cell.ptr<float>()}, cuda::native(other));
+  other.synchronise();
+  return to_doubles(gpu.download(cell)).front();
+}
+
+// A kernel reads memory that the bench's stream frees; `frees_first`: the host gives the free before the
+// kernel.
+void read_of_freed_memory(bool frees_first, bool on_the_same_stream) {
+  GpuBench gpu;
+  const Stream other(Device::kCuda);
+  const cudaStream_t reader = cuda::native(on_the_same_stream ? gpu.stream : other);
+  const Tensor to = gpu.zeros({1}, DType::kF32);
+  std::optional<Arena> arena(std::in_place, Device::kCuda, "arena", &gpu.stream);
+  const Tensor cell = arena->alloc({1}, DType::kF32);
+  zero_async(&gpu.stream, cell);
+  Event set(Device::kCuda);
+  gpu.stream.record(set);
+  other.wait(set);
+  if (frees_first) arena.reset();
+  copy_cell({cell.ptr<float>(), to.ptr<float>()}, reader);
+  arena.reset();
+}
+
+}  // namespace
+
+TEST_CASE("a stream that does not wait for memory that another allocates is found") {
+  for (Streams streams : {Streams::kEager, Streams::kLazy, Streams::kRandom}) {
+    const EmulationScope scope(Settings{.streams = streams});
+    CHECK(write_of_new_memory(true) == 0);
+    CHECK(emulation::take_findings().empty());
+    const double seen = write_of_new_memory(false);
+    const std::vector<std::string> findings = emulation::take_findings();
+    if (streams == Streams::kLazy) CHECK(std::isnan(seen));  // the kernel ran before the allocation
+    REQUIRE(findings.empty() == !emulation::checking());
+    if (!findings.empty())
+      CHECK(contains(findings.front(), "use before allocation: write to global memory at planted.cu:"));
+  }
+}
+
+TEST_CASE("memory that is used after its free in the order of streams is found") {
+  for (Streams streams : {Streams::kEager, Streams::kLazy, Streams::kRandom}) {
+    const EmulationScope scope(Settings{.streams = streams});
+    const auto finding = [](bool frees_first, bool on_the_same_stream) -> std::string {
+      read_of_freed_memory(frees_first, on_the_same_stream);
+      const std::vector<std::string> findings = emulation::take_findings();
+      return findings.empty() ? "" : findings.front();
+    };
+    CHECK(finding(false, true) == "");
+    if (!emulation::checking()) continue;
+    CHECK(contains(finding(true, true), "use after free: read of global memory at planted.cu:"));
+    // Of another stream, either may come first.
+    for (bool frees_first : {false, true}) {
+      const std::string seen = finding(frees_first, false);
+      INFO(seen);
+      CHECK((contains(seen, "use after free: read of global memory at planted.cu:") ||
+             contains(seen, "race: free of global memory")));
+    }
+  }
+}
+
+TEST_CASE("memory that is freed in the order of a stream is no argument of what comes later") {
+  GpuBench gpu;
+  float* freed = nullptr;
+  {
+    Arena arena(Device::kCuda, "arena", &gpu.stream);
+    freed = arena.alloc({1, kCols}, DType::kF32).ptr<float>();
+  }
+  CHECK_THROWS_AS(scale_rows(freed, 1, kCols, 2.0f, Defect::kNone, cuda::native(gpu.stream)), Error);
+  CHECK(contains(emulation::take_findings().at(0), "pointer argument 0 is not device memory"));
 }
 
 TEST_CASE("a host that reads before it synchronises is found") {

@@ -60,7 +60,7 @@ TEST_CASE("asynchronous copies refuse host memory that is not pinned", "[emulati
 TEST_CASE("buffers are zero unless asked otherwise, and arenas hand out device memory", "[device]") {
   GpuBench gpu;
   for (double value : to_doubles(gpu.download(gpu.zeros({1000}, DType::kF32)))) REQUIRE(value == 0);
-  Arena arena(Device::kCuda, "arena");
+  Arena arena(Device::kCuda, "arena", &gpu.stream);
   const ArenaScope scope(arena);
   const Tensor a = arena.alloc({3, 5}, DType::kBF16), b = arena.alloc({4}, DType::kF64);
   CHECK(a.device == Device::kCuda);
@@ -69,9 +69,33 @@ TEST_CASE("buffers are zero unless asked otherwise, and arenas hand out device m
   for (double value : to_doubles(gpu.download(a))) REQUIRE(value == 0);
 }
 
-TEST_CASE("memory beyond the GPU's is refused with the sizes", "[emulation]") {
-  const std::string message = message_of([] { Buffer(Device::kCuda, std::size_t{17} << 30); });
-  CHECK(message.find("out of GPU memory: cannot allocate 18253611008 bytes, ") == 0);
+TEST_CASE("memory beyond the GPU's is refused with the sizes, from the pool too", "[emulation]") {
+  GpuBench gpu;
+  Arena arena(Device::kCuda, "arena", &gpu.stream);
+  const std::string words = "out of GPU memory: cannot allocate 18253611008 bytes, ";
+  CHECK(message_of([] { Buffer(Device::kCuda, std::size_t{17} << 30); }).find(words) == 0);
+  CHECK_THROWS_AS(arena.alloc({std::int64_t{17} << 30}, DType::kU8), cuda::OutOfMemory);
+  CHECK(message_of([&] { arena.alloc({std::int64_t{17} << 30}, DType::kU8); }).find(words) == 0);
+}
+
+TEST_CASE("the pool keeps what an arena gives back, and gives it to the next", "[emulation]") {
+  cuda::select_device(0);
+  GpuBench gpu;
+  constexpr std::int64_t kChunk = std::int64_t{2} << 20;
+  const auto use_an_arena = [&] { Arena(Device::kCuda, "arena", &gpu.stream).alloc({kChunk}, DType::kU8); };
+  use_an_arena();
+  const cuda::MemoryInfo before = cuda::memory_info();
+  CHECK(before.pool_unused >= std::size_t{kChunk});
+  use_an_arena();
+  const cuda::MemoryInfo after = cuda::memory_info();
+  CHECK(after.free == before.free);
+  CHECK(after.pool_unused == before.pool_unused);
+}
+
+TEST_CASE("a GPU without memory pools is refused by its name", "[emulation]") {
+  const EmulationScope scope(Settings{.pools = false});
+  CHECK(message_of([] { cuda::select_device(1); }) ==
+        "GPU 1, emulated GPU: its driver has no memory pools (cudaMallocAsync); use device: cpu");
 }
 
 TEST_CASE("events order streams, and an event without a record orders nothing", "[device]") {

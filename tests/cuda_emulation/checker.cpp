@@ -23,13 +23,14 @@ constinit Position position;
 namespace {
 
 // Operation numbers below kFirstOperation, in place of a cell's last write, are states of the memory.
-enum State : std::uint32_t { kOutside, kUninitialised, kFreed };
+enum State : std::uint32_t { kOutside, kAllocated = kAllocatedByHost, kFreed };
 static_assert(kFirstOperation > kFreed);
 
 constexpr std::uint32_t kWholeOperation = ~0u;  // in place of a thread
 constexpr std::uint32_t kAtomicBit = 1u << 31;
 constexpr std::uint32_t kFirstByteBit = 1u << 30, kSecondByteBit = 1u << 29;  // one byte of the cell alone
-constexpr std::uint32_t kOffsetBits = kSecondByteBit - 1;
+constexpr std::uint32_t kUndefinedBit = 1u << 28;  // the allocation, in place of a write
+constexpr std::uint32_t kOffsetBits = kUndefinedBit - 1;
 
 struct Mark {
   std::uint32_t operation;
@@ -39,6 +40,7 @@ struct Mark {
   std::uint32_t code;  // offset in the program, and the bits above
 
   bool atomic() const { return (code & kAtomicBit) != 0; }
+  bool undefined() const { return (code & kUndefinedBit) != 0; }
   bool apart_from(const Mark& other) const {
     return ((code | other.code) & kFirstByteBit) != 0 && ((code | other.code) & kSecondByteBit) != 0;
   }
@@ -79,12 +81,13 @@ std::size_t cells_of(const void* memory, std::size_t bytes) {
          kBytesPerCell;
 }
 
-void fill(Cell* cell, std::size_t cells, State state) {
-  for (Cell* end = cell + cells; cell < end; ++cell) *cell = {{state, 0, 0, {}, 0}, {}};
+void fill(Cell* cell, std::size_t cells, std::uint32_t operation, std::uint32_t code = 0) {
+  for (Cell* end = cell + cells; cell < end; ++cell) *cell = {{operation, kWholeOperation, 0, {}, code}, {}};
 }
 
 // "file.cu:12", from the debug information.
 std::string source_line(std::uint32_t code) {
+  if ((code & kUndefinedBit) != 0) return "the allocation";
   if ((code & kOffsetBits) == 0) return "a copy, fill or library call";
   char command[128], line[256] = "?";
   std::snprintf(command, sizeof command, "addr2line -s -e /proc/%d/exe 0x%x", getpid(),
@@ -111,6 +114,7 @@ void report_access(const char* what, Target target, const Mark& mark, const Mark
   if (!reported.insert({mark.code, other != nullptr ? other->code : 0}).second) return;
   const char* verb = target.access == Access::kRead    ? "read of"
                      : target.access == Access::kWrite ? "write to"
+                     : target.access == Access::kFree  ? "free of"
                                                        : "atomic on";
   std::string text = std::string(what) + ": " + verb + " " + target.space + " memory at " +
                      source_line(mark.code) + " by " + name_of(mark);
@@ -136,11 +140,12 @@ bool race(const Mark& earlier, const Mark& now) {
 }
 
 void touch_cell(Cell& cell, const Mark& now, Target target) {
-  if (cell.write.operation == kUninitialised && target.access != Access::kWrite) {
+  const bool reads = target.access == Access::kRead || target.access == Access::kAtomic;
+  if (race(cell.write, now)) {
+    report_access(cell.write.undefined() ? "use before allocation" : "race", target, now, &cell.write);
+  } else if (cell.write.undefined() && reads) {
     report_access("uninitialised read", target, now);
     cell.write = now;
-  } else if (race(cell.write, now)) {
-    report_access("race", target, now, &cell.write);
   }
   if (target.access != Access::kRead) {
     for (const Mark& read : cell.read) {
@@ -181,8 +186,12 @@ void forget_reported_pairs() {
   reported.clear();
 }
 
-void note_device_memory(const void* memory, std::size_t bytes, bool live) {
-  if (enabled) fill(device_cell(memory), cells_of(memory, bytes), live ? kUninitialised : kFreed);
+void note_allocation(const void* memory, std::size_t bytes, std::uint32_t allocation) {
+  if (enabled) fill(device_cell(memory), cells_of(memory, bytes), allocation, kUndefinedBit);
+}
+
+void note_free(const void* memory, std::size_t bytes) {
+  if (enabled) fill(device_cell(memory), cells_of(memory, bytes), kFreed);
 }
 
 void forget_shared_memory(std::size_t bytes_used) {
@@ -190,7 +199,7 @@ void forget_shared_memory(std::size_t bytes_used) {
 }
 
 void note_shared_memory(const void* memory, std::size_t bytes) {
-  if (enabled) fill(shared_cell(memory), cells_of(memory, bytes), kUninitialised);
+  if (enabled) fill(shared_cell(memory), cells_of(memory, bytes), kAllocated, kUndefinedBit);
 }
 
 void check_access(const void* memory, std::size_t bytes, Access access, const void* code) {

@@ -34,15 +34,18 @@ bool checker_on();
 // Called once, by the constructor that the compiler adds to a file with -fsanitize=thread.
 void turn_checker_on();
 
-// State of memory. `live` device memory has undefined contents.
-void note_device_memory(const void* memory, std::size_t bytes, bool live);
+// State of device memory. `allocation`: the stream operation that work with the memory must come behind; its
+// contents are undefined.
+inline constexpr std::uint32_t kAllocatedByHost = 1;
+void note_allocation(const void* memory, std::size_t bytes, std::uint32_t allocation);
+void note_free(const void* memory, std::size_t bytes);
 void forget_shared_memory(std::size_t bytes_used);
 void note_shared_memory(const void* memory, std::size_t bytes);
 
-enum class Access : std::uint8_t { kRead, kWrite, kAtomic };
+enum class Access : std::uint8_t { kRead, kWrite, kAtomic, kFree };
 // An access of the running device thread; nothing in host code. `code`: the return address.
 void check_access(const void* memory, std::size_t bytes, Access access, const void* code);
-// An access of the running stream operation as a whole: copies, fills, library calls.
+// An access of the running stream operation as a whole: copies, fills, library calls, frees.
 void check_operation_access(const void* memory, std::size_t bytes, Access access);
 
 // A pair of places is reported once; after this again.

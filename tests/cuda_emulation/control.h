@@ -22,6 +22,7 @@ struct Settings {
   bool guard = true;                           // the host faults when it touches device memory
   int devices = 8;                             // that cudaGetDeviceCount reports; 0: there is no driver
   std::size_t memory = std::size_t{16} << 30;  // bytes of a GPU, at most that; in the environment in MiB
+  bool pools = true;                           // whether its driver has memory pools
 };
 const Settings& settings();
 // Finishes the work under way, then goes on under other settings.

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -18,8 +19,9 @@ using Allocations = std::map<const char*, std::size_t>;  // start and bytes
 char* base = nullptr;
 std::size_t reserved = 0;  // bytes of the range given out so far
 std::size_t in_use = 0;
+std::int64_t allocations = 0;
 int running = 0;
-Allocations device, pinned;
+Allocations device, pooled, pinned;
 
 bool within(const Allocations& allocations, const void* p, std::size_t bytes) {
   const char* begin = static_cast<const char*>(p);
@@ -27,6 +29,24 @@ bool within(const Allocations& allocations, const void* p, std::size_t bytes) {
   if (next == allocations.begin()) return false;
   const auto& [start, size] = *--next;
   return begin + bytes <= start + size;
+}
+
+// Adds an allocation on fresh pages; null if no addresses are left.
+void* add(Allocations& list, std::size_t bytes) {
+  device_base();
+  const std::size_t pages = (bytes + kPage - 1) / kPage * kPage;
+  if (pages + kPage > kDeviceAddresses - reserved) return nullptr;
+  ++allocations;
+  char* memory = base + reserved;
+  reserved += pages + kPage;
+  list[memory] = bytes;
+  return memory;
+}
+
+// The bytes of what is no longer an allocation; 0 if it was none.
+std::size_t remove(Allocations& list, void* memory) {
+  const auto node = list.extract(static_cast<const char*>(memory));
+  return node.empty() ? 0 : node.mapped();
 }
 
 void protect(char* memory, std::size_t bytes, bool open) {
@@ -51,28 +71,49 @@ bool in_device_addresses(const void* p) {
 }
 
 void* allocate_device(std::size_t bytes) {
-  device_base();
+  if (!take_device_bytes(bytes)) return nullptr;
+  void* const memory = add(device, bytes);
+  if (memory == nullptr) {
+    return_device_bytes(bytes);
+    return nullptr;
+  }
   const DeviceRuns scope;
-  const std::size_t pages = (bytes + kPage - 1) / kPage * kPage;
-  if (pages + kPage > kDeviceAddresses - reserved) return nullptr;
-  char* memory = base + reserved;
-  protect(memory, pages, true);
   std::memset(memory, 0xff, bytes);
-  reserved += pages + kPage;
-  in_use += bytes;
-  device[memory] = bytes;
-  note_device_memory(memory, bytes, true);
+  note_allocation(memory, bytes, kAllocatedByHost);
   return memory;
 }
 
 bool free_device(void* memory) {
-  const auto it = device.find(static_cast<char*>(memory));
-  if (it == device.end()) return false;
-  note_device_memory(memory, it->second, false);
-  in_use -= it->second;
-  madvise(memory, it->second, MADV_DONTNEED);
-  device.erase(it);
+  const std::size_t bytes = remove(device, memory);
+  if (bytes == 0) return false;
+  note_free(memory, bytes);
+  return_device_bytes(bytes);
+  madvise(memory, bytes, MADV_DONTNEED);
   return true;
+}
+
+void* allocate_pooled(std::size_t bytes, std::uint32_t allocation) {
+  void* const memory = add(pooled, bytes);
+  if (memory != nullptr) note_allocation(memory, bytes, allocation);
+  return memory;
+}
+
+std::size_t release_pooled(void* memory) {
+  return remove(pooled, memory);
+}
+
+void begin_pooled(void* memory, std::size_t bytes) {
+  std::memset(memory, 0xff, bytes);
+}
+
+void end_pooled(void* memory, std::size_t bytes) {
+  check_operation_access(memory, bytes, Access::kFree);
+  note_free(memory, bytes);
+  madvise(memory, bytes, MADV_DONTNEED);
+}
+
+std::int64_t device_allocations() {
+  return allocations;
 }
 
 void* allocate_pinned(std::size_t bytes) {
@@ -89,10 +130,18 @@ bool free_pinned(void* memory) {
 }
 
 bool on_device(const void* p, std::size_t bytes) {
-  return within(device, p, bytes);
+  return within(device, p, bytes) || within(pooled, p, bytes);
 }
 bool in_pinned(const void* p, std::size_t bytes) {
   return within(pinned, p, bytes);
+}
+bool take_device_bytes(std::size_t bytes) {
+  if (bytes > settings().memory - std::min(settings().memory, in_use)) return false;
+  in_use += bytes;
+  return true;
+}
+void return_device_bytes(std::size_t bytes) {
+  in_use -= bytes;
 }
 std::size_t device_bytes_in_use() {
   return in_use;

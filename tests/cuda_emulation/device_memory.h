@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace emulation {
 
@@ -16,12 +17,22 @@ bool in_device_addresses(const void* p);
 void* allocate_device(std::size_t bytes);  // null if it does not fit
 // False if `memory` is not the start of an allocation.
 bool free_device(void* memory);
+// Of the memory pool (memory_pool.cpp): an address at once, contents in the order of streams. Operation
+// `allocation` of a stream, which comes next, calls begin_pooled, the one that frees calls end_pooled;
+// between release_pooled and that the memory is no argument of any call.
+void* allocate_pooled(std::size_t bytes, std::uint32_t allocation);
+std::size_t release_pooled(void* memory);  // its bytes; 0 if `memory` is not the start of an allocation
+void begin_pooled(void* memory, std::size_t bytes);
+void end_pooled(void* memory, std::size_t bytes);
 void* allocate_pinned(std::size_t bytes);
 bool free_pinned(void* memory);
 
 // Whether [p, p + bytes) lies in one allocation.
 bool on_device(const void* p, std::size_t bytes);
 bool in_pinned(const void* p, std::size_t bytes);
+// Takes bytes of the GPU; false if it has not as many.
+bool take_device_bytes(std::size_t bytes);
+void return_device_bytes(std::size_t bytes);
 std::size_t device_bytes_in_use();
 
 // While one lives, "the GPU runs": device memory can be touched. Without one, and with Settings::guard, the

@@ -18,7 +18,6 @@ using namespace emulation;
 namespace {
 
 int current_device = 0;
-std::int64_t allocations = 0;
 std::int64_t waits = 0;
 
 bool has_driver() {
@@ -44,10 +43,6 @@ cudaError_t check_sides(const void* to, const void* from, size_t bytes, cudaMemc
 }
 
 }  // namespace
-
-std::int64_t emulation::device_allocations() {
-  return allocations;
-}
 
 std::int64_t emulation::host_waits() {
   return waits;
@@ -87,6 +82,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->maxThreadsPerBlock = 1024;
   return cudaSuccess;
 }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (device < 0 || device >= settings().devices) return cudaErrorInvalidDevice;
+  if (attribute != cudaDevAttrMemoryPoolsSupported)
+    return misuse(cudaErrorInvalidValue, "cudaDeviceGetAttribute: the emulation does not know the attribute");
+  *value = settings().pools ? 1 : 0;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr, int, int) {
   *value = 1;
   return cudaSuccess;
@@ -103,9 +105,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  ++allocations;
-  const bool fits = device_bytes_in_use() + bytes <= settings().memory;
-  *memory = fits ? allocate_device(bytes) : nullptr;
+  *memory = allocate_device(bytes);
   return *memory == nullptr ? cudaErrorMemoryAllocation : last_error();
 }
 cudaError_t cudaFree(void* memory) {

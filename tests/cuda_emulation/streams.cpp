@@ -119,7 +119,7 @@ cudaError_t append(cudaStream_t stream, Queued operation) {
   if (operation.awaited != nullptr) join(stream->clock, operation.awaited->clock);
   if (stream->clock.size() <= stream->id) stream->clock.resize(stream->id + 1);
   stream->clock[stream->id] = ++stream->length;
-  operation.number = static_cast<std::uint32_t>(gpu.operations.size());
+  operation.number = next_operation();
   gpu.operations.push_back({stream->id, stream->length, stream->clock});
   stream->queue.push_back(std::move(operation));
   if (settings().streams == Streams::kEager) run_until(stream, [&] { return stream->queue.empty(); });
@@ -136,6 +136,10 @@ bool known(cudaStream_t stream) {
 cudaError_t enqueue(cudaStream_t stream, Operation operation) {
   if (!known(stream)) return misuse(cudaErrorInvalidResourceHandle, "work on the default stream, or on none");
   return append(stream, {0, std::move(operation), nullptr, 0});
+}
+
+std::uint32_t next_operation() {
+  return static_cast<std::uint32_t>(device().operations.size());
 }
 
 bool happened_before(std::uint32_t earlier, std::uint32_t later) {

@@ -19,6 +19,8 @@ inline constexpr std::uint32_t kFirstOperation = 3;  // lower numbers have other
 // behind.
 using Operation = std::function<cudaError_t()>;
 cudaError_t enqueue(cudaStream_t stream, Operation operation);
+// The number that the next operation gets, of whatever stream.
+std::uint32_t next_operation();
 
 // Whether every run finishes `earlier` before it starts `later`.
 bool happened_before(std::uint32_t earlier, std::uint32_t later);

@@ -61,7 +61,10 @@ void visit_tensors(F& f, RowLists& out) {
 
 class DeviceRun {
  public:
-  DeviceRun() : stream_(Device::kCuda), work_(Device::kCuda, "work"), stash_(Device::kCuda, "stash") {}
+  DeviceRun()
+      : stream_(Device::kCuda),
+        work_(Device::kCuda, "work", &stream_),
+        stash_(Device::kCuda, "stash", &stream_) {}
 
   // `host` with the GPU's stream and arenas in place of its own.
   template <class R, class... P>

@@ -14,8 +14,8 @@ namespace {
 struct GpuRank {
   GpuRank(Communicator& ep, const Batch& batch, DispatchOptions options, Stream& stream)
       : batch(batch),
-        stash(Device::kCuda, "stash"),
-        work(Device::kCuda, "work"),
+        stash(Device::kCuda, "stash", &stream),
+        work(Device::kCuda, "work", &stream),
         dispatcher(ep, Rank::filled(options, batch)) {
     ctx = {.device = Device::kCuda, .stash = &stash, .work = &work, .stream = &stream};
     const std::int64_t tokens = batch.held(ep.rank()), slots = tokens * batch.top_k;
