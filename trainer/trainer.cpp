@@ -18,6 +18,7 @@
 #include "trainer/run_state.h"
 #include "trainer/signals.h"
 #include "trainer/step_plan.h"
+#include "trainer/watchdog_report.h"
 
 namespace jevons {
 namespace {
@@ -313,15 +314,30 @@ void Trainer::take_weights(const std::string& path) {
   }
 }
 
+namespace {
+
+// What fails inside a step, as a collective, the device or a kernel, does not know where in the model it is.
+Error with_position(const Error& error, const Whereabouts* whereabouts) {
+  const WorkerPlace place = whereabouts != nullptr ? whereabouts->now() : WorkerPlace();
+  if (!place.in_step) return error;
+  return Error(error.code(), fmt::format("{}: {}", describe_position(place), error.what()));
+}
+
+}  // namespace
+
 ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
                const StartOptions& start) {
   RunRecorder recorder(config, yaml, world, clock);
   try {
     ComputeDevice device(config.device, start.local_rank, world);
     return Trainer(config, yaml, device, clock, recorder, start).run();
-  } catch (const Error& e) {
+  } catch (const AgreedError& e) {
     recorder.end_by_error(e.what(), e.code());
     throw;
+  } catch (const Error& e) {
+    const Error placed = with_position(e, clock.whereabouts());
+    recorder.end_by_error(placed.what(), placed.code());
+    throw placed;
   } catch (const std::exception& e) {
     recorder.end_by_error(e.what(), ExitCode::kFailure);
     throw;

@@ -69,12 +69,16 @@ std::string list_places(const RanksByText& by_place) {
 
 }  // namespace
 
-std::string describe(const WorkerPlace& p) {
+std::string describe_position(const WorkerPlace& p) {
   std::string text =
       p.step == 0 ? "before the first step" : fmt::format("{}step {}", p.in_step ? "" : "after ", p.step);
   if (p.micro_batch >= 0) text += fmt::format(", micro-batch {}", p.micro_batch);
   if (p.pass != Pass::kNone) text += fmt::format(", {} of layer {}", name_of(p.pass), p.layer);
-  text += fmt::format(", phase {}", jevons::name_of(p.phase));
+  return text;
+}
+
+std::string describe(const WorkerPlace& p) {
+  const std::string text = fmt::format("{}, phase {}", describe_position(p), jevons::name_of(p.phase));
   if (p.in_collective) return text + ", inside " + describe_call(p);
   return p.number == 0 ? text : text + ", in no collective, the last was " + describe_call(p);
 }

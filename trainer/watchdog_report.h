@@ -22,6 +22,8 @@ struct RankReport {
   WorkerPlace place;
 };
 
+// "step 7, micro-batch 0, backward of layer 3".
+std::string describe_position(const WorkerPlace& place);
 // "step 7, micro-batch 0, backward of layer 3, phase dispatch, inside all_to_all_v 41 over ep".
 std::string describe(const WorkerPlace& place);
 // "; its last dispatch sent 4, 12 and received 9, 3 tokens, by rank of ep", or nothing.

@@ -98,10 +98,13 @@ void NcclCommunicator::abort(int exit_code) {
   std::abort();  // unreached, which the compiler does not see through a virtual call
 }
 
-void NcclCommunicator::check(ncclResult_t result, const char* collective) const {
+void NcclCommunicator::check(ncclResult_t result, const char* collective,
+                             std::span<const Transfer> transfers) const {
   if (result == ncclSuccess) return;
-  fail(ExitCode::kFailure, "{} over {}, rank {} of {}: NCCL: {} {}", collective, name(), rank(), size(),
-       ncclGetErrorString(result), ncclGetLastError(comm_));
+  std::string peers;
+  for (const Transfer& t : transfers) peers += fmt::format(", {} rank {}", t.direction, t.peer);
+  fail(ExitCode::kFailure, "{} over {}, rank {} of {}{}: NCCL: {} {}", collective, name(), rank(), size(),
+       peers, ncclGetErrorString(result), ncclGetLastError(comm_));
 }
 
 void NcclCommunicator::check_health(const char* collective) const {
@@ -127,22 +130,22 @@ Work NcclCommunicator::run(const char* collective, Enqueue enqueue) {
 }
 
 template <class Call>
-Work NcclCommunicator::defer(const char* collective, Call call) {
-  if (!deferred_) {
+Work NcclCommunicator::defer(const char* collective, Transfer transfer, Call call) {
+  if (deferred_.empty()) {
     check_health(collective);
     check(ncclGroupStart(), collective);
-    deferred_ = true;
   }
-  check(call(), collective);
+  deferred_.push_back(transfer);
+  check(call(), collective, {&transfer, 1});
   return Work(std::make_unique<DevicePending>(compute_, stream_, [this] { flush(); }));
 }
 
 void NcclCommunicator::flush() {
-  if (!deferred_) return;
-  deferred_ = false;
+  if (deferred_.empty()) return;
+  const std::vector<Transfer> started = std::exchange(deferred_, {});
   compute_.record(ready_);
   stream_.wait(ready_);
-  check(ncclGroupEnd(), "send or recv");
+  check(ncclGroupEnd(), "send or recv", started);
 }
 
 template <class To, class From>
@@ -155,8 +158,13 @@ void NcclCommunicator::exchange(const char* collective, To to, From from) {
         copy_async(&stream_, bytes_at(in.data, in.bytes), bytes_at(out.data, out.bytes));
       continue;
     }
-    if (out.bytes > 0) check(ncclSend(out.data, out.bytes, ncclUint8, r, comm_, native(stream_)), collective);
-    if (in.bytes > 0) check(ncclRecv(in.data, in.bytes, ncclUint8, r, comm_, native(stream_)), collective);
+    const Transfer send{"send to", r}, recv{"recv from", r};
+    if (out.bytes > 0) {
+      check(ncclSend(out.data, out.bytes, ncclUint8, r, comm_, native(stream_)), collective, {&send, 1});
+    }
+    if (in.bytes > 0) {
+      check(ncclRecv(in.data, in.bytes, ncclUint8, r, comm_, native(stream_)), collective, {&recv, 1});
+    }
   }
   check(ncclGroupEnd(), collective);
 }
@@ -259,14 +267,14 @@ Work NcclCommunicator::do_broadcast(Tensor inout, int root) {
 Work NcclCommunicator::do_send(Tensor in, int peer) {
   if (in.device == Device::kCpu) return hosts_.send(in, peer);
   if (in.bytes() == 0) return {};
-  return defer("send",
+  return defer("send", {"send to", peer},
                [&] { return ncclSend(in.data, in.bytes(), ncclUint8, peer, comm_, native(stream_)); });
 }
 
 Work NcclCommunicator::do_recv(Tensor out, int peer) {
   if (out.device == Device::kCpu) return hosts_.recv(out, peer);
   if (out.bytes() == 0) return {};
-  return defer("recv",
+  return defer("recv", {"recv from", peer},
                [&] { return ncclRecv(out.data, out.bytes(), ncclUint8, peer, comm_, native(stream_)); });
 }
 

@@ -8,7 +8,9 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/core/memory.h"
 #include "kernels/core/stream.h"
@@ -41,8 +43,14 @@ class NcclCommunicator final : public Communicator {
     std::byte* data;
     std::size_t bytes;
   };
-  // Throws, naming communicator, collective and rank, unless `result` is success.
-  void check(ncclResult_t result, const char* collective) const;
+  // One of the messages of a collective, for errors.
+  struct Transfer {
+    const char* direction;  // "send to", "recv from"
+    int peer;
+  };
+  // Throws, naming collective, communicator, rank and peers, unless `result` is success: that of NCCL's call
+  // for `transfers`, if they are known.
+  void check(ncclResult_t result, const char* collective, std::span<const Transfer> transfers = {}) const;
   void check_health(const char* collective) const;  // throws if an earlier collective has failed meanwhile
   Work copy_to_self(const Tensor& in, const Tensor& out);
   // Runs `enqueue`, which gives work to stream_, between the work that compute_ has and the work it will get.
@@ -51,7 +59,7 @@ class NcclCommunicator final : public Communicator {
   // A single send or receive waits, so that ranks that all send before they receive do not wait for each
   // other for ever: NCCL's calls block their stream. flush() starts those that wait, together.
   template <class Call>
-  Work defer(const char* collective, Call call);
+  Work defer(const char* collective, Transfer transfer, Call call);
   void flush();
   // Sends to(r) to and receives from(r) of every rank r, all at once; empty ranges are left out.
   template <class To, class From>
@@ -69,7 +77,7 @@ class NcclCommunicator final : public Communicator {
   std::size_t most_scratch_;
   Buffer scratch_;  // grows to what the largest sum needs
   ncclComm_t comm_ = nullptr;
-  bool deferred_ = false;  // a group of sends and receives is open
+  std::vector<Transfer> deferred_;  // of the group that is open, if there are any
 };
 
 }  // namespace jevons::nccl

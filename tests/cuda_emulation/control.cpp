@@ -54,6 +54,8 @@ void set(Settings& settings, const std::string& word) {
       settings.memory = std::stoull(value) << 20;
     else if (key == "pools")
       settings.pools = std::stoi(value) != 0;
+    else if (key == "nccl_fails")
+      settings.nccl_fails = std::stoi(value);
     else
       bad_setting(word);
   } catch (const std::logic_error&) {

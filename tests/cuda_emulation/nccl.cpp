@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "control.h"
 #include "stand_in.h"
 
 using namespace emulation;
@@ -100,6 +101,14 @@ ncclResult_t add(Call call) {
   return group_depth > 0 ? ncclSuccess : start_group();
 }
 
+// A message to or from one peer.
+ncclResult_t add_transfer(Call call) {
+  static int counted = 0;
+  if (settings().nccl_fails == 0 || ++counted < settings().nccl_fails) return add(std::move(call));
+  counted = 0;
+  return ncclSystemError;
+}
+
 std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
   switch (type) {
     case ncclInt8:
@@ -150,7 +159,9 @@ ncclResult_t ncclGetVersion(int* version) {
   return ncclSuccess;
 }
 const char* ncclGetErrorString(ncclResult_t result) {
-  return result == ncclSuccess ? "no error" : "invalid argument";
+  return result == ncclSuccess       ? "no error"
+         : result == ncclSystemError ? "unhandled system error"
+                                     : "invalid argument";
 }
 const char* ncclGetLastError(ncclComm_t) {
   return "";
@@ -204,20 +215,20 @@ ncclResult_t ncclGroupEnd() {
 ncclResult_t ncclSend(const void* data, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
-  return add({stream, {data, bytes}, {}, [=](const void* from, void*) {
-                MPI_Request request;
-                MPI_Issend(from, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
-                return request;
-              }});
+  return add_transfer({stream, {data, bytes}, {}, [=](const void* from, void*) {
+                         MPI_Request request;
+                         MPI_Issend(from, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
+                         return request;
+                       }});
 }
 ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
   const std::size_t bytes = bytes_of(count, type);
-  return add({stream, {}, {data, bytes}, [=](const void*, void* to) {
-                MPI_Request request;
-                MPI_Irecv(to, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
-                return request;
-              }});
+  return add_transfer({stream, {}, {data, bytes}, [=](const void*, void* to) {
+                         MPI_Request request;
+                         MPI_Irecv(to, static_cast<int>(bytes), MPI_BYTE, peer, 0, comm->mpi, &request);
+                         return request;
+                       }});
 }
 
 ncclResult_t ncclAllGather(const void* in, void* out, std::size_t count, ncclDataType_t type, ncclComm_t comm,

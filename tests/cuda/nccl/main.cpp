@@ -53,6 +53,39 @@ void check_order(Communicator& hosts, std::uint64_t seed) {
     ENSURE(byte == hosts.size() - 1 + 2, "rank {} read {}", hosts.rank(), byte);
 }
 
+template <class F>
+void expect_failure(const std::string& words, F f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    ENSURE(std::string_view(error.what()).find(words) == 0, "{} for {}", error.what(), words);
+    return;
+  }
+  fail(ExitCode::kFailure, "no error where one should say: {}", words);
+}
+
+// What NCCL refuses is told with collective, communicator, rank and peer. NCCL is good for nothing after it.
+void check_failures(Communicator& hosts) {
+  if (hosts.size() == 1) return;
+  Stream compute(Device::kCuda);
+  const std::unique_ptr<Communicator> device = nccl::make_device_world(hosts, compute);
+  const Buffer memory(Device::kCuda, 4096);
+  const Tensor values = memory.view(0, {1024}, DType::kF32);
+  const int peer = hosts.rank() == 0 ? 1 : 0;
+  const std::string after = fmt::format("over world, rank {} of {}, ", hosts.rank(), hosts.size());
+  const auto refused = [&](const char* direction) {
+    return fmt::format("{}{} rank {}: NCCL: unhandled system error", after, direction, peer);
+  };
+  emulation::configure({.nccl_fails = 1});
+  expect_failure("send " + refused("send to"), [&] { device->send(values, peer).wait(); });
+  expect_failure("recv " + refused("recv from"), [&] { device->recv(values, peer).wait(); });
+  expect_failure("all_to_all_v " + refused("send to"), [&] {
+    const Tensor whole = values.slice(0, 4 * hosts.size());
+    device->all_to_all(whole, whole).wait();
+  });
+  emulation::configure({});
+}
+
 void check_findings() {
   for (const std::string& finding : emulation::take_findings())
     fail(ExitCode::kFailure, "the emulated GPU found: {}", finding);
@@ -69,6 +102,7 @@ int run() {
     emulation::configure({.streams = emulation::Streams::kLazy});
     test::check_dispatch(hosts);
     emulation::configure({});
+    check_failures(hosts);
     if (hosts.size() > 1) {
       cuda::select_device(0);  // NCCL refuses; staged through the hosts
       check_collectives(hosts, nccl::kScratchBytes);

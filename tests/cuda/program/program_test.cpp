@@ -1,7 +1,9 @@
 // The program on emulated GPUs, one per worker, under mpirun: against the CPU, from one to the other, and
 // what it says when it cannot.
-#include "tests/e2e/program.h"
+#include <regex>
+
 #include "tests/data/temp_files.h"
+#include "tests/e2e/program.h"
 #include "tests/e2e/run_result.h"
 #include "tests/trainer/training_run.h"
 
@@ -126,6 +128,17 @@ TEST_CASE("a run goes on from a GPU to the CPU and back", "[program]") {
   const Result straight = runs.result("straight");
   check_steps(continued("to-gpu", "device=cpu", "device=cuda"), straight);
   check_steps(continued("to-cpu", "device=cuda", "device=cpu"), straight);
+}
+
+TEST_CASE("a failure of NCCL is told with collective, peer and position in the model", "[program]") {
+  Runs runs;
+  const Ran ran = runs.train(2, "failing", "train.steps=1 device=cuda parallel.ep=2", "nccl_fails=12");
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  const std::regex message(
+      "step 1, micro-batch 0, forward of layer [0-9]+: [a-z_]+ over ep, rank [01] of 2, "
+      "(send to|recv from) rank [01]: NCCL: unhandled system error");
+  CHECK(std::regex_search(ran.output, message));
 }
 
 TEST_CASE("what a GPU cannot do is said before anything is trained", "[program]") {
