@@ -22,7 +22,7 @@ DeviceChoice choose_device(DeviceChoice wanted, Communicator& hosts) {
 ComputeDevice::ComputeDevice(DeviceChoice choice, int local_rank, Communicator& hosts) : hosts_(hosts) {
   if (choice != DeviceChoice::kCuda) return;
   device_ = Device::kCuda;
-  cuda::select_device(local_rank % cuda::availability().devices);
+  agree(hosts, [&] { cuda::select_device(local_rank % cuda::availability().devices); });
   stream_.emplace(device_);
   world_ = nccl::make_device_world(hosts, *stream_);
 }

@@ -23,8 +23,11 @@ Availability availability() noexcept;
 // As its driver calls it: "NVIDIA H100 80GB HBM3".
 std::string device_name(int index);
 
-// Makes GPU `index` of [0, devices) the one that the calling thread works on. Once, before anything else.
-// Throws Error(kUsage) for a GPU that this program cannot use, and names it.
+// Selects GPU `index` of [0, devices), and says why this program cannot use it, which names it; empty if it
+// can.
+std::string obstacle(int index);
+// Makes GPU `index` the one that the calling thread works on. Once, before anything else. Throws
+// Error(kUsage) with the obstacle if there is one.
 void select_device(int index);
 
 class OutOfMemory : public Error {

@@ -35,12 +35,6 @@ cudaMemPool_t pool_of(int gpu) {
 
 // By default a pool gives its unused memory back whenever the host synchronises, and must ask for it again.
 void keep_pool_memory(int gpu) {
-  int supported = 0;
-  check(cudaDeviceGetAttribute(&supported, cudaDevAttrMemoryPoolsSupported, gpu), "cudaDeviceGetAttribute");
-  if (supported == 0) {
-    fail(ExitCode::kUsage, "GPU {}, {}: its driver has no memory pools (cudaMallocAsync); use device: cpu",
-         gpu, device_name(gpu));
-  }
   std::uint64_t everything = std::numeric_limits<std::uint64_t>::max();
   check(cudaMemPoolSetAttribute(pool_of(gpu), cudaMemPoolAttrReleaseThreshold, &everything),
         "cudaMemPoolSetAttribute");
@@ -70,13 +64,6 @@ void* allocated(void* memory, cudaError_t error, std::size_t bytes, const char* 
 
 void check(cudaError_t error, const char* call) {
   if (error == cudaSuccess) return;
-  if (error == cudaErrorNoKernelImageForDevice) {
-    fail(ExitCode::kUsage,
-         "{}: this program has no code for this GPU's architecture; build it with "
-         "-DJEVONS_CUDA_ARCHITECTURES, see jevons "
-         "doctor for the compute capability",
-         call);
-  }
   fail(ExitCode::kFailure, "{}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
@@ -110,8 +97,23 @@ std::string device_name(int index) {
   return properties.name;
 }
 
-void select_device(int index) {
+std::string obstacle(int index) {
   check(cudaSetDevice(index), "cudaSetDevice");
+  cudaDeviceProp gpu{};
+  check(cudaGetDeviceProperties(&gpu, index), "cudaGetDeviceProperties");
+  const std::string name =
+      fmt::format("GPU {}, {}, compute capability {}.{}", index, gpu.name, gpu.major, gpu.minor);
+  if (!has_device_code()) {
+    return fmt::format("{}: this program has no code for it; build it with -DJEVONS_CUDA_ARCHITECTURES={}{}",
+                       name, gpu.major, gpu.minor);
+  }
+  if (gpu.memoryPoolsSupported == 0) return name + ": its driver has no memory pools (cudaMallocAsync)";
+  return "";
+}
+
+void select_device(int index) {
+  const std::string reason = obstacle(index);
+  if (!reason.empty()) fail(ExitCode::kUsage, "{}; use another GPU, or device: cpu", reason);
   keep_pool_memory(index);
 }
 

@@ -10,6 +10,9 @@ namespace jevons::cuda {
 // Throws Error(kFailure) with the call and CUDA's words for `error`, unless it is cudaSuccess.
 void check(cudaError_t error, const char* call);
 
+// Whether this program has kernels for the architecture of the selected GPU.
+bool has_device_code();
+
 // The stream that an op's work goes to.
 cudaStream_t native(const Stream& stream);
 cudaStream_t stream_of(const Context& ctx);

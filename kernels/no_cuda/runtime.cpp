@@ -19,6 +19,9 @@ Availability availability() noexcept {
 std::string device_name(int) {
   absent();
 }
+std::string obstacle(int) {
+  absent();
+}
 void select_device(int) {
   absent();
 }

@@ -92,10 +92,18 @@ TEST_CASE("the pool keeps what an arena gives back, and gives it to the next", "
   CHECK(after.pool_unused == before.pool_unused);
 }
 
-TEST_CASE("a GPU without memory pools is refused by its name", "[emulation]") {
-  const EmulationScope scope(Settings{.pools = false});
-  CHECK(message_of([] { cuda::select_device(1); }) ==
-        "GPU 1, emulated GPU: its driver has no memory pools (cudaMallocAsync); use device: cpu");
+TEST_CASE("a GPU that the program cannot use is refused by its name", "[emulation]") {
+  {
+    const EmulationScope scope(Settings{.pools = false});
+    CHECK(
+        message_of([] { cuda::select_device(1); }) ==
+        "GPU 1, emulated GPU, compute capability 9.0: its driver has no memory pools (cudaMallocAsync); use "
+        "another GPU, or device: cpu");
+  }
+  const EmulationScope scope(Settings{.code = false});
+  CHECK(message_of([] { cuda::select_device(0); }) ==
+        "GPU 0, emulated GPU, compute capability 9.0: this program has no code for it; build it with "
+        "-DJEVONS_CUDA_ARCHITECTURES=90; use another GPU, or device: cpu");
 }
 
 TEST_CASE("events order streams, and an event without a record orders nothing", "[device]") {

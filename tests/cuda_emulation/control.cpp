@@ -52,6 +52,8 @@ void set(Settings& settings, const std::string& word) {
       settings.devices = std::stoi(value);
     else if (key == "memory")
       settings.memory = std::stoull(value) << 20;
+    else if (key == "code")
+      settings.code = std::stoi(value) != 0;
     else if (key == "pools")
       settings.pools = std::stoi(value) != 0;
     else if (key == "nccl_fails")

@@ -22,6 +22,7 @@ struct Settings {
   bool guard = true;                           // the host faults when it touches device memory
   int devices = 8;                             // that cudaGetDeviceCount reports; 0: there is no driver
   std::size_t memory = std::size_t{16} << 30;  // bytes of a GPU, at most that; in the environment in MiB
+  bool code = true;                            // whether the program has code for it
   bool pools = true;                           // whether its driver has memory pools
   int nccl_fails = 0;                          // every n-th ncclSend or ncclRecv fails; 0: none
 };

@@ -80,14 +80,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->multiProcessorCount = 4;
   properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024;
+  properties->memoryPoolsSupported = settings().pools ? 1 : 0;
   return cudaSuccess;
 }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device < 0 || device >= settings().devices) return cudaErrorInvalidDevice;
-  if (attribute != cudaDevAttrMemoryPoolsSupported)
-    return misuse(cudaErrorInvalidValue, "cudaDeviceGetAttribute: the emulation does not know the attribute");
-  *value = settings().pools ? 1 : 0;
-  return cudaSuccess;
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  return settings().code ? cudaSuccess : cudaErrorNoKernelImageForDevice;
 }
 cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr, int, int) {
   *value = 1;

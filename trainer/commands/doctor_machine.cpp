@@ -161,7 +161,11 @@ std::vector<Check> check_gpus() {
     std::string libraries = "NCCL " + nccl::version();
     for (const auto& [name, version] : facts.versions) libraries += fmt::format(", {} {}", name, version);
     std::vector<Check> checks = {{"GPU libraries", Health::kOk, libraries, ""}};
-    for (const std::string& gpu : facts.gpus) checks.push_back({"GPU", Health::kOk, gpu, ""});
+    for (int i = 0; i < gpus.devices; ++i) {
+      const std::string obstacle = cuda::obstacle(i);
+      checks.push_back({"GPU", obstacle.empty() ? Health::kOk : Health::kBad,
+                        facts.gpus[static_cast<std::size_t>(i)], obstacle});
+    }
     if (!facts.links.empty()) checks.push_back({"GPU links", Health::kOk, facts.links, ""});
     return checks;
   }

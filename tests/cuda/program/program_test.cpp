@@ -130,6 +130,15 @@ TEST_CASE("a run goes on from a GPU to the CPU and back", "[program]") {
   check_steps(continued("to-cpu", "device=cuda", "device=cpu"), straight);
 }
 
+TEST_CASE("doctor calls a GPU bad that the program has no code for", "[program]") {
+  const Ran ran =
+      shell(fmt::format("JEVONS_EMULATION=\"devices=1 code=0\" {} doctor --dir /tmp", JEVONS_PROGRAM));
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  CHECK_THAT(ran.output, ContainsSubstring("bad   GPU"));
+  CHECK_THAT(ran.output, ContainsSubstring("build it with -DJEVONS_CUDA_ARCHITECTURES=90"));
+}
+
 TEST_CASE("a failure of NCCL is told with collective, peer and position in the model", "[program]") {
   Runs runs;
   const Ran ran = runs.train(2, "failing", "train.steps=1 device=cuda parallel.ep=2", "nccl_fails=12");
@@ -152,6 +161,8 @@ TEST_CASE("what a GPU cannot do is said before anything is trained", "[program]"
   refused("device=cuda train.precision=f32", 2, "train.precision: attention on a GPU is bf16 only");
   refused("device=cuda model.head_dim=4", 2, "model.head_dim: attention on a GPU needs a multiple of 8");
   refused("device=cuda", 2, "device: cuda: no CUDA driver; use cpu or auto", "devices=0");
+  refused("device=auto", 2, "GPU 0, emulated GPU, compute capability 9.0: this program has no code for it",
+          "code=0");
   // 1 MiB does not hold the first chunk of both arenas.
   refused("device=cuda", 70, "weights and gradients", "memory=1");
   refused("device=cuda", 70, "saved activations", "memory=1");
