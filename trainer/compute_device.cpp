@@ -4,6 +4,7 @@
 #include "kernels/core/error.h"
 #include "parallel/agree.h"
 #include "parallel/nccl/device_world.h"
+#include "trainer/io/format.h"
 
 namespace jevons {
 
@@ -25,6 +26,22 @@ ComputeDevice::ComputeDevice(DeviceChoice choice, int local_rank, Communicator& 
   agree(hosts, [&] { cuda::select_device(local_rank % cuda::availability().devices); });
   stream_.emplace(device_);
   world_ = nccl::make_device_world(hosts, *stream_);
+}
+
+void ComputeDevice::require_memory(const MemoryReport& predicted) const {
+  if (device_ != Device::kCuda) return;
+  agree(hosts_, [&] {
+    const std::size_t total = cuda::memory_info().total;
+    if (predicted.total() <= total) return;
+    fail(ExitCode::kUsage,
+         "a worker needs {} of memory at its peak, by the dry run at balanced routing; its GPU has {}:\n{}"
+         "Less takes: a smaller train.micro_batch_size, or model.recompute, for activations and temporaries; "
+         "parallel.zero_stage = 1 for the optimizer; more workers with a larger parallel.ep or parallel.tp "
+         "for "
+         "everything (jevons plan)",
+         format_bytes(static_cast<double>(predicted.total())), format_bytes(static_cast<double>(total)),
+         predicted.to_string());
+  });
 }
 
 }  // namespace jevons

@@ -21,6 +21,10 @@ class ComputeDevice {
   // local_rank % GPUs. Collective over `hosts`, which must outlive this.
   ComputeDevice(DeviceChoice choice, int local_rank, Communicator& hosts);
 
+  // Throws Error(kUsage) on all ranks if the GPU of one is smaller than a worker's predicted peak.
+  // Collective.
+  void require_memory(const MemoryReport& predicted) const;
+
   ComputePlace place() { return {device_, stream_ ? &*stream_ : nullptr}; }
   Communicator& world() { return world_ ? *world_ : hosts_; }
 

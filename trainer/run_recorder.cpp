@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/core/device_runtime.h"
@@ -246,12 +247,15 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
     if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->total_steps);
   });
   impl_->energy = HostEnergy(hosts, world.rank(), config.device);
-  if (!impl_->writes()) return;
-  log_info("energy: {}", impl_->energy.describe());
-  impl_->predicted = dry_run(config, world.size()).memory;
-  log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
-           config.parallel.layout.to_string(), config.threads,
-           format_bytes(static_cast<double>(impl_->predicted.total())));
+  if (impl_->writes()) {
+    log_info("energy: {}", impl_->energy.describe());
+    impl_->predicted = dry_run(config, world.size()).memory;
+    log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
+             config.parallel.layout.to_string(), config.threads,
+             format_bytes(static_cast<double>(impl_->predicted.total())));
+  }
+  static_assert(std::is_trivially_copyable_v<MemoryReport>);
+  world.broadcast({&impl_->predicted, {sizeof(MemoryReport)}, DType::kU8, Device::kCpu}, 0).wait();
 }
 
 RunRecorder::~RunRecorder() = default;
@@ -316,6 +320,10 @@ void RunRecorder::checkpoint(const SavedCheckpoint& saved, double stall) {
       "step {}: saved {}, {} written in {:.3f} s ({}/s; the disk alone {}/s); training stalled for {:.3f} s",
       m.step, saved.path, format_bytes(m.bytes), m.write_seconds, format_bytes(m.write_rate()),
       format_bytes(m.disk_rate()), m.stall_seconds);
+}
+
+const MemoryReport& RunRecorder::predicted_memory() const {
+  return impl_->predicted;
 }
 
 FailureRecord RunRecorder::failures() const {

@@ -42,6 +42,8 @@ class RunRecorder {
   // throws.
   void end_by_error(const std::string& message, ExitCode code) noexcept;
 
+  // Of one worker, by the dry run; the same on all ranks.
+  const MemoryReport& predicted_memory() const;
   // On rank 0: how often the launches before this one have died.
   FailureRecord failures() const;
 

@@ -163,9 +163,32 @@ TEST_CASE("what a GPU cannot do is said before anything is trained", "[program]"
   refused("device=cuda", 2, "device: cuda: no CUDA driver; use cpu or auto", "devices=0");
   refused("device=auto", 2, "GPU 0, emulated GPU, compute capability 9.0: this program has no code for it",
           "code=0");
-  // 1 MiB does not hold the first chunk of both arenas.
-  refused("device=cuda", 70, "weights and gradients", "memory=1");
-  refused("device=cuda", 70, "saved activations", "memory=1");
+}
+
+TEST_CASE("a run that a GPU cannot hold ends before weights are made, on all workers together", "[program]") {
+  Runs runs;
+  const Ran ran = runs.train(2, "large", "train.steps=1 device=cuda model.hidden_size=256", "memory=4");
+  INFO(ran.output);
+  CHECK(ran.code == 2);
+  CHECK_THAT(
+      ran.output,
+      ContainsSubstring("of memory at its peak, by the dry run at balanced routing; its GPU has 4.00 MiB"));
+  for (const char* words : {"weights and gradients", "optimizer", "saved activations", "temporaries",
+                            "train.micro_batch_size", "parallel.ep"})
+    CHECK_THAT(ran.output, ContainsSubstring(words));
+  CHECK(ran.output.find("out of GPU memory") == std::string::npos);
+  CHECK(ran.output.find("MPI_ABORT") == std::string::npos);
+}
+
+TEST_CASE("a GPU that fills up against the prediction ends the run with who holds what", "[program]") {
+  // 1 MiB holds what the dry run counts, but not the first chunk of both arenas.
+  Runs runs;
+  const Ran ran = runs.train(1, "full", "train.steps=1 device=cuda", "memory=1");
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  for (const char* words :
+       {"out of GPU memory: cannot allocate", "weights and gradients", "saved activations"})
+    CHECK_THAT(ran.output, ContainsSubstring(words));
 }
 
 }  // namespace jevons::test
