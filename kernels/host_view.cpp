@@ -11,7 +11,7 @@ Tensor host_view(const Context& ctx, const Tensor& tensor) {
   if (pinned.bytes() < tensor.bytes()) pinned = Buffer::pinned_for(Device::kCuda, tensor.bytes());
   const Tensor view = pinned.view(0, tensor.shape, tensor.dtype);
   copy_async(ctx.stream, view, tensor);
-  ctx.stream->synchronise();
+  ctx.synchronise();
   return view;
 }
 

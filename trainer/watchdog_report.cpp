@@ -80,7 +80,9 @@ std::string describe_position(const WorkerPlace& p) {
 std::string describe(const WorkerPlace& p) {
   const std::string text = fmt::format("{}, phase {}", describe_position(p), jevons::name_of(p.phase));
   if (p.in_collective) return text + ", inside " + describe_call(p);
-  return p.number == 0 ? text : text + ", in no collective, the last was " + describe_call(p);
+  const std::string last = p.number == 0 ? "none" : describe_call(p);
+  if (p.awaits_device) return text + ", waits for its device, whose last collective is " + last;
+  return p.number == 0 ? text : text + ", in no collective, the last was " + last;
 }
 
 std::string describe_dispatch(const WorkerPlace& p) {
@@ -103,6 +105,7 @@ std::string to_json(const RankReport& report, const RankIdentity& identity, cons
                              {"pass", name_of(p.pass)},
                              {"phase", jevons::name_of(p.phase)},
                              {"in_collective", p.in_collective},
+                             {"awaits_device", p.awaits_device},
                              {"collective", p.collective},
                              {"over", p.over},
                              {"number", p.number},
@@ -127,7 +130,8 @@ RankReport parse_rank_report(std::string_view text) {
     for (std::size_t i = 0; i < kNumPhases; ++i) {
       if (phase == jevons::name_of(static_cast<Phase>(i))) p.phase = static_cast<Phase>(i);
     }
-    p.in_collective = json.at("in_collective"), p.number = json.at("number"), p.peer = json.at("peer");
+    p.in_collective = json.at("in_collective"), p.awaits_device = json.at("awaits_device");
+    p.number = json.at("number"), p.peer = json.at("peer");
     p.collective = json.at("collective").get<std::string>(), p.over = json.at("over").get<std::string>();
     p.tokens_sent = json.at("tokens_sent").get<std::vector<std::int64_t>>();
     p.tokens_received = json.at("tokens_received").get<std::vector<std::int64_t>>();
@@ -152,7 +156,7 @@ std::string summarise(const std::vector<RankIdentity>& ranks, const std::vector<
     }
     const WorkerPlace& place = found->second->place;
     by_place[describe(place)].push_back(identity.rank);
-    if (place.in_collective) {
+    if (place.in_collective || place.awaits_device) {
       by_call[describe_call(place)].push_back(identity.rank);
     } else {
       late.push_back(identity.rank);

@@ -25,9 +25,7 @@ struct Context {
   int threads = 1;           // CPU threads of this worker
 
   // Blocks the host until the device has done all work of the ops so far.
-  void synchronise() const {
-    if (stream != nullptr) stream->synchronise();
-  }
+  void synchronise() const;
   // Called by facades; rows are counted as memory traffic only.
   void record(WorkKind kind, double flops, double bytes) const {
     if (meter != nullptr) meter->add(kind, flops, bytes);

@@ -51,6 +51,18 @@ void Whereabouts::end_collective() {
   ++place_.changes;
 }
 
+void Whereabouts::await_device() {
+  const std::lock_guard lock(mutex_);
+  place_.awaits_device = true;
+  ++place_.changes;
+}
+
+void Whereabouts::end_await_device() {
+  const std::lock_guard lock(mutex_);
+  place_.awaits_device = false;
+  ++place_.changes;
+}
+
 void Whereabouts::dispatch(std::span<const std::int64_t> sent, std::span<const std::int64_t> received) {
   const std::lock_guard lock(mutex_);
   place_.tokens_sent.assign(sent.begin(), sent.end());

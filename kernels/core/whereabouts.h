@@ -34,6 +34,7 @@ struct WorkerPlace {
   Pass pass = Pass::kNone;
   Phase phase = Phase::kInit;
   bool in_collective = false;  // else the figures below are of the last one
+  bool awaits_device = false;  // that is, all work given to it, with the last collective
   std::string collective, over;
   std::int64_t number = 0;
   int peer = -1;
@@ -50,6 +51,8 @@ class Whereabouts {
   void layer(Pass pass, std::int64_t index);
   void begin(const CollectiveCall& call);
   void end_collective();
+  void await_device();
+  void end_await_device();
   void dispatch(std::span<const std::int64_t> sent, std::span<const std::int64_t> received);
 
   WorkerPlace now() const;
@@ -70,6 +73,22 @@ class CollectiveScope {
   }
   CollectiveScope(const CollectiveScope&) = delete;
   CollectiveScope& operator=(const CollectiveScope&) = delete;
+
+ private:
+  Whereabouts* whereabouts_;
+};
+
+// The host waits for its device.
+class DeviceWaitScope {
+ public:
+  explicit DeviceWaitScope(Whereabouts* whereabouts) : whereabouts_(whereabouts) {
+    if (whereabouts_ != nullptr) whereabouts_->await_device();
+  }
+  ~DeviceWaitScope() {
+    if (whereabouts_ != nullptr) whereabouts_->end_await_device();
+  }
+  DeviceWaitScope(const DeviceWaitScope&) = delete;
+  DeviceWaitScope& operator=(const DeviceWaitScope&) = delete;
 
  private:
   Whereabouts* whereabouts_;

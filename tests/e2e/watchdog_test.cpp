@@ -2,55 +2,25 @@
 #include <filesystem>
 
 #include "tests/data/temp_files.h"
-#include "tests/e2e/program.h"
-#include "tests/trainer/training_run.h"
+#include "tests/e2e/endless_job.h"
 
 namespace jevons {
 namespace {
 
+using test::all_gone;
+using test::EndlessJob;
 using test::Ran;
 using test::shell;
-
-// Whether a second later no process of this name has `argument` on its command line.
-bool all_gone(const std::string& program, const std::string& argument) {
-  return shell(fmt::format("sleep 1; ps -C {} -o args= | grep {}", program, argument)).code == 1;
-}
 
 Ran run_ranks(const TempDir& dir, const std::string& what) {
   return shell(
       fmt::format("mpirun --bind-to none -n 3 {} {} {}", JEVONS_WATCHDOG_RANKS, dir / "watchdog", what), 60);
 }
 
-// Three workers that would never end.
-struct Job {
-  Job() {
-    test::write_corpus(dir / "corpus");
-    write_bytes(dir / "run.yaml", test::tiny_yaml(dir / "corpus", dir / "run"));
-  }
-
-  // Starts them, does `then`, shell code that knows kill_rank SIGNAL REGEX (of ranks), when a step is done,
-  // and waits for the end.
-  Ran start_and(const std::string& then) const {
-    const std::string run = fmt::format(
-        "mpirun --bind-to none -n 3 {} train {} train.steps=100000000 train.global_batch_size=3 "
-        "parallel.ep=1 watchdog.stall_seconds=4",
-        JEVONS_PROGRAM, dir / "run.yaml");
-    const std::string kill_rank = fmt::format(
-        "kill_rank() {{ for p in $(pgrep -f \"train {}\"); do "
-        "grep -qzx OMPI_COMM_WORLD_RANK=$2 /proc/$p/environ && kill -$1 $p; done; }}",
-        dir / "run.yaml");
-    return shell(fmt::format("{}; {} & until grep -qs step {}; do sleep 0.1; done; {}; wait $!", kill_rank,
-                             run, dir / "run/metrics.jsonl", then),
-                 100);
-  }
-
-  TempDir dir;
-};
-
 }  // namespace
 
 TEST_CASE("a rank that stops is named, and the job ends", "[e2e][watchdog]") {
-  const Job job;
+  const EndlessJob job(3, "parallel.ep=1 watchdog.stall_seconds=4");
   const Ran ran = job.start_and("kill_rank STOP 1");
   INFO(ran.output);
   CHECK(ran.code == 70);
@@ -62,7 +32,7 @@ TEST_CASE("a rank that stops is named, and the job ends", "[e2e][watchdog]") {
 }
 
 TEST_CASE("a rank that is killed ends the job, and the others say where they were", "[e2e][watchdog]") {
-  const Job job;
+  const EndlessJob job(3, "parallel.ep=1 watchdog.stall_seconds=4");
   const Ran ran = job.start_and("kill_rank KILL 1");
   INFO(ran.output);
   CHECK(ran.code == 137);
@@ -74,7 +44,7 @@ TEST_CASE("a rank that is killed ends the job, and the others say where they wer
 }
 
 TEST_CASE("a job that is stopped as a whole and continued goes on", "[e2e][watchdog]") {
-  const Job job;
+  const EndlessJob job(3, "parallel.ep=1 watchdog.stall_seconds=4");
   const Ran ran =
       job.start_and("kill_rank STOP [0-2]; sleep 8; kill_rank CONT [0-2]; sleep 3; kill -USR1 $!");
   INFO(ran.output);

@@ -27,7 +27,31 @@ RankReport computing(int rank) {
   return {.rank = rank, .idle_seconds = 5, .place = whereabouts.now()};
 }
 
+// Its host has given the device a collective and waits for all work.
+RankReport awaiting_device(int rank, const char* collective, std::int64_t number) {
+  Whereabouts whereabouts;
+  whereabouts.begin_step(7);
+  whereabouts.begin({.name = collective, .over = "ep", .number = number, .peer = -1});
+  whereabouts.end_collective();
+  whereabouts.await_device();
+  return {.rank = rank, .idle_seconds = 5, .place = whereabouts.now()};
+}
+
 }  // namespace
+
+TEST_CASE("ranks that wait for their devices are not late", "[watchdog]") {
+  const std::string text = summarise(
+      job(4), {awaiting_device(0, "all_gather", 8), awaiting_device(1, "all_gather", 8), computing(3)});
+  CHECK(contains(text, "Missing, gave no sign of life: rank 2"));
+  CHECK(contains(text, "Late, is in no collective: rank 3.\n"));
+  CHECK(contains(text,
+                 "ranks 0-1: step 7, phase init, waits for its device, whose last collective is "
+                 "all_gather 8 over ep"));
+  const std::string mixed =
+      summarise(job(3), {awaiting_device(0, "all_gather", 8), awaiting_device(1, "all_gather", 7),
+                         awaiting_device(2, "all_gather", 8)});
+  CHECK(contains(mixed, "different collectives: rank 1 in all_gather 7 over ep."));
+}
 
 TEST_CASE("the summary names ranks that are missing and ranks that are late", "[watchdog]") {
   const std::string text = summarise(

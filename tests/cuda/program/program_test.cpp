@@ -2,10 +2,8 @@
 // what it says when it cannot.
 #include <regex>
 
-#include "tests/data/temp_files.h"
-#include "tests/e2e/program.h"
+#include "tests/e2e/endless_job.h"
 #include "tests/e2e/run_result.h"
-#include "tests/trainer/training_run.h"
 
 namespace jevons::test {
 namespace {
@@ -113,6 +111,17 @@ TEST_CASE("with a capacity workers on GPUs drop what workers on CPUs drop", "[pr
   REQUIRE(ran.code == 0);
   check_steps(runs.result("gpu"), runs.result("cpu"));
   check_weights(runs.result("gpu"), runs.result("cpu"));
+}
+
+TEST_CASE("a rank that stops is named by those whose devices wait for it", "[program]") {
+  const EndlessJob job(2, "device=cuda train.precision=bf16 parallel.ep=2 watchdog.stall_seconds=6");
+  const Ran ran = job.start_and("kill_rank STOP 1");
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  CHECK_THAT(ran.output, ContainsSubstring("Missing, gave no sign of life: rank 1 (process "));
+  CHECK_THAT(ran.output, ContainsSubstring("rank 0: step "));
+  CHECK_THAT(ran.output, ContainsSubstring("waits for its device, whose last collective is "));
+  CHECK(all_gone("jevons_emulated", job.dir / "run.yaml"));
 }
 
 TEST_CASE("a run goes on from a GPU to the CPU and back", "[program]") {
