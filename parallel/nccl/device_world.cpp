@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -49,6 +50,18 @@ std::pair<int, int> ranks_of_one_gpu(Communicator& hosts) {
   return {-1, -1};
 }
 
+// Collectives of several communicators are under way at once. NCCL may start them in another order on every
+// rank, whose kernels then wait for each other for ever, unless it is told to keep the order of the calls,
+// which is the same on all ranks. It reads this once, so before anything else is asked of it.
+void keep_order_of_calls() {
+  constexpr int kFirstVersion = 22600;
+  setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 1);
+  int v = 0;
+  if (ncclGetVersion(&v) != ncclSuccess || v >= kFirstVersion) return;
+  fail(ExitCode::kUsage,
+       "NCCL {} cannot keep the order of collectives of several communicators; use 2.26 or newer", version());
+}
+
 }  // namespace
 
 std::string version() {
@@ -62,6 +75,7 @@ std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& com
   const auto [first, second] = ranks_of_one_gpu(hosts);
   std::unique_ptr<Communicator> world;
   if (first < 0) {
+    keep_order_of_calls();
     world = std::make_unique<NcclCommunicator>(hosts, nullptr, compute, scratch_bytes);
   } else {
     if (hosts.rank() == 0) {

@@ -14,14 +14,14 @@
 
 namespace jevons::nccl {
 
+// Version of the library: "2.28.9".
+std::string version();
+
 // Over the ranks of `hosts`, which must outlive it and have no meter of its own, as must `compute`. It tells
 // the whereabouts of `hosts`. Collective. Every rank works on the GPU that it has selected. If two of them
 // have the same GPU, which NCCL does not allow, all collectives of device tensors are staged through the
 // hosts instead, with a warning. `scratch_bytes`: device memory that one communicator's sums may use at most,
-// in which they wait for all ranks' parts.
-// Version of the library: "2.28.9".
-std::string version();
-
+// in which they wait for all ranks' parts. Throws Error(kUsage) if NCCL is older than 2.26.
 inline constexpr std::size_t kScratchBytes = std::size_t{32} << 20;
 std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& compute,
                                                 std::size_t scratch_bytes = kScratchBytes);

@@ -4,10 +4,12 @@
 #include <mpi.h>
 #include <nccl.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -126,6 +128,15 @@ std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
   }
 }
 
+// Communicators of more than one rank.
+int communicators = 0;
+
+// The real library may start the collectives of several communicators in any order, unless this is set.
+bool keeps_order_of_calls() {
+  const char* const value = std::getenv("NCCL_LAUNCH_ORDER_IMPLICIT");
+  return value != nullptr && std::string_view(value) == "1";
+}
+
 // The ranks of the job that belong to a new communicator, by their rank in it.
 std::vector<int> members_of(const Id& id, int size, int rank) {
   int me = 0;
@@ -187,6 +198,9 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId unique, i
   MPI_Comm_group(MPI_COMM_WORLD, &world);
   MPI_Group_incl(world, size, members.data(), &chosen);
   *comm = new ncclComm{MPI_COMM_NULL, rank, size};
+  communicators += size > 1 ? 1 : 0;
+  if (communicators > 1 && !keeps_order_of_calls())
+    misuse(cudaErrorInvalidValue, "NCCL: several communicators without NCCL_LAUNCH_ORDER_IMPLICIT=1");
   MPI_Comm_create_group(MPI_COMM_WORLD, chosen, id.serial % kTags, &(*comm)->mpi);
   MPI_Group_free(&chosen);
   MPI_Group_free(&world);
@@ -196,6 +210,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId unique, i
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   finish_all_streams();
   MPI_Comm_free(&comm->mpi);
+  communicators -= comm->size > 1 ? 1 : 0;
   delete comm;
   return ncclSuccess;
 }

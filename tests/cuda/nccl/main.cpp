@@ -2,6 +2,9 @@
 // NCCL's stand-in carries the messages; NcclCommunicator, its streams, events and sums are the product's.
 #include <fmt/core.h>
 
+#include <cstdlib>
+#include <numeric>
+
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "parallel/mpi/mpi_session.h"
@@ -86,6 +89,21 @@ void check_failures(Communicator& hosts) {
   emulation::configure({});
 }
 
+// A second communicator whose collectives may start before those of the first is found.
+void check_order_of_communicators(Communicator& hosts) {
+  if (hosts.size() == 1) return;
+  Stream compute(Device::kCuda);
+  const std::unique_ptr<Communicator> device = nccl::make_device_world(hosts, compute);
+  std::vector<int> ranks(static_cast<std::size_t>(hosts.size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  for (const char* keeps : {"0", "1"}) {
+    setenv("NCCL_LAUNCH_ORDER_IMPLICIT", keeps, 1);
+    const std::unique_ptr<Communicator> second = device->split(ranks, "second");
+    const auto found = emulation::take_findings().size();
+    ENSURE(found == (*keeps == '0' ? 1U : 0U), "{} findings", found);
+  }
+}
+
 void check_findings() {
   for (const std::string& finding : emulation::take_findings())
     fail(ExitCode::kFailure, "the emulated GPU found: {}", finding);
@@ -102,6 +120,7 @@ int run() {
     emulation::configure({.streams = emulation::Streams::kLazy});
     test::check_dispatch(hosts);
     emulation::configure({});
+    check_order_of_communicators(hosts);
     check_failures(hosts);
     if (hosts.size() > 1) {
       cuda::select_device(0);  // NCCL refuses; staged through the hosts
