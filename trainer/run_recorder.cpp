@@ -247,15 +247,7 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
     if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->total_steps);
   });
   impl_->energy = HostEnergy(hosts, world.rank(), config.device);
-  if (impl_->writes()) {
-    log_info("energy: {}", impl_->energy.describe());
-    impl_->predicted = dry_run(config, world.size()).memory;
-    log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
-             config.parallel.layout.to_string(), config.threads,
-             format_bytes(static_cast<double>(impl_->predicted.total())));
-  }
-  static_assert(std::is_trivially_copyable_v<MemoryReport>);
-  world.broadcast({&impl_->predicted, {sizeof(MemoryReport)}, DType::kU8, Device::kCpu}, 0).wait();
+  if (impl_->writes()) log_info("energy: {}", impl_->energy.describe());
 }
 
 RunRecorder::~RunRecorder() = default;
@@ -322,7 +314,18 @@ void RunRecorder::checkpoint(const SavedCheckpoint& saved, double stall) {
       format_bytes(m.disk_rate()), m.stall_seconds);
 }
 
-const MemoryReport& RunRecorder::predicted_memory() const {
+const MemoryReport& RunRecorder::predict_memory() {
+  const RunConfig& config = impl_->config;
+  Communicator& world = impl_->world;
+  agree(world, [&] {
+    if (!impl_->writes()) return;
+    impl_->predicted = dry_run(config, world.size()).memory;
+    log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
+             config.parallel.layout.to_string(), config.threads,
+             format_bytes(static_cast<double>(impl_->predicted.total())));
+  });
+  static_assert(std::is_trivially_copyable_v<MemoryReport>);
+  world.broadcast({&impl_->predicted, {sizeof(MemoryReport)}, DType::kU8, Device::kCpu}, 0).wait();
   return impl_->predicted;
 }
 

@@ -42,8 +42,8 @@ class RunRecorder {
   // throws.
   void end_by_error(const std::string& message, ExitCode code) noexcept;
 
-  // Of one worker, by the dry run; the same on all ranks.
-  const MemoryReport& predicted_memory() const;
+  // Of one worker, by a dry run on rank 0, which logs it; the same on all ranks. Collective.
+  const MemoryReport& predict_memory();
   // On rank 0: how often the launches before this one have died.
   FailureRecord failures() const;
 

@@ -330,7 +330,7 @@ ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& w
   RunRecorder recorder(config, yaml, world, clock);
   try {
     ComputeDevice device(config.device, start.local_rank, world);
-    device.require_memory(recorder.predicted_memory());
+    device.require_memory(recorder.predict_memory());
     return Trainer(config, yaml, device, clock, recorder, start).run();
   } catch (const AgreedError& e) {
     recorder.end_by_error(e.what(), e.code());
