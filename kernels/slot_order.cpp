@@ -7,6 +7,7 @@
 #include "kernels/row/launch.h"
 #include "kernels/row/slot_index.h"
 #include "kernels/row/slot_lists.h"
+#include "kernels/row/slot_misfits.h"
 #include "kernels/row/slot_rows.h"
 
 namespace jevons {

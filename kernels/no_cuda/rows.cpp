@@ -16,6 +16,7 @@
 #include "kernels/row/routing_balance.h"
 #include "kernels/row/slot_index.h"
 #include "kernels/row/slot_lists.h"
+#include "kernels/row/slot_misfits.h"
 #include "kernels/row/slot_rows.h"
 #include "kernels/row/swiglu.h"
 

@@ -1,38 +1,11 @@
-// What follows from the order of received slots: the rows of a token, the first note that is wrong, lists
-// through lists.
+// What follows from the order of received slots: the rows of a token, lists through lists.
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "kernels/row/slot_rows.h"
 
 namespace jevons {
-
-// One call: the first misfit of all blocks.
-struct FirstMisfitKernel {
-  IncomingShape shape;
-  const Source* sources;
-  const std::int32_t* notes;
-  const std::int64_t* misfits;  // (blocks)
-  std::int64_t* misfit;         // (4)
-
-  template <class Group>
-  JEVONS_HD void operator()(const Group& group, std::int64_t) const {
-    constexpr double kNone = -std::numeric_limits<double>::infinity();
-    const double first = group.max(shape.blocks(), [m = misfits](std::int64_t block) -> double {
-      return m[block] == 0 ? kNone : -static_cast<double>(m[block]);
-    });
-    group.once([&] {
-      const bool none = first == kNone;
-      const std::int64_t wire = none ? 0 : static_cast<std::int64_t>(-first) - 1;
-      misfit[0] = none ? 0 : wire + 1;
-      misfit[1] = none ? 0 : shape.source_of_slot(sources, wire);
-      misfit[2] = none ? 0 : notes[2 * wire];
-      misfit[3] = none ? 0 : notes[2 * wire + 1];
-    });
-  }
-};
 
 // The rows of each received token: notes of a rank stand in the order of its tokens, so a token's first one
 // is found by bisection.

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "kernels/row/column_scan.h"
 #include "kernels/slot_order.h"
@@ -142,53 +141,6 @@ struct ExpertRowsKernel {
     const std::int64_t capacity = shape.room.capacity;
     const std::int64_t in_room = place - from_earlier(shape, announced, rank, expert);
     return in_room >= 0 && in_room < capacity ? (expert * shape.ranks + rank) * capacity + in_room : -1;
-  }
-};
-
-// The first note of each block that is not what its rank announced.
-struct MisfitsKernel {
-  IncomingShape shape;
-  const std::int64_t* announced;
-  const Source* sources;
-  const std::int32_t* notes;
-  const std::int32_t* begins;
-  const std::int32_t* wire_to_row;
-  std::int64_t* misfits;  // (blocks): wire position + 1, or 0
-
-  template <class Group>
-  JEVONS_HD void operator()(const Group& group, std::int64_t block) const {
-    const Block wires = block_at(block, shape.wires, kSlotBlock);
-    constexpr double kNone = -std::numeric_limits<double>::infinity();
-    const double first = group.max(wires.size, [*this, wires](std::int64_t i) -> double {
-      return fits(wires.begin + i) ? kNone : -static_cast<double>(wires.begin + i);
-    });
-    group.once([&] { misfits[block] = first == kNone ? 0 : static_cast<std::int64_t>(-first) + 1; });
-  }
-
- private:
-  // Slots of the same token and rank that stand directly before this one.
-  JEVONS_HD std::int64_t slot_of_token(std::int64_t wire, std::int64_t rank_begin) const {
-    std::int64_t slot = 0;
-    while (slot < shape.top_k && wire - slot - 1 >= rank_begin &&
-           notes[2 * (wire - slot - 1) + 1] == notes[2 * wire + 1])
-      ++slot;
-    return slot;
-  }
-
-  // If all earlier notes are what was announced, this one's place among those of its rank for its expert is
-  // what the row says.
-  JEVONS_HD bool fits(std::int64_t wire) const {
-    const std::int64_t expert = notes[2 * wire], token = notes[2 * wire + 1], row = wire_to_row[wire];
-    const std::int64_t rank = shape.source_of_slot(sources, wire);
-    const Source& source = sources[rank];
-    if (wire - source.slot >= source.slots) return expert < 0;  // an empty place
-    if (expert < 0 || expert >= shape.experts || token < 0 || token >= source.tokens || row < 0) return false;
-    if (wire > source.slot && token < notes[2 * wire - 1]) return false;
-    if (slot_of_token(wire, source.slot) >= shape.top_k) return false;
-    const std::int64_t first = shape.room.fixed()
-                                   ? (expert * shape.ranks + rank) * shape.room.capacity
-                                   : begins[expert] + from_earlier(shape, announced, rank, expert);
-    return row - first < announced[rank * (shape.experts + 1) + expert];
   }
 };
 

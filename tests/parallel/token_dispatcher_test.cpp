@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/core/error.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/parallel/dispatch_fixture.h"
 #include "tests/support/catch.h"

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/core/error.h"
 #include "kernels/host_view.h"
 #include "parallel/nccl/device_world.h"
 #include "tests/parallel/corrupting.h"

@@ -31,6 +31,10 @@ class Runs {
   TempDir dir_;
 };
 
+const std::string kPlainDescent =
+    "train.steps=2 optimizer.kind=sgd optimizer.lr=1 optimizer.clip_norm=0 schedule.kind=constant "
+    "schedule.warmup_steps=0 ";
+
 // Activations are rounded to bf16 after sums of another order.
 constexpr double kLossBound = 2e-3, kNormBound = 2e-2, kWeightBound = 5e-2;
 
@@ -71,10 +75,7 @@ TEST_CASE("a profiler sees layers, collectives and the work of experts, each ran
 
 TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CPU", "[program]") {
   Runs runs;
-  const std::string plain_descent =
-      "train.steps=2 optimizer.kind=sgd optimizer.lr=1 optimizer.clip_norm=0 schedule.kind=constant "
-      "schedule.warmup_steps=0 ";
-  REQUIRE(runs.train(1, "cpu", plain_descent + "device=cpu").code == 0);
+  REQUIRE(runs.train(1, "cpu", kPlainDescent + "device=cpu").code == 0);
   const Result want = runs.result("cpu");
   struct Point {
     int workers;
@@ -89,7 +90,7 @@ TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CP
   int index = 0;
   for (const auto& [workers, layout, emulation] : points) {
     const std::string name = fmt::format("gpu-{}", ++index);
-    const Ran ran = runs.train(workers, name, plain_descent + "device=auto " + layout, emulation);
+    const Ran ran = runs.train(workers, name, kPlainDescent + "device=auto " + layout, emulation);
     INFO(workers << " workers, " << layout << ", " << emulation << "\n" << ran.output);
     REQUIRE(ran.code == 0);
     CHECK_THAT(ran.output, ContainsSubstring("memory of the GPU"));
@@ -103,8 +104,7 @@ TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CP
 TEST_CASE("with a capacity workers on GPUs drop what workers on CPUs drop", "[program]") {
   Runs runs;
   const std::string options =
-      "train.steps=2 optimizer.kind=sgd optimizer.lr=1 optimizer.clip_norm=0 schedule.kind=constant "
-      "schedule.warmup_steps=0 parallel.ep=2 model.moe.capacity_factor=0.9 model.moe.dispatch_chunks=2 ";
+      kPlainDescent + "parallel.ep=2 model.moe.capacity_factor=0.9 model.moe.dispatch_chunks=2 ";
   REQUIRE(runs.train(2, "cpu", options + "device=cpu").code == 0);
   const Ran ran = runs.train(2, "gpu", options + "device=cuda", "streams=random seed=5");
   INFO(ran.output);
