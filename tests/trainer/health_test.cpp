@@ -133,11 +133,12 @@ TEST_CASE("a weight that is not finite never reaches a checkpoint", "[health]") 
   const TempDir dir;
   test::write_corpus(dir / "corpus");
   const std::string yaml = test::tiny_yaml(dir / "corpus", dir / "run");
+  const std::string config = test::resolved(yaml, {});
   run_workers(2, {}, [&](Worker& worker) {
     poison(worker, 0, "embedding");
     CheckpointSaver saver(worker.mesh().world(), dir / "poisoned");
     TrainState state;
-    state.passport = {{"config", test::resolved(yaml, {})}, {"data", ""}, {"layout", ""}};
+    state.passport = {{"config", config}, {"data", ""}, {"layout", ""}};
     saver.begin(state, boxes_to_save(worker), Originals::kLent);
     saver.commit();
   });
