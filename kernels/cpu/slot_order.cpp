@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/row/slot_rows.h"
+
 namespace jevons::cpu {
 namespace {
 
@@ -114,7 +116,7 @@ class Receiver {
   }
 
   void run() {
-    Source source;
+    Source source{};
     for (std::int64_t rank = 0; rank < ranks_; ++rank) {
       const std::int64_t* const load = counts_ + rank * (experts_ + 1);
       const std::int64_t announced = std::accumulate(load, load + experts_, std::int64_t{0});
@@ -131,11 +133,6 @@ class Receiver {
   }
 
  private:
-  // Where the slots and tokens of a rank begin, and how many there are.
-  struct Source {
-    std::int64_t slot = 0, token = 0, slots = 0, tokens = 0;
-  };
-
   // `left`: slots for each expert that are still to come.
   void take(std::int64_t rank, const Source& source, Counts left) {
     std::int64_t last_token = -1, nth = 0;
