@@ -91,7 +91,8 @@ Tensor Buffer::view(std::size_t offset, Shape shape, DType dtype) const {
   const std::size_t need = static_cast<std::size_t>(shape.numel()) * size_of(dtype);
   ENSURE(offset <= bytes_ && need <= bytes_ - offset, "view of {} bytes at {} in a buffer of {}", need,
          offset, bytes_);
-  return {data_ == nullptr ? nullptr : static_cast<std::byte*>(data_) + offset, shape, dtype, device_};
+  if (device_ == Device::kMeta) return {nullptr, shape, dtype, device_};
+  return {need == 0 ? address_of_nothing() : static_cast<std::byte*>(data_) + offset, shape, dtype, device_};
 }
 
 Arena::Arena(Device device, const char* name, const Stream* stream)
@@ -105,7 +106,9 @@ Buffer Arena::new_chunk(std::size_t bytes) const {
 }
 
 Tensor Arena::alloc(Shape shape, DType dtype) {
-  const std::size_t bytes = round_up(static_cast<std::size_t>(shape.numel()) * size_of(dtype), kAlignment);
+  // A tensor of no elements takes memory too: its address is its own.
+  const std::size_t wanted = static_cast<std::size_t>(shape.numel()) * size_of(dtype);
+  const std::size_t bytes = round_up(std::max<std::size_t>(wanted, 1), kAlignment);
   total_ += bytes;
   peak_ = std::max(peak_, total_);
   if (device_ == Device::kMeta) return {nullptr, shape, dtype, device_};
@@ -115,7 +118,8 @@ Tensor Arena::alloc(Shape shape, DType dtype) {
     chunks_.push_back(new_chunk(std::max(bytes, std::min(usual, kLargestChunk))));
     used_ = 0;
   }
-  Tensor t = chunks_[chunk_].view(used_, shape, dtype);
+  Tensor t = chunks_[chunk_].view(used_, {static_cast<std::int64_t>(bytes)}, DType::kU8);
+  t.shape = shape, t.dtype = dtype;
   used_ += bytes;
 #ifndef NDEBUG
   if (device_ == Device::kCpu) std::memset(t.data, 0xff, t.bytes());  // NaN in every float type

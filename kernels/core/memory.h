@@ -35,7 +35,7 @@ class Buffer {
 
   std::size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
-  // A view of the bytes from `offset` on; throws if it does not fit.
+  // A view of the bytes from `offset` on, of nothing at address_of_nothing(); throws if it does not fit.
   Tensor view(std::size_t offset, Shape shape, DType dtype) const;
 
  private:
@@ -46,9 +46,10 @@ class Buffer {
   void* stream_ = nullptr;  // handle; of in_order_of
 };
 
-// Bump allocator over chunks. Tensors stay valid until the mark taken before them is released: chunks are
-// never moved. Contents of a new tensor are undefined (debug builds fill it with NaN bytes). On kCuda chunks
-// come and go in the order of the stream that the arena's tensors are used on, as does their release.
+// Bump allocator over chunks. Every tensor has an address of its own, also one of no elements. Tensors stay
+// valid until the mark taken before them is released: chunks are never moved. Contents of a new tensor are
+// undefined (debug builds fill it with NaN bytes). On kCuda chunks come and go in the order of the stream
+// that the arena's tensors are used on, as does their release.
 class Arena {
  public:
   struct Mark {

@@ -39,6 +39,11 @@ std::string Shape::to_string() const {
   return text + ")";
 }
 
+void* address_of_nothing() {
+  alignas(256) static std::byte nothing{};  // no operand of a library is aligned more
+  return &nothing;
+}
+
 Tensor Tensor::reshape(Shape new_shape) const {
   ENSURE(new_shape.numel() == numel(), "cannot view {} as {}", to_string(), new_shape.to_string());
   Tensor t = *this;
@@ -55,9 +60,10 @@ Tensor Tensor::slice(std::int64_t begin, std::int64_t end) const {
   const std::int64_t row = shape[0] == 0 ? 0 : numel() / shape[0];
   Tensor t = *this;
   t.shape = Shape(std::span<const std::int64_t>(dims.data(), shape.dims().size()));
-  if (data != nullptr) {
-    t.data = static_cast<std::byte*>(data) + static_cast<std::size_t>(begin * row) * size_of(dtype);
-  }
+  if (device == Device::kMeta) return t;
+  t.data = t.numel() == 0
+               ? address_of_nothing()
+               : static_cast<std::byte*>(data) + static_cast<std::size_t>(begin * row) * size_of(dtype);
   return t;
 }
 

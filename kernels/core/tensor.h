@@ -38,6 +38,10 @@ class Shape {
   int ndim_ = 0;
 };
 
+// An address at which no tensor with elements lies: that of views of nothing.
+void* address_of_nothing();
+
+// A tensor of no elements never has the address of another that has some.
 struct Tensor {
   void* data = nullptr;
   Shape shape;

@@ -1,5 +1,6 @@
 // Tensors, memory and random numbers.
 #include <cmath>
+#include <vector>
 
 #include "kernels/core/context.h"
 #include "kernels/core/error.h"
@@ -49,6 +50,29 @@ TEST_CASE("tensor slices and views", "[core]") {
   CHECK_THROWS_AS(t.ptr<double>(), Error);
   CHECK_THROWS_AS(t.slice(1, 3), Error);
   CHECK_THROWS_AS(buffer.view(4, {24}, DType::kF32), Error);
+}
+
+TEST_CASE("a tensor of no elements never has the address of one with some", "[core]") {
+  Arena arena(Device::kCpu, "test");
+  std::vector<Tensor> tensors;
+  for (std::int64_t rows : {0, 3, 0, 0, 5, 0}) tensors.push_back(arena.alloc({rows, 7}, DType::kF32));
+  for (std::size_t a = 0; a < tensors.size(); ++a) {
+    CHECK(tensors[a].data != nullptr);
+    for (std::size_t b = 0; b < a; ++b) CHECK(tensors[a].data != tensors[b].data);
+  }
+  Arena counted(Device::kMeta, "test");
+  for (const Tensor& t : tensors) counted.alloc(t.shape, t.dtype);
+  CHECK(counted.used_bytes() == arena.used_bytes());
+
+  // Views of nothing: of a buffer, of rows, past the end where the next tensor begins, of nothing itself.
+  const Tensor rows = tensors[1];
+  const Buffer buffer(Device::kCpu, 64), none(Device::kCpu, 0);
+  for (const Tensor& empty : {rows.slice(0, 0), rows.slice(1, 1), rows.slice(3, 3), tensors[0].slice(0, 0),
+                              buffer.view(0, {0}, DType::kF32), buffer.view(64, {0, 2}, DType::kU8),
+                              none.view(0, {0}, DType::kF64)}) {
+    CHECK(empty.numel() == 0);
+    CHECK(empty.data == address_of_nothing());
+  }
 }
 
 TEST_CASE("arena releases to a mark and keeps its peak; the meta arena counts the same", "[core]") {
