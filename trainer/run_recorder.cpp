@@ -196,7 +196,7 @@ struct RunRecorder::Impl {
   void write_report() const {
     const std::string path = config.run_dir + "/report.html";
     try {
-      File::create(path).write(html_report({config.run_dir}));
+      write_html_report({config.run_dir}, path);
     } catch (const std::exception& e) {
       log_warning("{}: not written: {}", path, e.what());
     }

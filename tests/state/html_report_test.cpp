@@ -124,6 +124,24 @@ TEST_CASE("a report holds the run's facts, curves, account and restarts") {
   CHECK(run["notes"].size() == 1);  // launch A has no exit record
 }
 
+TEST_CASE("a report is written over a report only") {
+  const Scratch scratch;
+  make_run(scratch.path("run"));
+  const std::string page = scratch.path("page.html"), mine = scratch.path("mine.html");
+  for (int times = 0; times < 2; ++times) write_html_report({scratch.path("run")}, page);
+  CHECK(contents_of(page).starts_with("<!DOCTYPE html>"));
+  write_contents(mine, "<!DOCTYPE html><title>My notes</title>");
+  const std::string metrics = scratch.path("run/metrics.jsonl");
+  for (const std::string& foreign : {mine, metrics}) {
+    const std::string before = contents_of(foreign);
+    ExitCode code = ExitCode::kOk;
+    const std::string error = error_of([&] { write_html_report({scratch.path("run")}, foreign); }, &code);
+    CHECK(error.starts_with(foreign + ": is "));
+    CHECK(code == ExitCode::kUsage);
+    CHECK(contents_of(foreign) == before);
+  }
+}
+
 TEST_CASE("a report of several runs holds each, and long curves are thinned but keep their extremes") {
   const Scratch scratch;
   make_run(scratch.path("a"));

@@ -163,17 +163,59 @@ TEST_CASE("the database holds what the ledgers say and is made anew each time") 
   write_contents(scratch.path("runs/b/ledger.jsonl"),
                  contents_of(scratch.path("runs/b/ledger.jsonl")) + "torn");
   const std::string path = scratch.path("cost.sqlite");
-  write_contents(path, "not a database");
   for (int times = 0; times < 2; ++times) {
     write_database(account_programme(find_ledgers({scratch.path("runs")}), ""), path);
   }
-  CHECK_FALSE(fs::exists(path + ".tmp"));
+  CHECK(std::distance(fs::directory_iterator(scratch.path()), fs::directory_iterator()) ==
+        2);  // no leftovers
   CHECK(query(path, "SELECT COUNT(*), SUM(device_seconds), SUM(money) FROM launches") == "2|10800.0|7.2");
   CHECK(query(path, "SELECT purpose, tokens FROM launches WHERE money IS NULL") == "exploration|1000");
   CHECK(query(path, "SELECT COUNT(*), MAX(compute_device_seconds) FROM heartbeats WHERE launch = 'a'") ==
         "2|7200.0");
   CHECK(query(path, "SELECT COUNT(*) FROM problems WHERE problem LIKE '%torn%'") == "1");
   CHECK(has_part(error_of([&] { write_database({}, "/nowhere/x.sqlite"); }), "/nowhere/x.sqlite"));
+}
+
+TEST_CASE("a table or database is written over its own kind only") {
+  const Scratch scratch;
+  add_run(scratch, "a", 3600, {});
+  const std::string ledger = scratch.path("runs/a/ledger.jsonl");
+  const Programme programme = account_programme({ledger}, "");
+  const auto database = [&](const std::string& path) { write_database(programme, path); };
+  const auto table = [&](const std::string& path) { write_csv(programme, path); };
+  // Whether the file stays as it was, and the error names it and says why.
+  const auto refused = [&](const auto& write, const std::string& path, const std::string& why) {
+    const std::string before = fs::is_regular_file(path) ? contents_of(path) : "";
+    ExitCode code = ExitCode::kOk;
+    const std::string error = error_of([&] { write(path); }, &code);
+    INFO(error);
+    return code == ExitCode::kUsage && error.starts_with(path) && has_part(error, why) &&
+           (!fs::is_regular_file(path) || contents_of(path) == before);
+  };
+  const std::string foreign = scratch.path("mine.yaml");
+  write_contents(foreign, "model: {}\n");
+  CHECK(refused(database, foreign, "is there and is not a database of jevons cost"));
+  CHECK(refused(table, foreign, "is there and is not a table of jevons cost"));
+  fs::create_symlink(ledger, scratch.path("link"));
+  CHECK(refused(database, scratch.path("link"), "is read as an input too"));
+  CHECK(refused(table, scratch.path("link"), "is read as an input too"));
+  CHECK(refused(database, scratch.path("runs"), "is a directory"));
+  CHECK(refused(table, scratch.path("runs"), "is a directory"));
+
+  const std::string csv = scratch.path("c.csv"), sqlite = scratch.path("c.sqlite");
+  write_contents(csv, "");  // as mktemp makes it
+  for (int times = 0; times < 2; ++times) table(csv), database(sqlite);
+  CHECK(has_part(contents_of(csv), "\r\n" + ledger));
+  CHECK(refused(database, csv, "is not a database"));
+  CHECK(refused(table, sqlite, "is not a table"));
+  CHECK(refused(database, "/dev/null", "is not a database"));
+  table("/dev/null");
+
+  sqlite3* added = nullptr;
+  REQUIRE(sqlite3_open(sqlite.c_str(), &added) == SQLITE_OK);
+  CHECK(sqlite3_exec(added, "CREATE VIEW mine AS SELECT 1", nullptr, nullptr, nullptr) == SQLITE_OK);
+  sqlite3_close(added);
+  CHECK(refused(database, sqlite, "is not a database"));
 }
 
 TEST_CASE("a path without a ledger is an error of usage") {

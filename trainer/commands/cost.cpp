@@ -7,13 +7,12 @@
 #include "trainer/cost/database.h"
 #include "trainer/cost/launch_table.h"
 #include "trainer/cost/programme.h"
-#include "trainer/io/file.h"
 
 namespace jevons {
 
 int run_cost(const CostOptions& options) {
   const Programme programme = account_programme(find_ledgers(options.paths), options.project);
-  if (!options.csv.empty()) File::create(options.csv).write(to_csv(launch_table(programme)));
+  if (!options.csv.empty()) write_csv(programme, options.csv);
   if (!options.sqlite.empty()) write_database(programme, options.sqlite);
   fmt::print("{}", options.json ? programme_json(programme) : describe_programme(programme));
   return static_cast<int>(ExitCode::kOk);

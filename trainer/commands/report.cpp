@@ -3,18 +3,16 @@
 
 #include "kernels/core/error.h"
 #include "trainer/commands/commands.h"
-#include "trainer/io/file.h"
 #include "trainer/report/html_report.h"
 
 namespace jevons {
 
 int run_report(const ReportOptions& options) {
-  const std::string page = html_report(options.runs);
   const bool single = options.runs.size() == 1;
   const std::string path = !options.output.empty() ? options.output
                            : single                ? options.runs.front() + "/report.html"
                                                    : "report.html";
-  File::create(path).write(page);
+  write_html_report(options.runs, path);
   fmt::print("{}\n", path);
   return static_cast<int>(ExitCode::kOk);
 }

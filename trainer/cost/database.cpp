@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
 
 #include "kernels/core/error.h"
+#include "kernels/core/output_path.h"
 #include "trainer/cost/launch_table.h"
 #include "trainer/io/file.h"
 
@@ -117,20 +119,61 @@ LaunchTable problem_table(const Programme& programme) {
   return table;
 }
 
+// What write_database makes, and nothing that a person has added.
+constexpr const char* kTables = "heartbeats launches problems";
+
+// The names of everything in the file's schema, sorted; "" if it is no database.
+std::string schema_of(const std::string& path) {
+  sqlite3* raw = nullptr;
+  const int opened = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READONLY, nullptr);
+  const std::unique_ptr<sqlite3, int (*)(sqlite3*)> handle(raw, sqlite3_close);
+  if (opened != SQLITE_OK) return "";
+  std::string names;
+  const auto append = [](void* all, int, char** values, char**) {
+    std::string& text = *static_cast<std::string*>(all);
+    text += (text.empty() ? "" : " ") + std::string(values[0] != nullptr ? values[0] : "?");
+    return 0;
+  };
+  const char* sql = "SELECT name FROM sqlite_master ORDER BY name";
+  return sqlite3_exec(raw, sql, append, &names, nullptr) == SQLITE_OK ? names : "";
+}
+
+bool is_our_database(const std::string& path) {
+  const std::string magic("SQLite format 3\0", 16);
+  return file_head(path, magic.size()) == magic && schema_of(path) == kTables;
+}
+
+// A database beside its later place, under a name that nothing has; gone at the end if it was not renamed.
+class TemporaryDatabase {
+ public:
+  explicit TemporaryDatabase(const std::string& target)
+      : path_(File::create_new(fmt::format("{}.tmp-{}", target, ::getpid())).path()) {}
+  ~TemporaryDatabase() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  TemporaryDatabase(const TemporaryDatabase&) = delete;
+  TemporaryDatabase& operator=(const TemporaryDatabase&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 }  // namespace
 
 void write_database(const Programme& programme, const std::string& path) {
-  const std::string temporary = path + ".tmp";
-  std::filesystem::remove(temporary);
+  check_output({path, "a database of jevons cost", is_our_database}, ledgers_of(programme));
+  const TemporaryDatabase temporary(path);
   {
-    Database database(temporary);
+    Database database(temporary.path());
     database.execute("BEGIN");
     database.add_table("launches", launch_table(programme));
     database.add_table("heartbeats", heartbeat_table(programme));
     database.add_table("problems", problem_table(programme));
     database.execute("COMMIT");
   }
-  rename_durably(temporary, path);
+  rename_durably(temporary.path(), path);
 }
 
 }  // namespace jevons

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "kernels/core/output_path.h"
+#include "trainer/io/file.h"
+
 namespace jevons {
 namespace {
 
@@ -86,6 +89,12 @@ void add_row(LaunchTable& table, const RunAccount& run, const LaunchAccount& acc
   add_exit(row, account.launch);
 }
 
+// The first columns in any version.
+bool is_our_csv(const std::string& path) {
+  constexpr std::string_view kBegin = "ledger,run,launch,project,purpose,";
+  return is_stream(path) || file_head(path, kBegin.size()) == kBegin;
+}
+
 std::string csv_field(const Cell& value) {
   struct Write {
     std::string operator()(std::monostate) const { return ""; }
@@ -126,6 +135,11 @@ std::string to_csv(const LaunchTable& table) {
     text += "\r\n";
   }
   return text;
+}
+
+void write_csv(const Programme& programme, const std::string& path) {
+  check_output({path, "a table of jevons cost", is_our_csv}, ledgers_of(programme));
+  File::create(path).write(to_csv(launch_table(programme)));
 }
 
 }  // namespace jevons

@@ -29,5 +29,7 @@ LaunchTable launch_table(const Programme& programme);
 // RFC 4180: a header line, CRLF line ends, quotes where needed; an empty field is unknown. Numbers have all
 // their digits.
 std::string to_csv(const LaunchTable& table);
+// The programme's launches to a file, over such a file only. Throws Error(kUsage) if something else is there.
+void write_csv(const Programme& programme, const std::string& path);
 
 }  // namespace jevons

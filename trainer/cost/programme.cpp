@@ -54,6 +54,12 @@ std::vector<std::string> find_ledgers(const std::vector<std::string>& paths) {
   return ledgers;
 }
 
+std::vector<std::string> ledgers_of(const Programme& programme) {
+  std::vector<std::string> paths;
+  for (const RunAccount& run : programme.runs) paths.push_back(run.path);
+  return paths;
+}
+
 Programme account_programme(const std::vector<std::string>& ledgers, const std::string& project) {
   Programme programme;
   std::set<std::string> seen;

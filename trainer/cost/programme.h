@@ -32,6 +32,9 @@ std::vector<std::string> ledgers_below(const std::string& path);
 // Throws Error(kUsage) for a path that has none.
 std::vector<std::string> find_ledgers(const std::vector<std::string>& paths);
 
+// The ledgers that were read, for what must not write over them.
+std::vector<std::string> ledgers_of(const Programme& programme);
+
 // Reads and sums. A launch that stands in several ledgers (a copied run directory) counts once and is
 // reported. `project`: only launches of this cost.project; empty: all.
 Programme account_programme(const std::vector<std::string>& ledgers, const std::string& project);

@@ -33,6 +33,10 @@ File File::create(const std::string& path) {
   return {path, open_or_fail(path, O_WRONLY | O_CREAT | O_TRUNC, ExitCode::kFailure)};
 }
 
+File File::create_new(const std::string& path) {
+  return {path, open_or_fail(path, O_WRONLY | O_CREAT | O_EXCL, ExitCode::kFailure)};
+}
+
 File File::append(const std::string& path) {
   return {path, open_or_fail(path, O_RDWR | O_CREAT | O_APPEND, ExitCode::kFailure)};
 }

@@ -14,8 +14,9 @@ namespace jevons {
 class File {
  public:
   static File open_read(const std::string& path);
-  static File create(const std::string& path);  // empties what is there
-  static File append(const std::string& path);  // creates it if needed; each write goes to the end
+  static File create(const std::string& path);      // empties what is there
+  static File create_new(const std::string& path);  // fails if something is there
+  static File append(const std::string& path);      // creates it if needed; each write goes to the end
   ~File();
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;

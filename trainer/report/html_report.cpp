@@ -4,8 +4,10 @@
 #include <string_view>
 
 #include "kernels/core/error.h"
+#include "kernels/core/output_path.h"
 #include "report_page.h"
 #include "trainer/io/clock.h"
+#include "trainer/io/file.h"
 #include "trainer/io/format.h"
 #include "trainer/report/report_data.h"
 
@@ -35,6 +37,11 @@ std::string json_for_html(const ordered_json& json) {
   return text;
 }
 
+bool is_our_page(const std::string& path) {
+  constexpr std::size_t kHead = 1024;
+  return is_stream(path) || file_head(path, kHead).find("<title>Jevons report</title>") != std::string::npos;
+}
+
 }  // namespace
 
 std::string html_report(const std::vector<std::string>& run_dirs) {
@@ -45,6 +52,12 @@ std::string html_report(const std::vector<std::string>& run_dirs) {
   const std::size_t at = page.find(kPlace);
   ENSURE(at != std::string::npos, "the report's page has no place for data");
   return page.replace(at, kPlace.size(), json_for_html(data));
+}
+
+void write_html_report(const std::vector<std::string>& run_dirs, const std::string& path) {
+  const std::string page = html_report(run_dirs);
+  check_output({path, "a page of jevons report", is_our_page}, {});
+  File::create(path).write(page);
 }
 
 }  // namespace jevons
