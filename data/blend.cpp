@@ -36,7 +36,7 @@ std::vector<std::uint32_t> slots_per_source(std::span<const double> weights, std
 }  // namespace
 
 Blend::Blend(std::span<const double> weights, std::uint64_t seed) {
-  ENSURE(!weights.empty() && weights.size() <= kCycle / 16, "a blend of {} sources", weights.size());
+  ENSURE(!weights.empty() && weights.size() <= kMostSources, "a blend of {} sources", weights.size());
   for (const double w : weights) ENSURE(std::isfinite(w) && w > 0, "weight {} in a blend", w);
   per_cycle_ = slots_per_source(weights, weights.size() == 1 ? 1 : kCycle);
 
@@ -58,6 +58,13 @@ Blend::Blend(std::span<const double> weights, std::uint64_t seed) {
 Blend::Place Blend::operator()(std::uint64_t sample) const {
   const Slot slot = cycle_[sample % cycle_.size()];
   return {slot.source, sample / cycle_.size() * per_cycle_[slot.source] + slot.rank};
+}
+
+std::vector<std::uint64_t> Blend::counts(std::uint64_t samples) const {
+  std::vector<std::uint64_t> counts;
+  for (const std::uint32_t slots : per_cycle_) counts.push_back(samples / cycle_.size() * slots);
+  for (std::size_t i = 0; i < samples % cycle_.size(); ++i) ++counts[cycle_[i].source];
+  return counts;
 }
 
 }  // namespace jevons

@@ -4,6 +4,7 @@
 // stretches too and no slot of the batch always meets the same source.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -13,6 +14,7 @@ namespace jevons {
 class Blend {
  public:
   static constexpr std::uint32_t kCycle = 1 << 16;
+  static constexpr std::size_t kMostSources = kCycle / 16;
 
   // Weights are finite and > 0. Shares are rounded to 1 / kCycle, and are at least that.
   Blend(std::span<const double> weights, std::uint64_t seed);
@@ -22,6 +24,8 @@ class Blend {
     std::uint64_t index;  // how many earlier samples of the blend came from this source
   };
   Place operator()(std::uint64_t sample) const;
+  // How many of the first `samples` samples come from each source.
+  std::vector<std::uint64_t> counts(std::uint64_t samples) const;
 
  private:
   struct Slot {

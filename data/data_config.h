@@ -8,16 +8,16 @@
 namespace jevons {
 
 struct DataSource {
-  std::string path;  // prefix of a .bin/.idx pair, or an llm.c .bin file
-  double weight =
-      1;  // share of the blend; weights are normalised. Validation reads every source once, whatever it says
+  static constexpr double kBySize = -1;  // weight: the number of its tokens
+  std::string path;   // prefix of a .bin/.idx pair, an llm.c .bin file, or a pattern of such: one source
+  double weight = 1;  // share of the blend; weights are normalised. Of a list all are by size or none
   bool operator==(const DataSource&) const = default;
 };
 
 struct DataConfig {
   std::vector<DataSource> train;
   std::vector<DataSource> validation;  // empty: the held-out tail of every train source
-  double validation_fraction = 0.01;   // size of that tail, in tokens; 0 = no validation
+  double validation_fraction = 0.01;   // size of that tail of every file, in tokens; 0 = no validation
   std::int64_t seq_len = 0;            // copied from the model
   std::uint64_t seed = 0;
   bool document_mask = false;  // attention and loss do not cross document borders

@@ -3,16 +3,19 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 
+#include "data/apportion.h"
 #include "data/blend.h"
 #include "data/prefetcher.h"
 #include "data/shuffle.h"
-#include "data/token_range.h"
+#include "data/source.h"
 #include "kernels/core/error.h"
-#include "kernels/core/log.h"
 #include "kernels/core/rng.h"
 
 namespace jevons {
@@ -20,11 +23,14 @@ namespace jevons {
 struct DataLoader::Impl {
   DataConfig config;
   std::int64_t vocab_size = 0;
-  std::vector<TokenRange> train, validation;
+  std::vector<Source> train, validation;
+  std::vector<double> train_weights, validation_weights;
   std::optional<Blend> blend;
   std::optional<Prefetcher> prefetcher;  // started by the first request; last: its thread reads the rest
 
   Impl(const DataConfig& config, std::int64_t vocab_size);
+  void open_train(const DataSource& source);
+  void open_validation(const DataSource& source);
 
   // The file and first input token of a sample.
   struct Place {
@@ -38,6 +44,26 @@ struct DataLoader::Impl {
 
 namespace {
 
+void check_weights(const std::vector<DataSource>& sources, const char* list) {
+  std::size_t by_size = 0;
+  double total = 0;
+  for (const DataSource& source : sources) {
+    by_size += source.weight == DataSource::kBySize ? 1 : 0;
+    total += source.weight;
+    if (!(std::isfinite(source.weight) && (source.weight > 0 || source.weight == DataSource::kBySize)))
+      fail(ExitCode::kUsage, "{} source '{}' has weight {}; weights are > 0", list, source.path,
+           source.weight);
+  }
+  if (by_size != 0 && by_size != sources.size())
+    fail(ExitCode::kUsage,
+         "of the {} sources {} have a weight by size and {} do not: give all of them or none", list, by_size,
+         sources.size() - by_size);
+  if (!std::isfinite(total)) fail(ExitCode::kUsage, "the weights of the {} sources have no finite sum", list);
+  if (sources.size() > Blend::kMostSources)
+    fail(ExitCode::kUsage, "{} {} sources; at most {}: a pattern makes many files one source", sources.size(),
+         list, Blend::kMostSources);
+}
+
 void check(const DataConfig& config, std::int64_t vocab_size) {
   ENSURE(config.seq_len > 0 && config.seq_len < std::numeric_limits<std::int32_t>::max(), "seq_len {}",
          config.seq_len);
@@ -45,13 +71,12 @@ void check(const DataConfig& config, std::int64_t vocab_size) {
   if (config.train.empty()) fail(ExitCode::kUsage, "no train source is given");
   if (!(config.validation_fraction >= 0 && config.validation_fraction < 1))
     fail(ExitCode::kUsage, "validation_fraction {} is not in [0, 1)", config.validation_fraction);
-  for (const DataSource& source : config.train)
-    if (!(std::isfinite(source.weight) && source.weight > 0))
-      fail(ExitCode::kUsage, "train source '{}' has weight {}; weights are > 0", source.path, source.weight);
+  check_weights(config.train, "train");
+  check_weights(config.validation, "validation");
 }
 
-std::shared_ptr<const TokenFile> open_source(const DataSource& source, const DataConfig& config) {
-  auto file = std::make_shared<const TokenFile>(source.path);
+std::shared_ptr<const TokenFile> open_file(const std::string& path, const DataConfig& config) {
+  auto file = std::make_shared<const TokenFile>(path);
   if (config.document_mask && file->index() == nullptr)
     fail(ExitCode::kData,
          "{}: document_mask needs a .bin/.idx pair: an llm.c file does not record its documents",
@@ -64,16 +89,25 @@ std::int64_t held_out_tokens(const TokenFile& file, const DataConfig& config) {
   return static_cast<std::int64_t>(static_cast<double>(file.num_tokens()) * config.validation_fraction);
 }
 
-std::int64_t total_samples(const std::vector<TokenRange>& ranges) {
+std::int64_t total_samples(const std::vector<Source>& sources) {
   std::int64_t total = 0;
-  for (const TokenRange& range : ranges) total += range.samples();
+  for (const Source& source : sources) total += source.samples();
   return total;
 }
 
-std::vector<double> weights_of(const std::vector<DataSource>& sources) {
+// Sizes in place of the weights that stand for them.
+std::vector<double> resolved_weights(const std::vector<DataSource>& configured,
+                                     const std::vector<Source>& sources) {
   std::vector<double> weights;
-  for (const DataSource& source : sources) weights.push_back(source.weight);
+  for (std::size_t i = 0; i < configured.size(); ++i) {
+    const bool by_size = configured[i].weight == DataSource::kBySize;
+    weights.push_back(by_size ? static_cast<double>(sources[i].tokens()) : configured[i].weight);
+  }
   return weights;
+}
+
+std::string hex_hash(const std::vector<std::uint64_t>& parts) {
+  return fmt::format("{:016x}", XXH3_64bits(parts.data(), parts.size() * sizeof(parts[0])));
 }
 
 }  // namespace
@@ -81,46 +115,67 @@ std::vector<double> weights_of(const std::vector<DataSource>& sources) {
 DataLoader::Impl::Impl(const DataConfig& data_config, std::int64_t vocabulary)
     : config(data_config), vocab_size(vocabulary) {
   check(config, vocab_size);
-  for (const DataSource& source : config.train) {
-    const auto file = open_source(source, config);
+  for (const DataSource& source : config.train) open_train(source);
+  for (const DataSource& source : config.validation) open_validation(source);
+  train_weights = resolved_weights(config.train, train);
+  validation_weights =
+      config.validation.empty() ? train_weights : resolved_weights(config.validation, validation);
+  blend.emplace(train_weights, config.seed);
+}
+
+void DataLoader::Impl::open_train(const DataSource& configured) {
+  Source source(configured.path), tail(configured.path);
+  for (const std::string& path : token_files_of(configured.path)) {
+    const auto file = open_file(path, config);
     const std::int64_t end = file->num_tokens();
     const std::int64_t border = end - held_out_tokens(*file, config);
-    train.push_back({file, 0, border, config.seq_len});
-    if (train.back().samples() == 0)
-      fail(ExitCode::kData, "{}: {} train tokens are not enough for one sample of seq_len + 1 = {}",
-           file->path(), border, config.seq_len + 1);
-    if (border < end) validation.push_back({file, border, end, config.seq_len});
+    source.add({file, 0, border, config.seq_len});
+    if (border < end) tail.add({file, border, end, config.seq_len});
   }
-  for (const DataSource& source : config.validation) {
-    const auto file = open_source(source, config);
-    validation.push_back({file, 0, file->num_tokens(), config.seq_len});
+  if (source.samples() == 0)
+    fail(ExitCode::kData, "{}: {} train tokens are not enough for one sample of seq_len + 1 = {}",
+         source.ranges().size() == 1 ? source.ranges()[0].file->path() : source.path(), source.tokens(),
+         config.seq_len + 1);
+  train.push_back(std::move(source));
+  if (config.validation.empty() && config.validation_fraction > 0) validation.push_back(std::move(tail));
+}
+
+void DataLoader::Impl::open_validation(const DataSource& configured) {
+  Source source(configured.path);
+  for (const std::string& path : token_files_of(configured.path)) {
+    const auto file = open_file(path, config);
+    source.add({file, 0, file->num_tokens(), config.seq_len});
   }
-  if (!validation.empty() && total_samples(validation) == 0)
-    log_warning("the validation data is shorter than one sample of {} tokens: nothing will be validated",
-                config.seq_len + 1);
-  blend.emplace(weights_of(config.train), config.seed);
+  validation.push_back(std::move(source));
 }
 
 DataLoader::Impl::Place DataLoader::Impl::train_sample(std::uint64_t sample) const {
-  const Blend::Place place = (*blend)(sample);
-  const TokenRange& range = train[place.source];
-  const auto samples = static_cast<std::uint64_t>(range.samples());
-  const std::uint64_t epoch = place.index / samples;
-  const ShuffleKey key{config.seed, place.source, static_cast<std::uint32_t>(epoch)};
-  const std::uint64_t chosen = RandomPermutation(samples, key)(place.index % samples);
+  const Blend::Place drawn = (*blend)(sample);
+  const Source& source = train[drawn.source];
+  const auto samples = static_cast<std::uint64_t>(source.samples());
+  const std::uint64_t epoch = drawn.index / samples;
+  const ShuffleKey key{config.seed, drawn.source, static_cast<std::uint32_t>(epoch)};
+  const std::uint64_t chosen = RandomPermutation(samples, key)(drawn.index % samples);
+  const Source::Place place = source.place_of(static_cast<std::int64_t>(chosen));
+  const TokenRange& range = source.ranges()[place.file];
 
   // What is left over of the range lies before the first or behind the last sample, differently every epoch.
-  const RandomStream offsets(config.seed, fmt::format("data.offset.{}", place.source));
-  const std::uint64_t offset = offsets.below(epoch, static_cast<std::uint64_t>(range.left_over()) + 1);
-  const std::uint64_t in_range = offset + chosen * static_cast<std::uint64_t>(range.seq_len);
-  return {range.file.get(), range.begin + static_cast<std::int64_t>(in_range)};
+  const RandomStream offsets(config.seed, fmt::format("data.offset.{}", drawn.source));
+  const std::uint64_t draw = epoch + (static_cast<std::uint64_t>(place.file) << 32);
+  const auto offset =
+      static_cast<std::int64_t>(offsets.below(draw, static_cast<std::uint64_t>(range.left_over()) + 1));
+  return {range.file.get(), range.begin + offset + place.sample * range.seq_len};
 }
 
 DataLoader::Impl::Place DataLoader::Impl::validation_sample(std::uint64_t sample) const {
   auto left = static_cast<std::int64_t>(sample);
-  for (const TokenRange& range : validation) {
-    if (left < range.samples()) return {range.file.get(), range.begin + left * range.seq_len};
-    left -= range.samples();
+  for (const Source& source : validation) {
+    if (left < source.samples()) {
+      const Source::Place place = source.place_of(left);
+      const TokenRange& range = source.ranges()[place.file];
+      return {range.file.get(), range.begin + place.sample * range.seq_len};
+    }
+    left -= source.samples();
   }
   fail(ExitCode::kFailure, "validation sample {} of {}", sample, total_samples(validation));
 }
@@ -166,20 +221,97 @@ std::int64_t DataLoader::validation_samples() const {
   return total_samples(impl_->validation);
 }
 
+std::vector<SourceFacts> DataLoader::sources(Split split) const {
+  const bool train = split == Split::kTrain;
+  const std::vector<Source>& sources = train ? impl_->train : impl_->validation;
+  const std::vector<double>& weights = train ? impl_->train_weights : impl_->validation_weights;
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  std::vector<SourceFacts> facts;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    SourceFacts f{.name = sources[i].path(),
+                  .files = std::ssize(sources[i].ranges()),
+                  .tokens = sources[i].tokens(),
+                  .samples = sources[i].samples(),
+                  .share = total > 0 ? weights[i] / total : 0,
+                  .bytes_per_token = 1};
+    const auto same_path = [&](const Source& other) { return other.path() == f.name; };
+    const auto twins =
+        std::count_if(sources.begin(), sources.begin() + static_cast<std::ptrdiff_t>(i), same_path);
+    if (twins > 0) f.name += fmt::format(" ({})", twins + 1);
+    for (const TokenRange& range : sources[i].ranges()) {
+      f.too_short += range.samples() == 0 ? 1 : 0;
+      if (range.file->dtype() != TokenDType::kU8) f.bytes_per_token.reset();
+    }
+    facts.push_back(std::move(f));
+  }
+  return facts;
+}
+
+std::vector<std::uint64_t> DataLoader::train_samples_by_source(std::uint64_t samples) const {
+  return impl_->blend->counts(samples);
+}
+
+std::vector<std::vector<std::uint64_t>> DataLoader::validation_selection(std::int64_t limit) const {
+  ENSURE(limit >= 0, "a selection of {} samples", limit);
+  const std::vector<Source>& sources = impl_->validation;
+  std::vector<std::int64_t> available;
+  for (const Source& source : sources) available.push_back(source.samples());
+  std::vector<std::int64_t> counts = available;
+  if (limit > 0) {
+    const auto some = std::count_if(available.begin(), available.end(), [](std::int64_t n) { return n > 0; });
+    counts = apportion(std::max<std::int64_t>(limit, some), impl_->validation_weights, available);
+  }
+  std::vector<std::vector<std::uint64_t>> selection(sources.size());
+  std::uint64_t first = 0;
+  for (std::size_t s = 0; s < sources.size(); ++s) {
+    std::vector<std::int64_t> sizes;
+    for (const TokenRange& range : sources[s].ranges()) sizes.push_back(range.samples());
+    const std::vector<double> weights(sizes.begin(), sizes.end());
+    const std::vector<std::int64_t> of_files = apportion(counts[s], weights, sizes);
+    for (std::size_t f = 0; f < sizes.size(); ++f) {
+      for (std::int64_t k = 0; k < of_files[f]; ++k)
+        selection[s].push_back(first + static_cast<std::uint64_t>(k));
+      first += static_cast<std::uint64_t>(sizes[f]);
+    }
+  }
+  return selection;
+}
+
 double DataLoader::validation_bytes_per_token() const {
   if (validation_samples() == 0) return 0;
-  for (const TokenRange& range : impl_->validation)
-    if (range.file->dtype() != TokenDType::kU8) return 0;
+  for (const SourceFacts& source : sources(Split::kValidation))
+    if (!source.bytes_per_token) return 0;
   return 1;
 }
 
 std::string DataLoader::fingerprint() const {
   std::vector<std::uint64_t> parts;
-  for (const auto* ranges : {&impl_->train, &impl_->validation}) {
-    parts.push_back(ranges->size());
-    for (const TokenRange& range : *ranges) parts.push_back(range.file->hash(TokenFile::HashDepth::kSampled));
+  for (const auto* sources : {&impl_->train, &impl_->validation}) {
+    const std::size_t count = parts.size();
+    parts.push_back(0);
+    for (const Source& source : *sources) {
+      parts[count] += source.ranges().size();
+      for (const TokenRange& range : source.ranges())
+        parts.push_back(range.file->hash(TokenFile::HashDepth::kSampled));
+    }
   }
-  return fmt::format("{:016x}", XXH3_64bits(parts.data(), parts.size() * sizeof(parts[0])));
+  return hex_hash(parts);
+}
+
+std::string DataLoader::validation_fingerprint(std::int64_t limit) const {
+  const auto number = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
+  std::vector<std::uint64_t> parts = {number(impl_->config.seq_len), impl_->config.document_mask ? 1u : 0u};
+  const std::vector<SourceFacts> facts = sources(Split::kValidation);
+  const std::vector<std::vector<std::uint64_t>> selection = validation_selection(limit);
+  for (std::size_t s = 0; s < facts.size(); ++s) {
+    parts.push_back(std::bit_cast<std::uint64_t>(facts[s].share));
+    parts.push_back(XXH3_64bits(selection[s].data(), selection[s].size() * sizeof(selection[s][0])));
+    for (const TokenRange& range : impl_->validation[s].ranges()) {
+      parts.insert(parts.end(), {range.file->hash(TokenFile::HashDepth::kSampled), number(range.begin),
+                                 number(range.end)});
+    }
+  }
+  return hex_hash(parts);
 }
 
 }  // namespace jevons

@@ -27,15 +27,35 @@ std::string without_suffix(const std::string& path) {
   return path;
 }
 
+// For messages: a relative path is looked up in the directory where the program was started.
+std::string absolute(const std::string& path) {
+  std::error_code ignored;
+  const fs::path whole = fs::absolute(path, ignored);
+  return whole.empty() ? path : whole.string();
+}
+
 std::string bin_path_of(const std::string& path) {
   const std::string prefix = without_suffix(path);
   if (fs::exists(prefix + ".idx")) {
     if (fs::exists(prefix + ".bin")) return prefix + ".bin";
-    fail(ExitCode::kData, "'{0}.idx' is there, but '{0}.bin' is missing", prefix);
+    fail(ExitCode::kData, "'{0}.idx' is there, but '{0}.bin' is missing", absolute(prefix));
+  }
+  if (fs::exists(prefix + ".bin") && !fs::is_regular_file(path)) return prefix + ".bin";
+  if (fs::is_directory(path)) {
+    fail(ExitCode::kData,
+         "'{}' is not a regular file but a directory; a pattern takes the token files in it: '{}'",
+         absolute(path), (fs::path(path) / "*").string());
   }
   if (fs::exists(path)) return path;
-  if (fs::exists(prefix + ".bin")) return prefix + ".bin";
-  fail(ExitCode::kData, "no token file '{}': there is neither '{}.idx' nor '{}.bin'", path, prefix, prefix);
+  fail(ExitCode::kData, "no token file '{0}': there is neither '{1}.idx' nor '{1}.bin'{2}", path,
+       absolute(prefix), prefix == path ? fmt::format(" nor '{}'", absolute(path)) : "");
+}
+
+// An llm.c file is known by its first four bytes; here they are none.
+[[noreturn]] void fail_as_no_token_file(const std::string& path, std::string_view why) {
+  fail(ExitCode::kData,
+       "{}: offset 0: there is no .idx beside it, and {}; jevons data prepare makes token files of text",
+       absolute(path), why);
 }
 
 // Copies ids to int32; returns the position of the first one outside [0, vocab_size), or out.size().
@@ -76,6 +96,11 @@ void hash_content(XXH3_state_t* state, std::span<const std::byte> bytes, TokenFi
 
 }  // namespace
 
+bool token_file_exists(const std::string& path) {
+  const std::string prefix = without_suffix(path);
+  return fs::exists(path) || fs::exists(prefix + ".bin") || fs::exists(prefix + ".idx");
+}
+
 TokenFile::TokenFile(const std::string& path) : bin_(bin_path_of(path)) {
   const std::string idx_path = without_suffix(bin_.path()) + ".idx";
   if (fs::exists(idx_path)) {
@@ -94,16 +119,16 @@ void TokenFile::open_pair(const std::string& idx_path) {
 
 void TokenFile::open_llmc() {
   const std::size_t size = bin_.bytes().size();
-  if (size < kLlmcHeaderBytes)
-    fail(ExitCode::kData,
-         "{}: there is no .idx beside it, and {} bytes cannot hold the header of an llm.c file ({})", path(),
-         size, kLlmcHeaderBytes);
+  if (size < kLlmcHeaderBytes) {
+    fail_as_no_token_file(
+        path(), fmt::format("{} bytes cannot hold the header of an llm.c file ({})", size, kLlmcHeaderBytes));
+  }
   std::int32_t header[3];  // magic, version, number of tokens
   std::memcpy(header, bin_.bytes().data(), sizeof(header));
   const auto [magic, version, count] = header;
   if (magic != kLlmcMagicU16 && magic != kLlmcMagicU32)
-    fail(ExitCode::kData, "{}: offset 0: there is no .idx beside it, and magic {} is not llm.c's ({} or {})",
-         path(), magic, kLlmcMagicU16, kLlmcMagicU32);
+    fail_as_no_token_file(
+        path(), fmt::format("magic {} is not llm.c's ({} or {})", magic, kLlmcMagicU16, kLlmcMagicU32));
   const std::int32_t expected = magic == kLlmcMagicU16 ? kLlmcVersionU16 : kLlmcVersionU32;
   if (version != expected)
     fail(ExitCode::kData, "{}: offset 4: version {}, but magic {} goes with {}", path(), version, magic,

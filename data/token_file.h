@@ -13,6 +13,9 @@
 
 namespace jevons {
 
+// Whether there is something at this path that a TokenFile would open.
+bool token_file_exists(const std::string& path);
+
 class TokenFile {
  public:
   // `path`: prefix of a pair, either file of it, or an llm.c file. A pair wins where both could be meant.
