@@ -1,6 +1,7 @@
 #include "parallel/communicator.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -45,8 +46,8 @@ namespace {
 
 // The whole of a collective over one rank, unless it is work of a stream: then the back end's.
 Work copy_to_self(const Tensor& in, const Tensor& out) {
-  if (in.device == Device::kMeta || in.data == out.data || in.numel() == 0) return {};
-  std::memmove(out.data, in.data, in.bytes());
+  if (in.device == Device::kMeta || in.numel() == 0) return {};
+  std::memcpy(out.data, in.data, in.bytes());
   return {};
 }
 
@@ -63,6 +64,15 @@ void Communicator::check_tensors(const char* collective, const Tensor& in, const
          out.to_string());
 }
 
+// Libraries take some overlaps for "in place", and what follows from others is left to chance.
+void Communicator::check_apart(const char* collective, const Tensor& in, const Tensor& out) const {
+  if (in.device == Device::kMeta || in.numel() == 0 || out.numel() == 0) return;
+  const auto a = reinterpret_cast<std::uintptr_t>(in.data), b = reinterpret_cast<std::uintptr_t>(out.data);
+  ENSURE(a + in.bytes() <= b || b + out.bytes() <= a,
+         "{} over {}, rank {}: input {} and output {} overlap in memory", collective, name_, rank_,
+         in.to_string(), out.to_string());
+}
+
 void Communicator::check_reducible(const char* collective, const Tensor& tensor) const {
   ENSURE(tensor.dtype != DType::kU8, "{} over {}, rank {}: cannot sum {}", collective, name_, rank_,
          tensor.to_string());
@@ -71,6 +81,14 @@ void Communicator::check_reducible(const char* collective, const Tensor& tensor)
 void Communicator::check_peer(const char* collective, int peer) const {
   ENSURE(peer >= 0 && peer < size_ && peer != rank_, "{} over {}, rank {} of {}: no such peer {}", collective,
          name_, rank_, size_, peer);
+}
+
+Tensor Communicator::own_part(const char* collective, const Tensor& whole) const {
+  ENSURE(whole.defined() && whole.numel() % size_ == 0,
+         "{} in place over {}, rank {}: {} is not {} equal parts", collective, name_, rank_,
+         whole.to_string(), size_);
+  const std::int64_t part = whole.numel() / size_;
+  return whole.reshape({whole.numel()}).slice(rank_ * part, (rank_ + 1) * part);
 }
 
 void Communicator::count_wire(double bytes) {
@@ -99,9 +117,18 @@ Work Communicator::all_gather(Tensor in, Tensor out) {
   check_tensors("all_gather", in, out);
   ENSURE(out.numel() == size_ * in.numel(), "all_gather over {}, rank {}: {} is not {} times {}", name_,
          rank_, out.to_string(), size_, in.to_string());
+  check_apart("all_gather", in, out);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(in.bytes()));
-  return follow("all_gather", ++collectives_, -1, [&] { return do_all_gather(in, out); });
+  return follow("all_gather", ++collectives_, -1, [&] { return do_all_gather(in, out, Placement::kApart); });
+}
+
+Work Communicator::all_gather_in_place(Tensor inout) {
+  const Tensor own = own_part("all_gather", inout);
+  if (size_ == 1) return {};
+  count_wire((size_ - 1.0) * static_cast<double>(own.bytes()));
+  return follow("all_gather", ++collectives_, -1,
+                [&] { return do_all_gather(own, inout, Placement::kInPlace); });
 }
 
 Work Communicator::reduce_scatter(Tensor in, Tensor out) {
@@ -109,9 +136,20 @@ Work Communicator::reduce_scatter(Tensor in, Tensor out) {
   check_reducible("reduce_scatter", in);
   ENSURE(in.numel() == size_ * out.numel(), "reduce_scatter over {}, rank {}: {} is not {} times {}", name_,
          rank_, in.to_string(), size_, out.to_string());
+  check_apart("reduce_scatter", in, out);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire((size_ - 1.0) * static_cast<double>(out.bytes()));
-  return follow("reduce_scatter", ++collectives_, -1, [&] { return do_reduce_scatter(in, out); });
+  return follow("reduce_scatter", ++collectives_, -1,
+                [&] { return do_reduce_scatter(in, out, Placement::kApart); });
+}
+
+Work Communicator::reduce_scatter_in_place(Tensor inout) {
+  check_reducible("reduce_scatter", inout);
+  const Tensor own = own_part("reduce_scatter", inout);
+  if (size_ == 1) return {};
+  count_wire((size_ - 1.0) * static_cast<double>(own.bytes()));
+  return follow("reduce_scatter", ++collectives_, -1,
+                [&] { return do_reduce_scatter(inout, own, Placement::kInPlace); });
 }
 
 Work Communicator::all_to_all(Tensor in, Tensor out) {
@@ -119,6 +157,7 @@ Work Communicator::all_to_all(Tensor in, Tensor out) {
   ENSURE(in.numel() == out.numel() && in.numel() % size_ == 0,
          "all_to_all over {}, rank {}: {} to {} is not {} equal parts", name_, rank_, in.to_string(),
          out.to_string(), size_);
+  check_apart("all_to_all", in, out);
   const Shape parts{size_, in.numel() / size_};
   const std::vector<std::int64_t> one_row(static_cast<std::size_t>(size_), 1);
   return all_to_all_v(in.reshape(parts), one_row, out.reshape(parts), one_row);
@@ -143,6 +182,7 @@ Work Communicator::all_to_all_v(Tensor in, std::span<const std::int64_t> send_ro
   ENSURE(send_rows[self] == recv_rows[self],
          "all_to_all_v over {}, rank {}: sends itself {} rows, receives {}", name_, rank_, send_rows[self],
          recv_rows[self]);
+  check_apart("all_to_all_v", in, out);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
   count_wire(static_cast<double>(in.shape[0] - send_rows[self]) * static_cast<double>(row_bytes(in)));
   return follow("all_to_all_v", ++collectives_, -1,

@@ -18,6 +18,10 @@ namespace jevons {
 
 enum class ReduceOp : std::uint8_t { kSum, kMax, kMin };
 
+// Whether a gather or scatter of parts has a tensor for its part apart from the whole, or the part is the
+// rank's own within the whole. All ranks of a call choose the same.
+enum class Placement : std::uint8_t { kApart, kInPlace };
+
 // A collective under way. wait() returns when its outputs may be read and its inputs reused. Tensors must
 // outlive it. The destructor waits if nobody did.
 class [[nodiscard]] Work {
@@ -58,16 +62,18 @@ class Communicator {
   void set_whereabouts(Whereabouts* whereabouts) { whereabouts_ = whereabouts; }
   Whereabouts* whereabouts() const { return whereabouts_; }
 
-  // f32, f64, bf16 (summed in fp32, rounded once), i32, i64. Wrong shapes, dtypes or counts throw
-  // Error(kFailure) naming communicator, collective and rank. Wire bytes counted are those that leave this
-  // rank: in a group of n, 2(n-1)/n of the tensor for all_reduce, n-1 times the part of a rank for all_gather
-  // and reduce_scatter.
+  // f32, f64, bf16 (summed in fp32, rounded once), i32, i64. Wrong shapes, dtypes or counts, and an `in` that
+  // overlaps `out`, throw Error(kFailure) naming communicator, collective and rank. Wire bytes counted are
+  // those that leave this rank: in a group of n, 2(n-1)/n of the tensor for all_reduce, n-1 times the part of
+  // a rank for all_gather and reduce_scatter.
   Work all_reduce(Tensor inout, ReduceOp op = ReduceOp::kSum);
-  // out (size * numel of in), by rank. `in` may be this rank's part of out.
+  // out (size * numel of in), by rank. In place, a rank's input is its own part of `inout`.
   Work all_gather(Tensor in, Tensor out);
-  // in (size * numel of out); out = sum over ranks of their part for this rank. `out` may be this rank's part
-  // of in.
+  Work all_gather_in_place(Tensor inout);
+  // in (size * numel of out); out = sum over ranks of their part for this rank. In place, a rank's output is
+  // its own part of `inout`; the other parts stay as they are.
   Work reduce_scatter(Tensor in, Tensor out);
+  Work reduce_scatter_in_place(Tensor inout);
   // Equal parts of in to every rank.
   Work all_to_all(Tensor in, Tensor out);
   // A row is what one index of dim 0 selects. send_rows[r] consecutive rows of `in` go to rank r;
@@ -91,8 +97,10 @@ class Communicator {
 
  private:
   virtual Work do_all_reduce(Tensor inout, ReduceOp op) = 0;
-  virtual Work do_all_gather(Tensor in, Tensor out) = 0;
-  virtual Work do_reduce_scatter(Tensor in, Tensor out) = 0;
+  // In place, `in` is this rank's part of `out`; else they do not overlap.
+  virtual Work do_all_gather(Tensor in, Tensor out, Placement placement) = 0;
+  // In place, `out` is this rank's part of `in`; else they do not overlap.
+  virtual Work do_reduce_scatter(Tensor in, Tensor out, Placement placement) = 0;
   virtual Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
                                std::span<const std::int64_t> recv_rows) = 0;
   virtual Work do_broadcast(Tensor inout, int root) = 0;
@@ -104,8 +112,10 @@ class Communicator {
                                                  std::string name) = 0;
 
   void check_tensors(const char* collective, const Tensor& in, const Tensor& out) const;
+  void check_apart(const char* collective, const Tensor& in, const Tensor& out) const;
   void check_reducible(const char* collective, const Tensor& tensor) const;
   void check_peer(const char* collective, int peer) const;
+  Tensor own_part(const char* collective, const Tensor& whole) const;
   void count_wire(double bytes);
   // The call of the back end, as the place where this rank is until it and its Work are done.
   template <class Start>

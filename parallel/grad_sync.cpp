@@ -28,7 +28,7 @@ void GradSync::start_group(std::size_t g) {
   const ParamGroup& group = store_.groups()[g];
   ENSURE(!under_way_[g], "gradients of bucket {} are already being summed", g);
   under_way_[g] = zero_stage_ == 0 ? group.comm->all_reduce(group.grads)
-                                   : group.comm->reduce_scatter(group.grads, shard_of(group, group.grads));
+                                   : group.comm->reduce_scatter_in_place(group.grads);
 }
 
 void GradSync::start_unit(const Context& ctx, std::int64_t unit) {
@@ -75,8 +75,7 @@ void GradSync::gather_weights(const Context& ctx) {
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   for (std::size_t g = 0; g < store_.groups().size(); ++g) {
     const ParamGroup& group = store_.groups()[g];
-    store_.expect_weights(g, group.comm->all_gather(shard_of(group, group.weights), group.weights),
-                          ctx.clock);
+    store_.expect_weights(g, group.comm->all_gather_in_place(group.weights), ctx.clock);
   }
 }
 

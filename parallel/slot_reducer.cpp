@@ -79,7 +79,7 @@ void SlotReducer::finish(const Context& ctx) {
     }
     exchange(ctx, group, sums_[g]);
     copy(ctx, sums_[g].shard.value(root_of(slots_)), shard_of(group));
-    if (zero_stage_ == 0) group.comm->all_gather(shard_of(group), group.grads).wait();
+    if (zero_stage_ == 0) group.comm->all_gather_in_place(group.grads).wait();
   }
 }
 

@@ -18,10 +18,10 @@ void MetaCommunicator::abort(int exit_code) {
 Work MetaCommunicator::do_all_reduce(Tensor, ReduceOp) {
   return {};
 }
-Work MetaCommunicator::do_all_gather(Tensor, Tensor) {
+Work MetaCommunicator::do_all_gather(Tensor, Tensor, Placement) {
   return {};
 }
-Work MetaCommunicator::do_reduce_scatter(Tensor, Tensor) {
+Work MetaCommunicator::do_reduce_scatter(Tensor, Tensor, Placement) {
   return {};
 }
 Work MetaCommunicator::do_all_to_all_v(Tensor, std::span<const std::int64_t>, Tensor,

@@ -15,8 +15,8 @@ class MetaCommunicator final : public Communicator {
 
  private:
   Work do_all_reduce(Tensor inout, ReduceOp op) override;
-  Work do_all_gather(Tensor in, Tensor out) override;
-  Work do_reduce_scatter(Tensor in, Tensor out) override;
+  Work do_all_gather(Tensor in, Tensor out, Placement placement) override;
+  Work do_reduce_scatter(Tensor in, Tensor out, Placement placement) override;
   Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
                        std::span<const std::int64_t> recv_rows) override;
   Work do_broadcast(Tensor inout, int root) override;

@@ -39,6 +39,24 @@ MPI_Datatype wire_type(DType dtype) {
   }
 }
 
+// What MPI gets as the address of what it sends and of where it receives. Open MPI takes two that are equal,
+// null among them, for "in place" and then exchanges other messages than the other ranks; so a tensor or a
+// vector without elements, which may have any address, has one here that is none of the other's.
+const void* sent_from(const void* data, std::int64_t elements) {
+  static constexpr std::byte nothing{};
+  return elements == 0 ? &nothing : data;
+}
+void* received_at(void* data, std::int64_t elements) {
+  static std::byte nothing{};
+  return elements == 0 ? &nothing : data;
+}
+const void* sent_from(const Tensor& tensor) {
+  return sent_from(tensor.data, tensor.numel());
+}
+void* received_at(const Tensor& tensor) {
+  return received_at(tensor.data, tensor.numel());
+}
+
 std::byte* element(const Tensor& tensor, std::int64_t index) {
   return static_cast<std::byte*>(tensor.data) + static_cast<std::size_t>(index) * size_of(tensor.dtype);
 }
@@ -170,7 +188,8 @@ Work MpiCommunicator::gathered_all_reduce(Tensor inout, ReduceOp op) {
   const MPI_Datatype type = wire_type(inout.dtype);
   pending->received.resize(static_cast<std::size_t>(size()) * inout.bytes());
   std::byte* all = pending->received.data();
-  check(MPI_Iallgather(inout.data, n, type, all, n, type, comm_, &pending->request), "all_reduce");
+  check(MPI_Iallgather(sent_from(inout), n, type, received_at(all, n), n, type, comm_, &pending->request),
+        "all_reduce");
   pending->then = [=, ranks = size()] {
     reduce_in_rank_order(op, inout.dtype, parts_of(all, inout.bytes(), ranks), n, inout.data);
   };
@@ -228,27 +247,25 @@ void MpiCommunicator::staged_all_reduce(Tensor inout, ReduceOp op) {
   }
 }
 
-Work MpiCommunicator::do_all_gather(Tensor in, Tensor out) {
+Work MpiCommunicator::do_all_gather(Tensor in, Tensor out, Placement placement) {
   expect_host("all_gather", in);
   if (use_stage(in.bytes())) {
-    staged_all_gather(in, out);
+    staged_all_gather(in, out, placement);
     return {};
   }
   auto pending = std::make_unique<MpiPending>(*this, "all_gather");
+  count_of(out.numel(), "all_gather", out);  // Open MPI finds a rank's part in 32 bits
   const int n = count_of(in.numel(), "all_gather", in);
   const MPI_Datatype type = wire_type(in.dtype);
-  const bool in_place = in.data == element(out, rank() * in.numel());
-  check(
-      MPI_Iallgather(in_place ? MPI_IN_PLACE : in.data, n, type, out.data, n, type, comm_, &pending->request),
-      "all_gather");
+  const void* const from = placement == Placement::kInPlace ? MPI_IN_PLACE : sent_from(in);
+  check(MPI_Iallgather(from, n, type, received_at(out), n, type, comm_, &pending->request), "all_gather");
   return Work(std::move(pending));
 }
 
-void MpiCommunicator::staged_all_gather(Tensor in, Tensor out) {
+void MpiCommunicator::staged_all_gather(Tensor in, Tensor out, Placement placement) {
   SharedStage& shared = stage();
   const auto capacity = static_cast<std::int64_t>(shared.half_bytes() / size_of(in.dtype));
-  std::byte* own = element(out, rank() * in.numel());
-  if (own != in.data) std::memcpy(own, in.data, in.bytes());
+  if (placement == Placement::kApart) std::memcpy(element(out, rank() * in.numel()), in.data, in.bytes());
   for (std::int64_t first = 0; first < in.numel(); first += capacity) {
     const std::size_t bytes = bytes_of(std::min(capacity, in.numel() - first), in.dtype);
     std::memcpy(shared.mine(), element(in, first), bytes);
@@ -260,18 +277,21 @@ void MpiCommunicator::staged_all_gather(Tensor in, Tensor out) {
   }
 }
 
-Work MpiCommunicator::do_reduce_scatter(Tensor in, Tensor out) {
+// In place is as good as apart: all parts have left `in` when the sum is written.
+Work MpiCommunicator::do_reduce_scatter(Tensor in, Tensor out, Placement) {
   expect_host("reduce_scatter", in);
   if (use_stage(in.bytes())) {
     staged_reduce_scatter(in, out);
     return {};
   }
   auto pending = std::make_unique<MpiPending>(*this, "reduce_scatter");
+  count_of(in.numel(), "reduce_scatter", in);  // Open MPI finds a rank's part in 32 bits
   const int n = count_of(out.numel(), "reduce_scatter", out);
   const MPI_Datatype type = wire_type(in.dtype);
   pending->received.resize(in.bytes());
   std::byte* all = pending->received.data();
-  check(MPI_Ialltoall(in.data, n, type, all, n, type, comm_, &pending->request), "reduce_scatter");
+  check(MPI_Ialltoall(sent_from(in), n, type, received_at(all, n), n, type, comm_, &pending->request),
+        "reduce_scatter");
   pending->then = [=, ranks = size()] {
     reduce_in_rank_order(ReduceOp::kSum, out.dtype, parts_of(all, out.bytes(), ranks), n, out.data);
   };
@@ -313,8 +333,8 @@ Work MpiCommunicator::do_all_to_all_v(Tensor in, std::span<const std::int64_t> s
   for (std::int64_t rows : recv_rows) pending->recv.add(static_cast<int>(rows * row));
   const MPI_Datatype type = wire_type(in.dtype);
   const Blocks &send = pending->send, &recv = pending->recv;
-  check(MPI_Ialltoallv(in.data, send.counts.data(), send.begins.data(), type, out.data, recv.counts.data(),
-                       recv.begins.data(), type, comm_, &pending->request),
+  check(MPI_Ialltoallv(sent_from(in), send.counts.data(), send.begins.data(), type, received_at(out),
+                       recv.counts.data(), recv.begins.data(), type, comm_, &pending->request),
         "all_to_all_v");
   return Work(std::move(pending));
 }
@@ -323,7 +343,8 @@ Work MpiCommunicator::do_broadcast(Tensor inout, int root) {
   expect_host("broadcast", inout);
   auto pending = std::make_unique<MpiPending>(*this, "broadcast");
   const int n = count_of(inout.numel(), "broadcast", inout);
-  check(MPI_Ibcast(inout.data, n, wire_type(inout.dtype), root, comm_, &pending->request), "broadcast");
+  check(MPI_Ibcast(received_at(inout), n, wire_type(inout.dtype), root, comm_, &pending->request),
+        "broadcast");
   return Work(std::move(pending));
 }
 
@@ -331,7 +352,7 @@ Work MpiCommunicator::do_send(Tensor in, int peer) {
   expect_host("send", in);
   auto pending = std::make_unique<MpiPending>(*this, "send");
   const int n = count_of(in.numel(), "send", in);
-  check(MPI_Isend(in.data, n, wire_type(in.dtype), peer, kTag, comm_, &pending->request), "send");
+  check(MPI_Isend(sent_from(in), n, wire_type(in.dtype), peer, kTag, comm_, &pending->request), "send");
   return Work(std::move(pending));
 }
 
@@ -339,7 +360,7 @@ Work MpiCommunicator::do_recv(Tensor out, int peer) {
   expect_host("recv", out);
   auto pending = std::make_unique<MpiPending>(*this, "recv");
   const int n = count_of(out.numel(), "recv", out);
-  check(MPI_Irecv(out.data, n, wire_type(out.dtype), peer, kTag, comm_, &pending->request), "recv");
+  check(MPI_Irecv(received_at(out), n, wire_type(out.dtype), peer, kTag, comm_, &pending->request), "recv");
   return Work(std::move(pending));
 }
 

@@ -28,8 +28,8 @@ class MpiCommunicator final : public Communicator {
 
  private:
   Work do_all_reduce(Tensor inout, ReduceOp op) override;
-  Work do_all_gather(Tensor in, Tensor out) override;
-  Work do_reduce_scatter(Tensor in, Tensor out) override;
+  Work do_all_gather(Tensor in, Tensor out, Placement placement) override;
+  Work do_reduce_scatter(Tensor in, Tensor out, Placement placement) override;
   Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
                        std::span<const std::int64_t> recv_rows) override;
   Work do_broadcast(Tensor inout, int root) override;
@@ -40,7 +40,7 @@ class MpiCommunicator final : public Communicator {
                                          std::string name) override;
 
   void staged_all_reduce(Tensor inout, ReduceOp op);
-  void staged_all_gather(Tensor in, Tensor out);
+  void staged_all_gather(Tensor in, Tensor out, Placement placement);
   void staged_reduce_scatter(Tensor in, Tensor out);
   Work gathered_all_reduce(Tensor inout, ReduceOp op);
   void scattered_all_reduce(Tensor inout, ReduceOp op);

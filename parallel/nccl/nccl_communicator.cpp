@@ -115,7 +115,7 @@ void NcclCommunicator::check_health(const char* collective) const {
 
 // The whole of a collective over one rank.
 Work NcclCommunicator::copy_to_self(const Tensor& in, const Tensor& out) {
-  if (in.data != out.data) copy_async(&compute_, out, in);
+  copy_async(&compute_, out, in);
   return {};
 }
 
@@ -154,8 +154,7 @@ void NcclCommunicator::exchange(const char* collective, To to, From from) {
   for (int r = 0; r < size(); ++r) {
     const Range out = to(r), in = from(r);
     if (r == rank()) {
-      if (out.data != in.data && in.bytes > 0)
-        copy_async(&stream_, bytes_at(in.data, in.bytes), bytes_at(out.data, out.bytes));
+      if (in.bytes > 0) copy_async(&stream_, bytes_at(in.data, in.bytes), bytes_at(out.data, out.bytes));
       continue;
     }
     const Transfer send{"send to", r}, recv{"recv from", r};
@@ -182,8 +181,12 @@ std::byte* NcclCommunicator::scratch(std::size_t bytes) {
   return static_cast<std::byte*>(scratch_.view(0, {1}, DType::kU8).data);
 }
 
-Work NcclCommunicator::do_reduce_scatter(Tensor in, Tensor out) {
-  if (in.device == Device::kCpu) return hosts_.reduce_scatter(in, out);
+// In place is as good as apart: all parts are copied before the sum is written.
+Work NcclCommunicator::do_reduce_scatter(Tensor in, Tensor out, Placement placement) {
+  if (in.device == Device::kCpu) {
+    return placement == Placement::kInPlace ? hosts_.reduce_scatter_in_place(in)
+                                            : hosts_.reduce_scatter(in, out);
+  }
   if (size() == 1) return copy_to_self(in, out);
   return run("reduce_scatter", [&] {
     const std::int64_t whole = out.numel(), most = std::min(piece_elements(in.dtype), whole);
@@ -219,7 +222,10 @@ void NcclCommunicator::reduce_slices(Tensor inout, ReduceOp op, std::int64_t fir
   });
   cuda::combine_in_order(stream_, combine_of(op), inout.dtype, {parts, size(), elements}, own.data);
   exchange(
-      "all_reduce", [&](int) { return own; }, slice);
+      "all_reduce", [&](int) { return own; },
+      [&](int r) {
+        return r == rank() ? Range{own.data, 0} : slice(r);
+      });  // its own is where it belongs
 }
 
 Work NcclCommunicator::do_all_reduce(Tensor inout, ReduceOp op) {
@@ -231,8 +237,10 @@ Work NcclCommunicator::do_all_reduce(Tensor inout, ReduceOp op) {
   });
 }
 
-Work NcclCommunicator::do_all_gather(Tensor in, Tensor out) {
-  if (in.device == Device::kCpu) return hosts_.all_gather(in, out);
+// NCCL knows an input that is this rank's part of the output by its address: here it is so in place only.
+Work NcclCommunicator::do_all_gather(Tensor in, Tensor out, Placement placement) {
+  if (in.device == Device::kCpu)
+    return placement == Placement::kInPlace ? hosts_.all_gather_in_place(out) : hosts_.all_gather(in, out);
   if (size() == 1) return copy_to_self(in, out);
   return run("all_gather", [&] {
     if (in.bytes() == 0) return;

@@ -44,16 +44,21 @@ Work StagedCommunicator::do_all_reduce(Tensor inout, ReduceOp op) {
   return {};
 }
 
-Work StagedCommunicator::do_all_gather(Tensor in, Tensor out) {
-  if (in.device == Device::kCpu) return hosts_.all_gather(in, out);
+// On the hosts input and output are apart, whatever they are on the device.
+Work StagedCommunicator::do_all_gather(Tensor in, Tensor out, Placement placement) {
+  if (in.device == Device::kCpu)
+    return placement == Placement::kInPlace ? hosts_.all_gather_in_place(out) : hosts_.all_gather(in, out);
   const Stage from = copy_to_host(in), to = stage(out);
   hosts_.all_gather(from.host, to.host).wait();
   copy_back(to, out);
   return {};
 }
 
-Work StagedCommunicator::do_reduce_scatter(Tensor in, Tensor out) {
-  if (in.device == Device::kCpu) return hosts_.reduce_scatter(in, out);
+Work StagedCommunicator::do_reduce_scatter(Tensor in, Tensor out, Placement placement) {
+  if (in.device == Device::kCpu) {
+    return placement == Placement::kInPlace ? hosts_.reduce_scatter_in_place(in)
+                                            : hosts_.reduce_scatter(in, out);
+  }
   const Stage from = copy_to_host(in), to = stage(out);
   hosts_.reduce_scatter(from.host, to.host).wait();
   copy_back(to, out);

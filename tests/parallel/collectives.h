@@ -12,8 +12,10 @@ void check_reductions(
     Communicator& world);                 // all_reduce, reduce_scatter: dtypes, sizes, operations, in place
 void check_gathers(Communicator& world);  // all_gather, broadcast
 void check_exchanges(
-    Communicator& world);               // all_to_all, all_to_all_v with uneven and empty parts, send, recv
-void check_split(Communicator& world);  // subgroups, their order, wire bytes
+    Communicator& world);  // all_to_all, all_to_all_v with uneven and empty parts, send, recv
+void check_empty_parts(Communicator& world);     // exchanges with ranks that send, receive or have nothing
+void check_overlaps(Communicator& world);        // input and output that overlap are refused
+void check_split(Communicator& world);           // subgroups, their order, wire bytes
 void check_many_under_way(Communicator& world);  // several collectives started before the first wait
 
 }  // namespace jevons::test

@@ -43,6 +43,8 @@ TEST_CASE("collectives give the bits of a plain reference", "[communicator]") {
   test::run_ranks(ranks, test::check_reductions);
   test::run_ranks(ranks, test::check_gathers);
   test::run_ranks(ranks, test::check_exchanges);
+  test::run_ranks(ranks, test::check_empty_parts);
+  test::run_ranks(ranks, test::check_overlaps);
   test::run_ranks(ranks, test::check_split);
   test::run_ranks(ranks, test::check_many_under_way);
 }
@@ -83,13 +85,15 @@ TEST_CASE("wire bytes are those that leave a rank", "[communicator]") {
     body(world);
     return meter[WorkKind::kWire].bytes;
   };
-  std::vector<float> part(10), whole(40);
+  std::vector<float> part(10), whole(40), other(40);
   const std::vector<std::int64_t> send{5, 20, 15, 0}, recv{0, 20, 10, 10};
   CHECK(counted([&](Communicator& w) { w.all_reduce(floats(whole)).wait(); }) == 2 * 3 * 40.0);
   CHECK(counted([&](Communicator& w) { w.all_gather(floats(part), floats(whole)).wait(); }) == 3 * 40.0);
   CHECK(counted([&](Communicator& w) { w.reduce_scatter(floats(whole), floats(part)).wait(); }) == 3 * 40.0);
-  CHECK(counted([&](Communicator& w) { w.all_to_all(floats(whole), floats(whole)).wait(); }) == 3 * 40.0);
-  CHECK(counted([&](Communicator& w) { w.all_to_all_v(floats(whole), send, floats(whole), recv).wait(); }) ==
+  CHECK(counted([&](Communicator& w) { w.all_gather_in_place(floats(whole)).wait(); }) == 3 * 40.0);
+  CHECK(counted([&](Communicator& w) { w.reduce_scatter_in_place(floats(whole)).wait(); }) == 3 * 40.0);
+  CHECK(counted([&](Communicator& w) { w.all_to_all(floats(whole), floats(other)).wait(); }) == 3 * 40.0);
+  CHECK(counted([&](Communicator& w) { w.all_to_all_v(floats(whole), send, floats(other), recv).wait(); }) ==
         20 * 4.0);
   CHECK(counted([&](Communicator& w) { w.broadcast(floats(part), 1).wait(); }) == 3 * 40.0);
   CHECK(counted([&](Communicator& w) { w.broadcast(floats(part), 0).wait(); }) == 0);
@@ -104,7 +108,7 @@ TEST_CASE("wire bytes are those that leave a rank", "[communicator]") {
 
 TEST_CASE("wrong arguments of a collective are refused", "[communicator]") {
   MetaCommunicator world(0, 2);
-  std::vector<float> four(4), five(5), ten(10);
+  std::vector<float> four(4), other_four(4), five(5), ten(10);
   std::vector<std::uint8_t> bytes(4);
   const Tensor u8{bytes.data(), {4}, DType::kU8, Device::kCpu};
   const std::vector<std::int64_t> short_counts{4}, counts{2, 2}, negative{5, -1}, other{1, 3};
@@ -114,10 +118,14 @@ TEST_CASE("wrong arguments of a collective are refused", "[communicator]") {
   CHECK_THROWS_AS(world.reduce_scatter(floats(ten), floats(four)), Error);
   CHECK_THROWS_AS(world.all_to_all(floats(five), floats(five)), Error);
   CHECK_THROWS_AS(world.all_gather(u8, floats(ten)), Error);
-  CHECK_THROWS_AS(world.all_to_all_v(floats(four), short_counts, floats(four), counts), Error);
-  CHECK_THROWS_AS(world.all_to_all_v(floats(four), negative, floats(four), counts), Error);
+  CHECK_THROWS_AS(world.all_gather_in_place(floats(five)), Error);
+  CHECK_THROWS_AS(world.all_gather_in_place(Tensor{}), Error);
+  CHECK_THROWS_AS(world.reduce_scatter_in_place(floats(five)), Error);
+  CHECK_THROWS_AS(world.reduce_scatter_in_place(u8), Error);
+  CHECK_THROWS_AS(world.all_to_all_v(floats(four), short_counts, floats(other_four), counts), Error);
+  CHECK_THROWS_AS(world.all_to_all_v(floats(four), negative, floats(other_four), counts), Error);
   CHECK_THROWS_AS(world.all_to_all_v(floats(five), counts, floats(four), counts), Error);
-  CHECK_THROWS_AS(world.all_to_all_v(floats(four), counts, floats(four), other), Error);
+  CHECK_THROWS_AS(world.all_to_all_v(floats(four), counts, floats(other_four), other), Error);
   CHECK_THROWS_AS(world.broadcast(floats(four), 2), Error);
   CHECK_THROWS_AS(world.send(floats(four), 0), Error);
   CHECK_THROWS_AS(world.recv(floats(four), 2), Error);
@@ -126,6 +134,20 @@ TEST_CASE("wrong arguments of a collective are refused", "[communicator]") {
   CHECK_THROWS_AS(world.split(foreign, "x"), Error);
   CHECK_THROWS_AS(world.split(without_me, "x"), Error);
   CHECK_THROWS_AS(MetaCommunicator(2, 2), Error);
+}
+
+TEST_CASE("a rank that means in place and one that does not are told so", "[communicator]") {
+  const std::string message = failure_of(2, [](Communicator& world) {
+    std::vector<float> whole(4), part(2);
+    if (world.rank() == 0) {
+      world.all_gather_in_place(floats(whole)).wait();
+    } else {
+      world.all_gather(floats(part), floats(whole)).wait();
+    }
+  });
+  CAPTURE(message);
+  CHECK(contains(message, "rank 0 calls all_gather_in_place of 2 f32"));
+  CHECK(contains(message, "rank 1 calls all_gather of 2 f32"));
 }
 
 TEST_CASE("a group of one copies in to out", "[communicator]") {
@@ -138,6 +160,9 @@ TEST_CASE("a group of one copies in to out", "[communicator]") {
   CHECK(out == in);
   out.assign(3, -1);
   alone.all_to_all(floats(in), floats(out)).wait();
+  CHECK(out == in);
+  alone.all_gather_in_place(floats(out)).wait();
+  alone.reduce_scatter_in_place(floats(out)).wait();
   CHECK(out == in);
 }
 

@@ -45,8 +45,13 @@ class Corrupting final : public Communicator {
     return {};
   }
   Work do_all_reduce(Tensor t, ReduceOp op) override { return inner_.all_reduce(t, op); }
-  Work do_all_gather(Tensor in, Tensor out) override { return inner_.all_gather(in, out); }
-  Work do_reduce_scatter(Tensor in, Tensor out) override { return inner_.reduce_scatter(in, out); }
+  Work do_all_gather(Tensor in, Tensor out, Placement placement) override {
+    return placement == Placement::kInPlace ? inner_.all_gather_in_place(out) : inner_.all_gather(in, out);
+  }
+  Work do_reduce_scatter(Tensor in, Tensor out, Placement placement) override {
+    return placement == Placement::kInPlace ? inner_.reduce_scatter_in_place(in)
+                                            : inner_.reduce_scatter(in, out);
+  }
   Work do_broadcast(Tensor t, int root) override { return inner_.broadcast(t, root); }
   Work do_send(Tensor in, int peer) override { return inner_.send(in, peer); }
   Work do_recv(Tensor out, int peer) override { return inner_.recv(out, peer); }

@@ -225,15 +225,20 @@ class ThreadCommunicator final : public Communicator {
     return {};
   }
 
-  Work do_all_gather(Tensor in, Tensor out) override {
-    arrive("all_gather", in, out, in.numel());
-    for (int r = 0; r < size(); ++r) copy_from(r, 0, out, r * in.numel(), in.numel());
+  Work do_all_gather(Tensor in, Tensor out, Placement placement) override {
+    const bool in_place = placement == Placement::kInPlace;
+    arrive(in_place ? "all_gather_in_place" : "all_gather", in, out, in.numel());
+    for (int r = 0; r < size(); ++r) {
+      if (!in_place || r != rank()) copy_from(r, 0, out, r * in.numel(), in.numel());
+    }
     group_->meet(rank());
     return {};
   }
 
-  Work do_reduce_scatter(Tensor in, Tensor out) override {
-    arrive("reduce_scatter", in, out, out.numel());
+  // In place too: other ranks read other parts of this rank's input.
+  Work do_reduce_scatter(Tensor in, Tensor out, Placement placement) override {
+    const bool in_place = placement == Placement::kInPlace;
+    arrive(in_place ? "reduce_scatter_in_place" : "reduce_scatter", in, out, out.numel());
     sum_slice(ReduceOp::kSum, in.dtype, rank() * out.numel(), out.numel(), out.data);
     group_->meet(rank());
     return {};
@@ -313,7 +318,7 @@ class ThreadCommunicator final : public Communicator {
     const std::byte* from =
         at(group_->calls[static_cast<std::size_t>(peer)].in, peer_begin, size_of(out.dtype));
     std::byte* to = at(out.data, begin, size_of(out.dtype));
-    if (from != to && n > 0) std::memcpy(to, from, static_cast<std::size_t>(n) * size_of(out.dtype));
+    if (n > 0) std::memcpy(to, from, static_cast<std::size_t>(n) * size_of(out.dtype));
   }
 
   std::shared_ptr<Group> group_;

@@ -26,6 +26,8 @@ void check_collectives(Communicator& hosts, std::size_t scratch_bytes) {
   test::check_reductions(world);
   test::check_gathers(world);
   test::check_exchanges(world);
+  test::check_empty_parts(world);
+  test::check_overlaps(world);
   test::check_split(world);
   test::check_many_under_way(world);
   // Host tensors go past the device.
@@ -83,8 +85,8 @@ void check_failures(Communicator& hosts) {
   expect_failure("send " + refused("send to"), [&] { device->send(values, peer).wait(); });
   expect_failure("recv " + refused("recv from"), [&] { device->recv(values, peer).wait(); });
   expect_failure("all_to_all_v " + refused("send to"), [&] {
-    const Tensor whole = values.slice(0, 4 * hosts.size());
-    device->all_to_all(whole, whole).wait();
+    const std::int64_t n = 4 * hosts.size();
+    device->all_to_all(values.slice(0, n), values.slice(n, 2 * n)).wait();
   });
   emulation::configure({});
 }

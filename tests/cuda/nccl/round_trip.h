@@ -38,19 +38,6 @@ class RoundTrip final : public Communicator {
     if (host.bytes() > 0) copy_and_wait(&stream_, m.device, host);
     return m;
   }
-  // What mirrors `inner`, a part of the host tensor that `whole` mirrors.
-  static Tensor part_of(const Mirror& whole, const Tensor& inner) {
-    Tensor part = inner;
-    part.device = Device::kCuda;
-    const auto offset = static_cast<std::byte*>(inner.data) - static_cast<std::byte*>(whole.host.data);
-    part.data = static_cast<std::byte*>(whole.device.data) + offset;
-    return part;
-  }
-  static bool contains(const Tensor& whole, const Tensor& part) {
-    const auto begin = [](const Tensor& t) { return static_cast<const std::byte*>(t.data); };
-    return begin(part) >= begin(whole) && begin(part) + part.bytes() <= begin(whole) + whole.bytes();
-  }
-
   // Copies `result` back once the work is done, and keeps all memory until then.
   struct Trip final : Work::Pending {
     Trip(Stream& on, Work started, std::list<Mirror> all, std::pair<Tensor, Tensor> copy)
@@ -71,34 +58,26 @@ class RoundTrip final : public Communicator {
     return Work(
         std::make_unique<Trip>(stream_, collective(device), std::move(all), std::pair(inout, device)));
   }
-  // `in` may be a part of `out` or the other way round; then it is on the device too.
   Work from_to(Tensor in, Tensor out, const std::function<Work(Tensor, Tensor)>& collective) {
     std::list<Mirror> all;
-    Tensor from, to;
-    if (contains(out, in)) {
-      all.push_back(mirror(out));
-      to = all.back().device;
-      from = part_of(all.back(), in);
-    } else {
-      all.push_back(mirror(in));
-      from = all.back().device;
-      if (contains(in, out)) {
-        to = part_of(all.back(), out);
-      } else {
-        all.push_back(mirror(out));
-        to = all.back().device;
-      }
-    }
+    all.push_back(mirror(in));
+    const Tensor from = all.back().device;
+    all.push_back(mirror(out));
+    const Tensor to = all.back().device;
     return Work(std::make_unique<Trip>(stream_, collective(from, to), std::move(all), std::pair(out, to)));
   }
 
   Work do_all_reduce(Tensor inout, ReduceOp op) override {
     return in_place(inout, [&](Tensor t) { return device_.all_reduce(t, op); });
   }
-  Work do_all_gather(Tensor in, Tensor out) override {
+  Work do_all_gather(Tensor in, Tensor out, Placement placement) override {
+    if (placement == Placement::kInPlace)
+      return in_place(out, [&](Tensor t) { return device_.all_gather_in_place(t); });
     return from_to(in, out, [&](Tensor from, Tensor to) { return device_.all_gather(from, to); });
   }
-  Work do_reduce_scatter(Tensor in, Tensor out) override {
+  Work do_reduce_scatter(Tensor in, Tensor out, Placement placement) override {
+    if (placement == Placement::kInPlace)
+      return in_place(in, [&](Tensor t) { return device_.reduce_scatter_in_place(t); });
     return from_to(in, out, [&](Tensor from, Tensor to) { return device_.reduce_scatter(from, to); });
   }
   Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,

@@ -21,11 +21,13 @@ void check_session(MpiSession& session) {
 
 void check_limits(Communicator& world) {
   // Refused before any memory is touched.
-  const Tensor huge{&world, {world.size(), std::int64_t{1} << 31}, DType::kU8, Device::kCpu};
+  const Shape shape{world.size(), std::int64_t{1} << 31};
+  const Tensor huge{reinterpret_cast<void*>(std::uintptr_t{1} << 40), shape, DType::kU8, Device::kCpu};
+  const Tensor other{reinterpret_cast<void*>(std::uintptr_t{1} << 41), shape, DType::kU8, Device::kCpu};
   const std::vector<std::int64_t> one_row(static_cast<std::size_t>(world.size()), 1);
   bool refused = false;
   try {
-    world.all_to_all_v(huge, one_row, huge, one_row).wait();
+    world.all_to_all_v(huge, one_row, other, one_row).wait();
   } catch (const Error& error) {
     refused = std::strstr(error.what(), "more than the 2147483647 elements") != nullptr;
   }
@@ -56,6 +58,8 @@ int run(int argc, char** argv) {
     test::check_reductions(world);
     test::check_gathers(world);
     test::check_exchanges(world);
+    test::check_empty_parts(world);
+    test::check_overlaps(world);
     test::check_split(world);
     test::check_many_under_way(world);
   } catch (const Error& error) {
