@@ -277,10 +277,10 @@ std::vector<std::vector<std::uint64_t>> DataLoader::validation_selection(std::in
   return selection;
 }
 
-double DataLoader::validation_bytes_per_token() const {
-  if (validation_samples() == 0) return 0;
+std::optional<double> DataLoader::validation_bytes_per_token() const {
+  if (validation_samples() == 0) return std::nullopt;
   for (const SourceFacts& source : sources(Split::kValidation))
-    if (!source.bytes_per_token) return 0;
+    if (!source.bytes_per_token) return std::nullopt;
   return 1;
 }
 

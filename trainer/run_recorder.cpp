@@ -288,11 +288,12 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   impl_->ledger->pulse().update(impl_->totals);
 }
 
-void RunRecorder::validation(const TrainState& state, double loss_nats, double bytes_per_token) {
+void RunRecorder::validation(const TrainState& state, std::optional<double> loss_nats,
+                             std::optional<double> bytes_per_token) {
   if (!impl_->writes()) return;
   const PhaseScope phase(&impl_->clock, Phase::kLog);
-  const double bits = bytes_per_token > 0 ? loss_nats / std::log(2.0) / bytes_per_token : 0;
-  const ValidationMetrics m{.step = state.step, .loss = loss_nats, .bits_per_byte = bits};
+  ValidationMetrics m{.step = state.step, .loss = loss_nats, .bits_per_byte = std::nullopt};
+  if (loss_nats && bytes_per_token) m.bits_per_byte = *loss_nats / std::log(2.0) / *bytes_per_token;
   impl_->metrics->write(m);
   impl_->events->write(m);
   fmt::print("{}\n", console_line(m));
@@ -308,10 +309,10 @@ void RunRecorder::checkpoint(const SavedCheckpoint& saved, double stall) {
                             .write_seconds = saved.write_seconds,
                             .disk_seconds = saved.disk_seconds};
   impl_->metrics->write(m);
-  log_info(
-      "step {}: saved {}, {} written in {:.3f} s ({}/s; the disk alone {}/s); training stalled for {:.3f} s",
-      m.step, saved.path, format_bytes(m.bytes), m.write_seconds, format_bytes(m.write_rate()),
-      format_bytes(m.disk_rate()), m.stall_seconds);
+  const auto rate = [](std::optional<double> r) { return r ? format_bytes(*r) + "/s" : "unknown"; };
+  log_info("step {}: saved {}, {} written in {:.3f} s ({}; the disk alone {}); training stalled for {:.3f} s",
+           m.step, saved.path, format_bytes(m.bytes), m.write_seconds, rate(m.write_rate()),
+           rate(m.disk_rate()), m.stall_seconds);
 }
 
 const MemoryReport& RunRecorder::predict_memory() {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "kernels/core/error.h"
@@ -31,7 +32,8 @@ class RunRecorder {
   void begin(const TrainState& state, const std::string& data_fingerprint);
   // After every step. Collective.
   void step(const TrainState& state, const StepOutcome& outcome, Worker& worker);
-  void validation(const TrainState& state, double loss_nats, double bytes_per_token);
+  void validation(const TrainState& state, std::optional<double> loss_nats,
+                  std::optional<double> bytes_per_token);
   // `stall`: seconds that this checkpoint has held up training.
   void checkpoint(const SavedCheckpoint& saved, double stall);
   // After step(), on rank 0: the budget does not last for another step and its checkpoint.

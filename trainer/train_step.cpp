@@ -1,7 +1,5 @@
 #include "trainer/train_step.h"
 
-#include <cmath>
-
 #include "kernels/core/error.h"
 #include "kernels/core/exact_sum.h"
 #include "kernels/core/whereabouts.h"
@@ -41,6 +39,10 @@ double sum_over_ranks(Communicator& world, ExactSum sum) {
 std::int64_t global_targets(Worker& worker, std::int64_t count) {
   worker.mesh().dp().all_reduce({&count, {1}, DType::kI64, Device::kCpu}).wait();
   return count;
+}
+
+std::optional<double> mean_over(std::int64_t targets, double sum) {
+  return targets > 0 ? std::optional(sum / static_cast<double>(targets)) : std::nullopt;
 }
 
 LossScales scales_of(const Worker& worker, const StepPosition& position, std::int64_t targets) {
@@ -151,12 +153,11 @@ StepOutcome step(Worker& worker, const HostBatch& batch, const StepPosition& pos
   const LossScales scales = scales_of(worker, position, out.target_tokens);
   const ExactSum loss_sum = forward_backward(worker, batch, scales);
   out.grad_norm = sync_gradients(worker);
-  out.loss = sum_over_ranks(worker.mesh().world(), loss_sum) /
-             static_cast<double>(std::max<std::int64_t>(1, out.target_tokens));
+  out.loss = mean_over(out.target_tokens, sum_over_ranks(worker.mesh().world(), loss_sum));
   // Both figures are equal on all ranks, so all take the same way.
-  const bool finite = std::isfinite(out.grad_norm) && std::isfinite(out.loss);
+  const bool finite = out.is_finite();
   out.spike = finite && out.loss > position.spike_limit;
-  out.skipped = !finite || out.spike;
+  out.skipped = !finite || out.spike || !out.loss;
   if (!out.skipped) update(worker, position, out.grad_norm);
   out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
   if (!finite) out.origin = origin_of(worker, batch, scales);
@@ -164,8 +165,8 @@ StepOutcome step(Worker& worker, const HostBatch& batch, const StepPosition& pos
   return out;
 }
 
-double mean_loss(Worker& worker, std::int64_t rounds,
-                 const std::function<void(std::int64_t, HostBatch&)>& fill) {
+std::optional<double> mean_loss(Worker& worker, std::int64_t rounds,
+                                const std::function<void(std::int64_t, HostBatch&)>& fill) {
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
   const RunConfig& c = worker.config();
   HostBatch batch(c.train.micro_batch_size, c.model.seq_len, worker.ctx().device);
@@ -182,8 +183,7 @@ double mean_loss(Worker& worker, std::int64_t rounds,
     loss_sum.add(finish_passes(worker));
   }
   const double loss = sum_over_ranks(worker.mesh().world(), loss_sum);
-  targets = global_targets(worker, targets);
-  return targets > 0 ? loss / static_cast<double>(targets) : 0;
+  return mean_over(global_targets(worker, targets), loss);
 }
 
 }  // namespace
@@ -192,8 +192,8 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
   return worker.with_memory_report([&] { return step(worker, batch, position); });
 }
 
-double evaluate(Worker& worker, std::int64_t rounds,
-                const std::function<void(std::int64_t, HostBatch&)>& fill) {
+std::optional<double> evaluate(Worker& worker, std::int64_t rounds,
+                               const std::function<void(std::int64_t, HostBatch&)>& fill) {
   return worker.with_memory_report([&] { return mean_loss(worker, rounds, fill); });
 }
 

@@ -3,9 +3,11 @@
 // device.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,22 +36,25 @@ struct StepPosition {
 };
 
 struct StepOutcome {
-  double loss = 0;                  // nats per target token, over the global batch
+  std::optional<double> loss;       // nats per target token, over the global batch; nothing without a target
   double grad_norm = 0;             // before clipping
   std::int64_t target_tokens = 0;   // of the global batch
-  bool skipped = false;             // not finite, or a spike: no weight was changed
+  bool skipped = false;             // not finite, a spike, or no target: no weight was changed
   bool spike = false;               // skipped although it is finite
   std::string origin;               // of what is not finite (find_nonfinite.h); the same on all ranks
   std::vector<LayerHealth> layers;  // of each MoE layer, in order
+
+  bool is_finite() const { return std::isfinite(grad_norm) && std::isfinite(loss.value_or(0)); }
 };
 
 // Collective. On return the device is done with the batch and the weights. `batch` holds global_sequences /
-// dp sequences, a multiple of micro_batch_size.
+// dp sequences, a multiple of micro_batch_size. A batch without any target on any rank teaches nothing:
+// weights, moments and selection biases stay as they are.
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
 
-// Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another;
-// nothing changes. Every worker passes as many rounds. Collective.
-double evaluate(Worker& worker, std::int64_t rounds,
-                const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
+// Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another,
+// nothing if there is none; no weight changes. Every worker passes as many rounds. Collective.
+std::optional<double> evaluate(Worker& worker, std::int64_t rounds,
+                               const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
 
 }  // namespace jevons

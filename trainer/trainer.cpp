@@ -135,7 +135,7 @@ StepOutcome Trainer::step() {
   state_.consumed_tokens += sequences * config_.model.seq_len;
   if (!outcome.skipped) {
     state_.optimizer_step += 1;
-    remember_loss(config_.train, outcome.loss, state_.recent_losses);
+    remember_loss(config_.train, *outcome.loss, state_.recent_losses);
   }
   if (whereabouts != nullptr) whereabouts->end_step();
   return outcome;
@@ -146,11 +146,13 @@ void Trainer::guard(const StepOutcome& outcome) {
     bad_steps_ = 0;
     return;
   }
+  if (!outcome.loss) warn_without_targets(Split::kTrain);
+  if (!outcome.loss && outcome.is_finite()) return;  // nothing to learn is no fault of the numbers
   bad_steps_ += 1;
-  const std::string what = outcome.spike
-                               ? fmt::format("loss {} is a spike (train.spike_zscore)", outcome.loss)
-                               : fmt::format("loss {} and gradient norm {} are not both finite; {}",
-                                             outcome.loss, outcome.grad_norm, outcome.origin);
+  const std::string loss = outcome.loss ? fmt::format("{}", *outcome.loss) : "unknown";
+  const std::string what = outcome.spike ? fmt::format("loss {} is a spike (train.spike_zscore)", loss)
+                                         : fmt::format("loss {} and gradient norm {} are not both finite; {}",
+                                                       loss, outcome.grad_norm, outcome.origin);
   if (world_.rank() == 0) {
     log_warning("step {}: {}; the step is skipped ({} in a row)", state_.step, what, bad_steps_);
   }
@@ -161,6 +163,19 @@ void Trainer::guard(const StepOutcome& outcome) {
     fail(ExitCode::kFailure, "step {}: {} steps in a row were skipped (train.max_bad_steps); the last: {}",
          state_.step, bad_steps_, what);
   });
+}
+
+// Once a launch for each split.
+void Trainer::warn_without_targets(Split split) {
+  if (!without_targets_.insert(split).second || world_.rank() != 0) return;
+  const char* why = "every next token belongs to another document (data.document_mask)";
+  if (split == Split::kTrain) {
+    log_warning("step {}: the batch has no target token, {}: its loss is unknown, and no weight is changed",
+                state_.step, why);
+  } else {
+    log_warning("step {}: the validation data has no target token, {}: its loss is unknown", state_.step,
+                why);
+  }
 }
 
 void Trainer::validate() {
@@ -182,6 +197,7 @@ void Trainer::validate() {
                   {view.tokens.first(filled), view.targets.first(filled), view.doc_start.first(filled)});
   };
   validation_loss_ = evaluate(worker_, (samples + stride - 1) / stride, fill);
+  if (!validation_loss_) warn_without_targets(Split::kValidation);
   recorder_.validation(state_, validation_loss_, loader_->validation_bytes_per_token());
 }
 
@@ -195,7 +211,7 @@ void Trainer::save(SaveOccasion occasion) {
   const std::vector<TensorBox> boxes = boxes_to_save(worker_);
   check_finite(worker_, boxes);
   state_.passport = recorder_.passport(fingerprint_);
-  if (validated_step_ == state_.step) set_validation_loss(state_, validation_loss_);
+  if (validated_step_ == state_.step && validation_loss_) set_validation_loss(state_, *validation_loss_);
   if (schedule_) schedule_->begun(clock_.seconds());
   const bool beside_training = occasion == SaveOccasion::kInterval && config_.checkpoint.asynchronous;
   try {

@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "data/data_loader.h"
@@ -54,6 +55,7 @@ class Trainer {
   StepOutcome step();
   void guard(const StepOutcome& outcome);
   void validate();
+  void warn_without_targets(Split split);
   // At an interval checkpoint.on_error says what a failure to save means; at the end it is always an error.
   enum class SaveOccasion : std::uint8_t { kInterval, kEnd };
   void save(SaveOccasion occasion);
@@ -78,7 +80,8 @@ class Trainer {
   std::int64_t saved_step_ = -1;  // newest step in a checkpoint, or in the one under way
   double stall_mark_ = 0;         // seconds of the checkpoint phase when the save under way began
   std::int64_t validated_step_ = -1;
-  double validation_loss_ = 0;  // at validated_step_
+  std::optional<double> validation_loss_;  // at validated_step_
+  std::set<Split> without_targets_;        // where a loss was unknown, which the log has said
   CheckpointSaver saver_;
   std::optional<SaveSchedule> schedule_;  // on rank 0, for checkpoint.interval = auto
   std::future<void> deleting_;            // older checkpoints, on rank 0

@@ -129,7 +129,7 @@ TEST_CASE("Without held-out tokens there is no validation", "[data_loader]") {
   CountingSource source(100);
   source.config.validation_fraction = 0;
   CHECK(DataLoader(source.config, kVocab).validation_samples() == 0);
-  CHECK(DataLoader(source.config, kVocab).validation_bytes_per_token() == 0);
+  CHECK(DataLoader(source.config, kVocab).validation_bytes_per_token() == std::nullopt);
   source.config.validation_fraction = 0.05;  // 5 tokens: less than a sample
   CHECK(DataLoader(source.config, kVocab).validation_samples() == 0);
 }
@@ -493,7 +493,7 @@ TEST_CASE("Bytes per token are known for byte tokens", "[data_loader]") {
   config.train = {{dir / "b", 1}};
   CHECK(DataLoader(config, 256).validation_bytes_per_token() == 1);
   config.train.push_back({dir / "w", 1});
-  CHECK(DataLoader(config, 256).validation_bytes_per_token() == 0);
+  CHECK(DataLoader(config, 256).validation_bytes_per_token() == std::nullopt);
 }
 
 TEST_CASE("What cannot be read is an error with a name", "[data_loader]") {

@@ -156,6 +156,29 @@ TEST_CASE("a report of several runs holds each, and long curves are thinned but 
   CHECK(data["runs"][1]["load"]["steps"].size() <= 300);
 }
 
+TEST_CASE("steps of unknown loss are gaps in a report's curve, however much it is thinned") {
+  const Scratch scratch;
+  make_run(scratch.path("a"), 0);
+  {
+    MetricsWriter writer(scratch.path("a/metrics.jsonl"), 0);
+    for (std::int64_t step = 1; step <= 8000; ++step) {
+      StepMetrics m = metrics_at(step);
+      if (step % 2 == 1 || step > 7990) m.loss.reset();
+      writer.write(m);
+    }
+    writer.write(ValidationMetrics{.step = 8000, .loss = std::nullopt, .bits_per_byte = std::nullopt});
+  }
+  const ordered_json run = embedded_data(html_report({scratch.path("a")}))["runs"][0];
+  CHECK(run["steps"]["loss"].back().is_null());
+  CHECK(run["validation"]["loss"].back().is_null());
+  const auto unknown = std::ranges::count_if(run["steps"]["loss"], [](const auto& v) { return v.is_null(); });
+  CHECK(unknown <= 2);                    // a stretch with known losses shows these
+  CHECK(run["steps"]["loss"][0] == 2.5);  // step 2, the highest that is known
+  const std::string facts = run["facts"].dump();
+  CHECK(facts.find(R"(["Last loss","unknown"])") != std::string::npos);
+  CHECK(facts.find("nan") == std::string::npos);
+}
+
 TEST_CASE("a report copes with a run that has just begun, and says where there is none") {
   const Scratch scratch;
   fs::create_directories(scratch.path("run"));

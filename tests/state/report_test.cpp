@@ -140,6 +140,52 @@ TEST_CASE("metrics.jsonl has null for what is unknown or not finite") {
   CHECK_FALSE(json.contains("moe"));
 }
 
+TEST_CASE("unknown losses and bits per byte are null, without a point and not on the console") {
+  const Scratch scratch;
+  StepMetrics m = some_metrics(3);
+  m.loss.reset(), m.mfu.reset(), m.cost.reset();
+  m.skipped = true;
+  const ValidationMetrics unknown{.step = 3, .loss = std::nullopt, .bits_per_byte = std::nullopt};
+  const ValidationMetrics tokens{.step = 3, .loss = 1.5, .bits_per_byte = std::nullopt};
+  const CheckpointMetrics instant{.step = 3, .bytes = 100};
+  std::string events;
+  {
+    MetricsWriter writer(scratch.path("m"), 0);
+    writer.write(m), writer.write(unknown), writer.write(tokens), writer.write(instant);
+    EventFile file(scratch.path(), 0);
+    file.write(m), file.write(unknown), file.write(tokens);
+    events = file.path();
+  }
+  std::vector<nlohmann::json> lines;
+  for (const std::string& line : lines_of(contents_of(scratch.path("m")))) {
+    lines.push_back(nlohmann::json::parse(line));
+  }
+  REQUIRE(lines.size() == 4);
+  CHECK(lines[0]["loss"].is_null());
+  CHECK(lines[1]["loss"].is_null());
+  CHECK(lines[1]["bits_per_byte"].is_null());
+  CHECK(lines[2]["loss"] == 1.5);
+  CHECK(lines[2]["bits_per_byte"].is_null());
+  CHECK(lines[3]["write_bytes_per_second"].is_null());
+  CHECK(lines[3]["disk_bytes_per_second"].is_null());
+
+  const auto records = records_of(contents_of(events));
+  REQUIRE(records.size() == 4);
+  CHECK(records[1].find("train/lr") != std::string::npos);
+  for (const char* tag : {"train/loss", "speed/mfu", "cost/money"}) {
+    CHECK(records[1].find(tag) == std::string::npos);
+  }
+  CHECK(records[2].find("validation/") == std::string::npos);
+  CHECK(records[3].find("validation/loss") != std::string::npos);
+  CHECK(records[3].find("bits_per_byte") == std::string::npos);
+
+  CHECK(console_line(m).starts_with("step    3/2000  lr 3.00e-04  norm 0.412  SKIPPED: NO TARGET  18.2k"));
+  CHECK(console_line(unknown) == "validation at step 3  no target");
+  CHECK(console_line(tokens) == "validation at step 3  loss 1.5000");
+  CHECK(console_line({.step = 3, .loss = 1.5, .bits_per_byte = 2.125}) ==
+        "validation at step 3  loss 1.5000  2.1250 bits per byte");
+}
+
 TEST_CASE("an event file is framed as TensorBoard reads it") {
   const Scratch scratch;
   std::string path;

@@ -1,4 +1,7 @@
 // Numbers that go wrong: the tensor and the rank are named, nothing bad is trained on or saved.
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -6,6 +9,7 @@
 #include "tests/data/temp_files.h"
 #include "tests/support/catch.h"
 #include "tests/trainer/training_run.h"
+#include "trainer/checkpoint/retention.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/find_nonfinite.h"
 #include "trainer/loss_spikes.h"
@@ -127,6 +131,68 @@ TEST_CASE("a bad step changes nothing, and the next good one is as if it had not
   CHECK(after[0].grad_norm == clean[0].grad_norm);
   CHECK(after[0].layers[0].load == clean[0].layers[0].load);
   CHECK(after[0].layers[0].router_entropy == clean[0].layers[0].router_entropy);
+}
+
+// Weights and moments of this rank, as bits.
+std::vector<char> bits_of_state(Worker& worker) {
+  std::vector<char> bits;
+  for (const TensorBox& box : boxes_to_save(worker)) {
+    const auto* bytes = static_cast<const char*>(box.local.data);
+    bits.insert(bits.end(), bytes, bytes + box.local.bytes());
+  }
+  return bits;
+}
+
+TEST_CASE("a batch without targets has no loss and changes nothing, on every layout", "[health]") {
+  for (const std::vector<std::string>& layout :
+       std::vector<std::vector<std::string>>{{},
+                                             {"parallel.ep=4"},
+                                             {"parallel.tp=2"},
+                                             {"parallel.tp=2", "parallel.ep=2", "parallel.zero_stage=0"},
+                                             {"parallel.ep=2", "numerics=layout_invariant"}}) {
+    INFO(fmt::format("{}", fmt::join(layout, " ")));
+    run_workers(4, layout, [&](Worker& worker) {
+      HostBatch batch = some_batch(worker);
+      const std::vector<std::int32_t> targets(batch.targets.begin(), batch.targets.end());
+      const StepPosition position{.global_sequences = 2 * worker.dp_size(), .lr = 0.01};
+      std::ranges::fill(batch.targets, -1);
+      const std::vector<char> before = bits_of_state(worker);
+      const StepOutcome empty = train_step(worker, batch, position);
+      ENSURE(!empty.loss && empty.skipped && !empty.spike && empty.origin.empty(), "not without a loss");
+      ENSURE(std::isfinite(empty.grad_norm) && empty.target_tokens == 0, "norm {}", empty.grad_norm);
+      ENSURE(bits_of_state(worker) == before, "the state has changed");
+      ENSURE(!evaluate(worker, 1, [](std::int64_t, HostBatch& b) { std::ranges::fill(b.targets, -1); }),
+             "a validation without targets has a loss");
+      // A single target on one dp rank is enough for all.
+      if (worker.dp_rank() == worker.dp_size() - 1) batch.targets[3] = targets[3];
+      const StepOutcome one = train_step(worker, batch, position);
+      ENSURE(one.loss && *one.loss > 0 && !one.skipped && one.target_tokens == 1, "no step");
+      ENSURE(bits_of_state(worker) != before, "nothing has changed");
+    });
+  }
+}
+
+TEST_CASE("documents of one token: losses are unknown, not 0, and no window takes them", "[health]") {
+  const TempDir dir;
+  write_pair(dir / "corpus", TokenDType::kU8, std::vector<std::vector<std::int32_t>>(3000, {7}));
+  CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"),
+                    {"data.document_mask=true", "train.spike_zscore=3", "train.max_bad_steps=1",
+                     "checkpoint.keep_last=1", "checkpoint.keep_best=1", "train.steps=5"}) == ExitCode::kOk);
+  std::ifstream file(dir / "run/metrics.jsonl");
+  int steps = 0, validations = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["kind"] == "checkpoint") continue;
+    CHECK(record["loss"].is_null());
+    record["kind"] == "step" ? ++steps : ++validations;
+    CHECK((record["kind"] == "validation" || record["skipped"] == true));
+  }
+  CHECK(steps == 5);
+  CHECK(validations == 1);
+  const CheckpointReader reader(find_checkpoint(dir / "run"));
+  CHECK(reader.state().optimizer_step == 0);
+  CHECK(reader.state().recent_losses.empty());
+  CHECK_FALSE(validation_loss_of(reader.state()));
 }
 
 TEST_CASE("a weight that is not finite never reaches a checkpoint", "[health]") {

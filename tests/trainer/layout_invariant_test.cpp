@@ -64,7 +64,7 @@ void fill_batch(const RunConfig& config, std::int64_t first, HostBatch& batch) {
 }
 
 void add_figures(const StepOutcome& outcome, Trajectory& t) {
-  t.losses.push_back(outcome.loss), t.norms.push_back(outcome.grad_norm);
+  t.losses.push_back(outcome.loss.value()), t.norms.push_back(outcome.grad_norm);
   for (const LayerHealth& h : outcome.layers) {
     t.figures.insert(t.figures.end(), {h.router_entropy, h.micro_batch_balance, h.sequence_balance, h.z_loss,
                                        static_cast<double>(h.dropped_slots)});
@@ -100,11 +100,11 @@ Trajectory run(const Setting& s, std::int64_t sequences, const std::vector<std::
       if (world.rank() == 0) add_figures(outcome, t);
     }
     const std::int64_t rounds = sequences / (s.micro_batch * s.layout.dp);
-    const double loss = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& part) {
+    const std::optional<double> loss = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& part) {
       fill_batch(config, (round * s.layout.dp + worker.dp_rank()) * s.micro_batch, part);
     });
     const std::lock_guard lock(mutex);
-    if (world.rank() == 0) t.validation = loss;
+    if (world.rank() == 0) t.validation = loss.value();
     for (const TensorBox& box : boxes_to_save(worker)) place(box, t.state);
   });
   return t;

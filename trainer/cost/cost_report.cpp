@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "trainer/io/format.h"
+#include "trainer/io/json.h"
 
 namespace jevons {
 namespace {
@@ -154,11 +155,6 @@ std::string describe_problems(const Programme& programme) {
     }
   }
   return text.empty() ? text : "\n" + text;
-}
-
-template <class T>
-ordered_json or_null(const std::optional<T>& value) {
-  return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
 ordered_json phases_json(const std::array<double, kNumPhases>& phases) {

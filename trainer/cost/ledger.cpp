@@ -8,6 +8,7 @@
 
 #include "trainer/io/clock.h"
 #include "trainer/io/crc32c.h"
+#include "trainer/io/json.h"
 
 namespace jevons {
 namespace {
@@ -23,11 +24,6 @@ constexpr std::size_t kSealSize = kSealBegin.size() + kDigits + kSealEnd.size();
 std::string launch_identity(const LaunchInfo& info) {
   return fmt::format("{:.0f}-{}-{}", unix_time() * 1000, info.hosts.empty() ? "host" : info.hosts.front(),
                      ::getpid());
-}
-
-template <class T>
-ordered_json or_null(const std::optional<T>& value) {
-  return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
 // A figure whose 0 means unknown.

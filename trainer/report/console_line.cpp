@@ -28,9 +28,10 @@ std::string describe_load(const std::vector<LayerLoad>& layers) {
 
 std::string console_line(const StepMetrics& m) {
   const std::string total = fmt::format("{}", m.total_steps);
-  std::string line = fmt::format("step {:>{}}/{}  loss {:.4f}  lr {:.2e}  norm {:.3f}", m.step, total.size(),
-                                 total, m.loss, m.lr, m.grad_norm);
-  if (m.skipped) line += m.spike ? "  SKIPPED: SPIKE" : "  SKIPPED";
+  std::string line = fmt::format("step {:>{}}/{}", m.step, total.size(), total);
+  if (m.loss) line += fmt::format("  loss {:.4f}", *m.loss);
+  line += fmt::format("  lr {:.2e}  norm {:.3f}", m.lr, m.grad_norm);
+  if (m.skipped) line += m.spike ? "  SKIPPED: SPIKE" : m.loss ? "  SKIPPED" : "  SKIPPED: NO TARGET";
   line += fmt::format("  {} tok/s", format_count(m.tokens_per_second));
   if (m.devices > 1) {
     line += fmt::format(" ({}/device)", format_count(m.tokens_per_second / static_cast<double>(m.devices)));
@@ -48,8 +49,10 @@ std::string console_line(const StepMetrics& m) {
 }
 
 std::string console_line(const ValidationMetrics& m) {
-  return fmt::format("validation at step {}  loss {:.4f}  {:.4f} bits per byte", m.step, m.loss,
-                     m.bits_per_byte);
+  std::string line = fmt::format("validation at step {}", m.step);
+  line += m.loss ? fmt::format("  loss {:.4f}", *m.loss) : "  no target";
+  if (m.bits_per_byte) line += fmt::format("  {:.4f} bits per byte", *m.bits_per_byte);
+  return line;
 }
 
 }  // namespace jevons

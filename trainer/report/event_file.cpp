@@ -45,6 +45,11 @@ void add(proto::Event& event, const std::string& tag, double value) {
   scalar.set_simple_value(static_cast<float>(value));
 }
 
+// What is unknown has no point in its curve.
+void add(proto::Event& event, const std::string& tag, const std::optional<double>& value) {
+  if (value) add(event, tag, *value);
+}
+
 }  // namespace
 
 std::string tfrecord(const std::string& message) {
@@ -70,9 +75,9 @@ void EventFile::write(const StepMetrics& m) {
   add(event, "train/grad_norm", m.grad_norm);
   add(event, "speed/step_seconds", m.step_seconds);
   add(event, "speed/tokens_per_second", m.tokens_per_second);
-  if (m.mfu) add(event, "speed/mfu", *m.mfu);
+  add(event, "speed/mfu", m.mfu);
   add(event, "cost/device_hours", m.device_seconds / 3600);
-  if (m.cost) add(event, "cost/money", *m.cost);
+  add(event, "cost/money", m.cost);
   for (const LayerLoad& load : m.layers) {
     add(event, fmt::format("load_max_over_mean/layer_{}", load.layer), load.max_over_mean);
     add(event, fmt::format("dead_experts/layer_{}", load.layer), static_cast<double>(load.dead_experts));

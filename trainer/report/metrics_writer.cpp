@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "kernels/core/log.h"
+#include "trainer/io/json.h"
 
 namespace jevons {
 namespace {
@@ -49,11 +50,6 @@ File rewind_and_open(const std::string& path, std::int64_t start_step) {
   return File::append(path);
 }
 
-template <class T>
-ordered_json or_null(const std::optional<T>& value) {
-  return value ? ordered_json(*value) : ordered_json(nullptr);
-}
-
 }  // namespace
 
 MetricsWriter::MetricsWriter(const std::string& path, std::int64_t start_step)
@@ -64,7 +60,7 @@ void MetricsWriter::write(const StepMetrics& m) {
   ordered_json line = {{"kind", "step"},
                        {"step", m.step},
                        {"tokens", m.tokens},
-                       {"loss", m.loss},
+                       {"loss", or_null(m.loss)},
                        {"lr", m.lr},
                        {"grad_norm", m.grad_norm},
                        {"skipped", m.skipped},
@@ -94,8 +90,10 @@ void MetricsWriter::write(const StepMetrics& m) {
 }
 
 void MetricsWriter::write(const ValidationMetrics& m) {
-  const ordered_json line = {
-      {"kind", "validation"}, {"step", m.step}, {"loss", m.loss}, {"bits_per_byte", m.bits_per_byte}};
+  const ordered_json line = {{"kind", "validation"},
+                             {"step", m.step},
+                             {"loss", or_null(m.loss)},
+                             {"bits_per_byte", or_null(m.bits_per_byte)}};
   file_.write(line.dump() + "\n");
 }
 
@@ -105,8 +103,8 @@ void MetricsWriter::write(const CheckpointMetrics& m) {
                              {"bytes", m.bytes},
                              {"stall_seconds", m.stall_seconds},
                              {"write_seconds", m.write_seconds},
-                             {"write_bytes_per_second", m.write_rate()},
-                             {"disk_bytes_per_second", m.disk_rate()}};
+                             {"write_bytes_per_second", or_null(m.write_rate())},
+                             {"disk_bytes_per_second", or_null(m.disk_rate())}};
   file_.write(line.dump() + "\n");
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -11,6 +12,7 @@
 #include "trainer/cost/account.h"
 #include "trainer/cost/cost_report.h"
 #include "trainer/io/format.h"
+#include "trainer/io/json.h"
 
 namespace jevons {
 namespace {
@@ -21,11 +23,6 @@ constexpr double kSecondsPerHour = 3600;
 constexpr std::size_t kMostPoints = 1500;    // of a curve
 constexpr std::size_t kMostStretches = 240;  // of the phases over time
 constexpr std::size_t kMostColumns = 300;    // of the load over steps
-
-template <class T>
-ordered_json or_null(const std::optional<T>& value) {
-  return value ? ordered_json(*value) : ordered_json(nullptr);
-}
 
 // What a line of metrics.jsonl gives to the curves; NaN, which JSON shows as null, for what it lacks.
 enum Curve : std::size_t { kStep, kLoss, kLearningRate, kTokensPerSecond, kMfu, kNumCurves };
@@ -87,16 +84,28 @@ Metrics read_metrics(const std::string& path) {
   return metrics;
 }
 
+// Nothing where a curve has no number.
+std::optional<double> known(const Point& point, Curve curve) {
+  const double value = point.values[curve];
+  return std::isnan(value) ? std::nullopt : std::optional(value);
+}
+
 // Of every stretch of neighbours the point with the lowest and the one with the highest loss, in order, and
-// the last of all.
+// the last of all. Points of unknown loss stand for a stretch only if it has no others.
 std::vector<const Point*> thinned(const std::vector<Point>& points) {
   std::vector<const Point*> kept;
   const std::size_t stretch = points.size() <= kMostPoints ? 1 : 2 * points.size() / kMostPoints + 1;
   for (std::size_t begin = 0; begin < points.size(); begin += stretch) {
     const auto first = points.begin() + static_cast<std::ptrdiff_t>(begin);
     const auto last = points.begin() + static_cast<std::ptrdiff_t>(std::min(points.size(), begin + stretch));
-    const auto [low, high] = std::minmax_element(
-        first, last, [](const Point& a, const Point& b) { return a.values[kLoss] < b.values[kLoss]; });
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    const auto less = [](double unknown) {
+      return [unknown](const Point& a, const Point& b) {
+        return known(a, kLoss).value_or(unknown) < known(b, kLoss).value_or(unknown);
+      };
+    };
+    const auto low = std::min_element(first, last, less(kInfinity));
+    const auto high = std::max_element(first, last, less(-kInfinity));
     kept.push_back(&*std::min(low, high));
     if (low != high) kept.push_back(&*std::max(low, high));
   }
@@ -243,6 +252,13 @@ std::int64_t steps_done(const RunAccount& run) {
   return 0;
 }
 
+// Empty without one.
+std::string last_loss(const std::vector<Point>& points) {
+  if (points.empty()) return "";
+  const std::optional<double> loss = known(points.back(), kLoss);
+  return loss ? fmt::format("{:.4f}", *loss) : "unknown";
+}
+
 void add_cost(Facts& facts, const CostSum& sum) {
   facts.add("Device-hours", format_device_hours(sum.device_seconds));
   facts.add("Cost", describe_money(sum));
@@ -263,11 +279,8 @@ ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
   facts.add("Steps",
             fmt::format("{} of {}", format_integer(steps_done(run)), format_integer(info.total_steps)));
   facts.add("Tokens trained", format_count(static_cast<double>(run.total.tokens)));
-  if (!metrics.steps.empty())
-    facts.add("Last loss", fmt::format("{:.4f}", metrics.steps.back().values[kLoss]));
-  if (!metrics.validations.empty()) {
-    facts.add("Last validation loss", fmt::format("{:.4f}", metrics.validations.back().values[kLoss]));
-  }
+  facts.add("Last loss", last_loss(metrics.steps));
+  facts.add("Last validation loss", last_loss(metrics.validations));
   add_cost(facts, run.total);
   facts.add("Devices", fmt::format("{} {}", info.devices, info.device_type));
   facts.add("Layout", info.layout);

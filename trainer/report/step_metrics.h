@@ -1,4 +1,5 @@
-// What the trainer reports of a step. Filled on rank 0 with figures of all ranks.
+// What the trainer reports of a step. Filled on rank 0 with figures of all ranks. Nothing stands for what is
+// unknown; 0 is a figure.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +28,11 @@ struct RankSpread {
 struct StepMetrics {
   std::int64_t step = 0;  // finished steps, this one included
   std::int64_t total_steps = 0;
-  std::int64_t tokens = 0;  // trained tokens of the run so far
-  double loss = 0;          // nats per target token
+  std::int64_t tokens = 0;     // trained tokens of the run so far
+  std::optional<double> loss;  // nats per target token; nothing without a target
   double lr = 0;
   double grad_norm = 0;            // before clipping
-  bool skipped = false;            // no weight was changed: not finite, or a spike
+  bool skipped = false;            // no weight was changed: not finite, a spike, or no target
   bool spike = false;              // of those: a finite loss far above the ones before
   std::int64_t skipped_steps = 0;  // of the run so far
   double step_seconds = 0;         // mean over the steps since the last report
@@ -54,14 +55,20 @@ struct CheckpointMetrics {
   double write_seconds = 0;  // hashing, writing, flushing
   double disk_seconds = 0;   // of those inside write and fsync
 
-  double write_rate() const { return write_seconds > 0 ? bytes / write_seconds : 0; }
-  double disk_rate() const { return disk_seconds > 0 ? bytes / disk_seconds : 0; }
+  // Nothing where no time was measured.
+  std::optional<double> write_rate() const { return rate(write_seconds); }
+  std::optional<double> disk_rate() const { return rate(disk_seconds); }
+
+ private:
+  std::optional<double> rate(double seconds) const {
+    return seconds > 0 ? std::optional(bytes / seconds) : std::nullopt;
+  }
 };
 
 struct ValidationMetrics {
   std::int64_t step = 0;
-  double loss = 0;  // nats per target token
-  double bits_per_byte = 0;
+  std::optional<double> loss;           // nats per target token; nothing without a target
+  std::optional<double> bits_per_byte;  // nothing if one of the loss and the bytes per token is unknown
 };
 
 }  // namespace jevons

@@ -25,7 +25,7 @@ constexpr double kLossBound = 2e-3, kGradientBound = 5e-2;
 void compare_step(Run& cpu, Run& gpu, const StepOutcome& expected, const StepOutcome& got,
                   const std::map<std::string, Values>& start) {
   CHECK(got.target_tokens == expected.target_tokens);
-  CHECK(std::abs(got.loss / expected.loss - 1) < kLossBound);
+  CHECK(std::abs(got.loss.value() / expected.loss.value() - 1) < kLossBound);
   CHECK(std::abs(got.grad_norm / expected.grad_norm - 1) < kGradientBound);
   const auto by_cpu = cpu.weights(), by_gpu = gpu.weights();
   for (const auto& [name, weights] : by_cpu) {
