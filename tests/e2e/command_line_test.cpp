@@ -85,8 +85,7 @@ TEST_CASE("command line: doctor reports as JSON, for several workers too", "[e2e
       CHECK((check["health"] == "ok") == check["advice"].get<std::string>().empty());
     }
   }
-  const Ran squeezed =
-      test::shell("mpirun --bind-to none -n 2 taskset -c 0 " JEVONS_PROGRAM " doctor --dir /tmp");
+  const Ran squeezed = test::shell(test::job_of(2, "taskset -c 0 " JEVONS_PROGRAM " doctor --dir /tmp"));
   check_answer(squeezed, 70, "all of them share 1 core");
   check_answer(test::jevons("doctor --dir /proc/nowhere"), 70, "cannot write in /proc");
 }

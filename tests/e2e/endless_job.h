@@ -26,9 +26,9 @@ struct EndlessJob {
   // Starts them, does `then`, shell code that knows kill_rank SIGNAL REGEX (of ranks), when a step is done,
   // and waits for the end.
   Ran start_and(const std::string& then) const {
-    const std::string run = fmt::format(
-        "mpirun --bind-to none -n {} {} train {} train.steps=100000000 train.global_batch_size={} {}",
-        workers, JEVONS_PROGRAM, dir / "run.yaml", workers, options);
+    const std::string run =
+        job_of(workers, fmt::format("{} train {} train.steps=100000000 train.global_batch_size={} {}",
+                                    JEVONS_PROGRAM, dir / "run.yaml", workers, options));
     const std::string kill_rank = fmt::format(
         "kill_rank() {{ for p in $(pgrep -f \"train {}\"); do "
         "grep -qzx OMPI_COMM_WORLD_RANK=$2 /proc/$p/environ && kill -$1 $p; done; }}",

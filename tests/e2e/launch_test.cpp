@@ -64,9 +64,7 @@ struct RealRun {
   std::string train() const {
     return fmt::format("{} train {} train.steps=1000000", JEVONS_PROGRAM, dir / "tiny.yaml");
   }
-  std::string under_launch() const {
-    return fmt::format("{} --backoff 0 mpirun --bind-to none -n 2 {}", kLaunch, train());
-  }
+  std::string under_launch() const { return fmt::format("{} --backoff 0 mpirun -n 2 {}", kLaunch, train()); }
   std::string is_training() const { return "[ -s " + (dir / "run/metrics.jsonl") + " ]"; }
   TempDir dir;
 };
@@ -82,8 +80,28 @@ TEST_CASE("launch: final codes end it, crashes and 75 are started again", "[laun
   check_launch("75 75 75 75", "--max-restarts 1", 75, 2);
   check_launch("9 9 9 0", "--max-restarts 1 --healthy 0", 0, 4);  // every start counts as a success
   check_launch("70 0", "--retry-failures", 0, 2);
+  check_launch("127 0", "", 127, 1);
+  CHECK(shell(kLaunch + " --backoff 30 /nowhere/jevons", 20).code == 127);
   CHECK(shell(kLaunch + " --nonsense").code == 2);
   CHECK(shell(kLaunch).code == 2);
+}
+
+TEST_CASE("launch -n: starts the program under mpirun with what mpirun needs", "[launch]") {
+  const TempDir dir;
+  write_script(dir / "mpirun", "echo mpirun \"$@\"; env\n");
+  const std::string path = fmt::format("env -i PATH={}:$PATH ", dir / "");
+  const Ran ran =
+      shell(path + "OMPI_MCA_hwloc_base_binding_policy=core " + kLaunch + " -n 3 my.yaml threads=1");
+  INFO(ran.output);
+  CHECK(ran.code == 0);
+  CHECK(ran.output.starts_with("mpirun -n 3 "));
+  CHECK(contains(ran.output, "jevons train my.yaml threads=1\n"));
+  CHECK(contains(ran.output, "OMPI_ALLOW_RUN_AS_ROOT=1\n"));
+  CHECK(contains(ran.output, "OMPI_MCA_rmaps_base_oversubscribe=1\n"));
+  CHECK(contains(ran.output, "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe\n"));
+  CHECK(contains(ran.output, "OMPI_MCA_hwloc_base_binding_policy=core\n"));  // the user's own value
+  CHECK(shell(kLaunch + " -n many my.yaml").code == 2);
+  CHECK(shell(kLaunch + " -n 3").code == 2);
 }
 
 TEST_CASE("launch: back-off doubles", "[launch]") {

@@ -35,8 +35,12 @@ inline Ran shell(const std::string& command, int limit_seconds = 120) {
 inline Ran jevons(const std::string& arguments) {
   return shell(JEVONS_PROGRAM " " + arguments);
 }
+// A shell command that starts `command` as a job of so many workers, whoever runs it on however many cores.
+inline std::string job_of(int workers, const std::string& command) {
+  return fmt::format("{}/scripts/mpi_env mpirun -n {} {}", JEVONS_SOURCE_DIR, workers, command);
+}
 inline Ran mpirun(int workers, const std::string& arguments) {
-  return shell(fmt::format("mpirun --bind-to none -n {} {} {}", workers, JEVONS_PROGRAM, arguments));
+  return shell(job_of(workers, JEVONS_PROGRAM " " + arguments));
 }
 
 }  // namespace jevons::test

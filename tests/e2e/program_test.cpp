@@ -125,9 +125,8 @@ TEST_CASE("a loss that is not finite ends every rank with code 70", "[e2e]") {
 TEST_CASE("USR1 saves and ends with code 75; the same command finishes the run", "[e2e]") {
   const Workspace w;
   const std::string train = "train " + w.config() + " train.steps=100000 checkpoint.interval=0";
-  const Ran stopped = test::shell(
-      fmt::format("mpirun --bind-to none -n 2 {} {} & pid=$!; sleep 5; kill -USR1 $pid; wait $pid",
-                  JEVONS_PROGRAM, train));
+  const Ran stopped = test::shell(fmt::format("{} & pid=$!; sleep 5; kill -USR1 $pid; wait $pid",
+                                              test::job_of(2, JEVONS_PROGRAM " " + train)));
   check(stopped, 75, "stopped by a signal");
   CHECK(!fs::is_empty(w.run() + "/checkpoints"));
   check(jevons("checkpoint verify " + w.run()), 0, "");

@@ -13,8 +13,7 @@ using test::Ran;
 using test::shell;
 
 Ran run_ranks(const TempDir& dir, const std::string& what) {
-  return shell(
-      fmt::format("mpirun --bind-to none -n 3 {} {} {}", JEVONS_WATCHDOG_RANKS, dir / "watchdog", what), 60);
+  return shell(test::job_of(3, fmt::format("{} {} {}", JEVONS_WATCHDOG_RANKS, dir / "watchdog", what)), 60);
 }
 
 }  // namespace

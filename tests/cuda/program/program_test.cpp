@@ -19,11 +19,13 @@ class Runs {
   Ran train(int workers, const std::string& name, const std::string& overrides,
             const std::string& emulation = "streams=lazy", const std::string& environment = "") {
     write_bytes(dir_ / (name + ".yaml"), tiny_yaml(dir_ / "corpus", dir_ / name));
-    return shell(
-        fmt::format("{} JEVONS_EMULATION=\"{}\" mpirun --bind-to none -n {} {} train {} "
-                    "train.precision=bf16 train.micro_batch_size=2 train.eval_samples=2 "
-                    "model.moe.router.selection_bias=false {}",
-                    environment, emulation, workers, JEVONS_PROGRAM, dir_ / (name + ".yaml"), overrides));
+    const std::string options =
+        "train.precision=bf16 train.micro_batch_size=2 train.eval_samples=2 "
+        "model.moe.router.selection_bias=false " +
+        overrides;
+    return shell(fmt::format(
+        "{} JEVONS_EMULATION=\"{}\" {}", environment, emulation,
+        job_of(workers, fmt::format("{} train {} {}", JEVONS_PROGRAM, dir_ / (name + ".yaml"), options))));
   }
   Result result(const std::string& name) const { return result_of(dir_ / name); }
 
