@@ -6,36 +6,41 @@
 #include <string>
 #include <vector>
 
+#include "data/input_format.h"
 #include "data/token_dtype.h"
 
 namespace jevons {
 
-// kAuto: JSONL for names that end in .jsonl or .ndjson, else text.
-enum class InputFormat { kAuto, kText, kJsonl };
-
 struct PrepareOptions {
-  std::vector<std::string> inputs;  // regular files, read in this order; each begins a new document
+  // Files, pipes, kStandardInput, patterns of files; read in this order, a pattern's files by name. Each
+  // begins a new document. gzip and Zstandard are decompressed.
+  std::vector<std::string> inputs;
   std::string output;  // prefix of the .bin/.idx pair; an existing pair is replaced when all is done
   InputFormat format = InputFormat::kAuto;
-  std::string json_key = "text";  // JSONL: the field that holds the text
+  std::string json_key = "text";  // JSON: the field that holds the text
   std::optional<std::string>
       separator_line;  // text: a line like this ends a document; none: one document per file
   std::string tokenizer = "byte";
+  bool skip_bad_lines = false;  // JSON records that give no text are counted and left out; else an error
 };
 
 struct PrepareSummary {
   std::string bin_path, idx_path;
   TokenDType dtype = TokenDType::kU8;  // smallest that holds the vocabulary
-  std::int64_t documents = 0;          // documents without text are left out
+  std::int64_t files = 0;              // inputs, those of patterns one by one
+  std::int64_t documents = 0;          // documents without tokens are left out
   std::int64_t tokens = 0;             // a separator per document included
-  std::uint64_t input_bytes = 0;       // size of the inputs
+  std::uint64_t input_bytes = 0;       // of the inputs, as they are stored
   std::uint64_t text_bytes = 0;        // text in the documents
+  std::uint64_t dropped_nuls = 0;      // NUL bytes in it, which no token stands for
+  std::int64_t bad_records = 0;        // that were skipped
+  std::vector<std::string> first_bad;  // of those the first few, as "file:line: what"
   double seconds = 0;
 };
 
 // Shows progress on standard error when that is a terminal. Memory does not grow with the inputs, but for
-// JSONL with the longest line. Throws Error(kData) for bad input, Error(kUsage) for bad options; then the
-// output is as it was before.
+// JSON with the longest record. Nothing is written over an input or a file that is no token file. Throws
+// Error(kData) for bad input, Error(kUsage) for bad options; then the output is as it was before.
 PrepareSummary prepare_tokens(const PrepareOptions& options);
 
 }  // namespace jevons

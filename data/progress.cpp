@@ -28,17 +28,20 @@ std::string duration_text(double seconds) {
 
 }  // namespace
 
-std::string progress_text(std::uint64_t done, std::uint64_t total, double seconds) {
-  const auto bytes = static_cast<double>(done), all = static_cast<double>(total);
+std::string progress_text(std::uint64_t done, std::optional<std::uint64_t> total, double seconds) {
+  const auto bytes = static_cast<double>(done), all = static_cast<double>(total.value_or(done));
   const Unit unit = unit_for(all);
-  std::string text = fmt::format("{:.2f} of {:.2f} {}   {:5.1f} %", bytes / unit.bytes, all / unit.bytes,
-                                 unit.name, total == 0 ? 100.0 : 100 * bytes / all);
+  std::string text = fmt::format("{:.2f}", bytes / unit.bytes);
+  if (total) text += fmt::format(" of {:.2f}", all / unit.bytes);
+  text += fmt::format(" {}", unit.name);
+  if (total) text += fmt::format("   {:5.1f} %", *total == 0 ? 100.0 : 100 * bytes / all);
   if (seconds <= 0 || done == 0) return text;
   const double rate = bytes / seconds;
-  return text + fmt::format("   {:.0f} MB/s   {} left", rate / 1e6, duration_text((all - bytes) / rate));
+  text += fmt::format("   {:.0f} MB/s", rate / 1e6);
+  return total ? text + fmt::format("   {} left", duration_text((all - bytes) / rate)) : text;
 }
 
-ProgressLine::ProgressLine(std::uint64_t total_bytes)
+ProgressLine::ProgressLine(std::optional<std::uint64_t> total_bytes)
     : total_(total_bytes), terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
@@ -52,7 +55,7 @@ double ProgressLine::seconds() const {
 void ProgressLine::update(std::uint64_t done_bytes) {
   if (!terminal_) return;
   const auto now = Clock::now();
-  if (done_bytes < total_ && now - last_ < std::chrono::milliseconds(200)) return;
+  if (done_bytes != total_ && now - last_ < std::chrono::milliseconds(200)) return;
   last_ = now;
   drawn_ = true;
   fmt::print(stderr, "\r{}\033[K", progress_text(done_bytes, total_, seconds()));

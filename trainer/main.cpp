@@ -125,21 +125,30 @@ void add_plan(CLI::App& app, CommandLine& line) {
 }
 
 void add_data_prepare(CLI::App& data, CommandLine& line) {
-  CLI::App* command = data.add_subcommand("prepare", "Turn text or JSONL into a token file (.bin and .idx)");
+  CLI::App* command = data.add_subcommand("prepare", "Turn text or JSON into a token file (.bin and .idx)");
   auto options = std::make_shared<DataPrepareOptions>();
-  command->add_option("inputs", options->inputs, "Text or JSONL files, read in this order")
+  command
+      ->add_option(
+          "inputs", options->inputs,
+          "Text, JSONL or JSON, plain, .gz or .zst; read in this order. A quoted pattern takes the files "
+          "that it matches, - standard input")
       ->required()
       ->type_name("FILE");
   command->add_option("-o,--output", options->output, "Prefix of the .bin/.idx pair")
       ->required()
       ->type_name("PREFIX");
   command
-      ->add_option("--format", options->format,
-                   "auto: JSONL for names that end in .jsonl or .ndjson, else text")
+      ->add_option(
+          "--format", options->format,
+          "auto: by name and content; text; jsonl: an object per line; json: an array of objects, or "
+          "objects one after another")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "text", "jsonl"}));
-  command->add_option("--json-key", options->json_key, "JSONL: the field that holds the text")
+      ->check(CLI::IsMember({"auto", "text", "jsonl", "json"}));
+  command->add_option("--json-key", options->json_key, "JSON: the field that holds the text")
       ->capture_default_str();
+  command->add_flag(
+      "--skip-bad-lines", options->skip_bad_lines,
+      "JSON: leave out lines that give no text, and say how many and which, instead of stopping");
   command->add_option("--separator-line", options->separator_line,
                       "Text: a line like this ends a document [one document per file]");
   command->add_option("--tokenizer", options->tokenizer, "How text becomes tokens")

@@ -72,6 +72,14 @@ TEST_CASE("config: values of the wrong type", "[config]") {
         "run.yaml:17:24: checkpoint.interval: -1 is out of range; must be at least 0");
   CHECK(refusal_of_line("checkpoint: {keep_last: auto}") ==
         "run.yaml:17:25: checkpoint.keep_last: expected a whole number, found \"auto\"");
+  CHECK(refusal_of_line("data: {train: [{path: a, weight: big}]}") ==
+        "run.yaml:17:34: data.train.0.weight: expected a number or size, found \"big\"");
+  CHECK(refusal_of_line("data: {train: [{path: a, weight: -1}]}") ==
+        "run.yaml:17:34: data.train.0.weight: -1 is out of range; must be greater than 0");
+  CHECK(refusal_of_line("data: {validation: [{path: a, weight: size}, {path: b, weight: 2}]}") ==
+        "run.yaml:17:64: data.validation.1.weight = 2, but other sources of data.validation have size; give "
+        "size to "
+        "all or to none");
   CHECK(refusal_of_line("threads:") == "run.yaml:17:1: threads: has no value; expected a whole number");
   CHECK(refusal_of_line("threads: [1]") == "run.yaml:17:10: threads: expected a whole number, found a list");
   CHECK(refusal_of_line("optimizer: {lr: .nan}") ==

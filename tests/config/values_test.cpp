@@ -63,6 +63,7 @@ std::vector<std::string> values_to_try(const DocumentedOption& option) {
   if (option.type == "number") return {"0.5", "2", "0.001"};
   if (option.type == "whole number") return {"1", "2", "3", "4", "5", "16", "0"};
   if (option.type == "whole number or auto") return {"auto", "1", "2"};
+  if (option.type == "number or size") return {"size", "0.5"};
   if (option.type == "text") return {"other", "0.7", "2027-01-01"};
   if (option.type == "list") return {"[{path: x}]"};
   std::vector<std::string> choices;
@@ -72,6 +73,17 @@ std::vector<std::string> values_to_try(const DocumentedOption& option) {
 }
 
 }  // namespace
+
+TEST_CASE("config: a weight may be the size of its source", "[config]") {
+  const TemporaryDirectory dir;
+  const std::string path = dir.write("run.yaml", test::kSample);
+  const std::vector<std::string> sized = {"data.train=[{path: a, weight: size}, {path: b, weight: size}]"};
+  const RunConfig config = load_run_config(path, sized);
+  CHECK(config.data.train[0].weight == DataSource::kBySize);
+  const std::string dumped = dump_run_config(path, sized);
+  CHECK_THAT(dumped, Catch::Matchers::ContainsSubstring("weight: size"));
+  CHECK(load_run_config(dir.write("copy.yaml", dumped), {}) == config);
+}
 
 TEST_CASE("config: auto for a number is read, kept and written as such", "[config]") {
   const TemporaryDirectory dir;

@@ -1,12 +1,16 @@
 #include "data/prepare.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "data/inspect.h"
 #include "data/progress.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
+#include "tests/data/compressed.h"
 #include "tests/data/temp_files.h"
 
 namespace jevons {
@@ -163,6 +167,20 @@ TEST_CASE("The format can be told", "[prepare]") {
   CHECK(contains(message_of(ExitCode::kData, [&] { p.run(); }), "a.jsonl:1"));
 }
 
+TEST_CASE("An option that no input can use is refused", "[prepare]") {
+  Preparation p;
+  p.input("a.jsonl", "{\"body\": \"one\"}\n");
+  p.options.separator_line = "--";
+  CHECK(contains(p.error(ExitCode::kUsage), "no input is text"));
+  p.options.separator_line.reset();
+  p.options.inputs.clear();
+  p.input("b.txt", "two");
+  p.options.json_key = "body";
+  CHECK(contains(p.error(ExitCode::kUsage), "no input is JSON"));
+  p.options.inputs.push_back(p.dir / "a.jsonl");
+  CHECK(p.run() == Documents{"two", "one"});
+}
+
 TEST_CASE("Bad input leaves an older output alone", "[prepare]") {
   Preparation p;
   p.input("a.txt", "old");
@@ -190,9 +208,178 @@ TEST_CASE("Preparing nothing is an error", "[prepare]") {
   CHECK(contains(p.error(ExitCode::kUsage), "no output"));
 }
 
+TEST_CASE("Compressed input is read by its content", "[prepare]") {
+  Preparation p;
+  const std::string lines = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+  p.input("a.JSONL.GZ", gzip_of(lines));
+  p.input("b.jsonl.zst", zstd_of(lines));
+  p.input("c.txt.gz", gzip_of("three"));
+  p.input("d", zstd_of("four"));
+  CHECK(p.run() == Documents{"one", "two", "one", "two", "three", "four"});
+  CHECK(p.summary.input_bytes ==
+        gzip_of(lines).size() + zstd_of(lines).size() + gzip_of("three").size() + zstd_of("four").size());
+  CHECK(p.summary.text_bytes == 21);
+  CHECK(p.summary.files == 4);
+}
+
+TEST_CASE("JSON is read as an array, as objects and as lines", "[prepare]") {
+  Preparation p;
+  p.input("a.json", "[\n  {\"text\": \"one\"},\n  {\"text\": \"two\"}\n]\n");
+  p.input("b.JSON", "{\"text\": \"three\"}\n{\"text\": \"four\"}\n");
+  p.input("c.json.gz", gzip_of("{\n\"text\": \"five\"\n}"));
+  p.input("d.NDJSON", "{\"text\": \"six\"}");
+  p.input("e", "\n{\"text\": \"seven\"}\n");  // no name says what it is, so the content does
+  p.input("f.txt", "{braces} and [brackets]");
+  CHECK(p.run() ==
+        Documents{"one", "two", "three", "four", "five", "six", "seven", "{braces} and [brackets]"});
+}
+
+TEST_CASE("What is no text is refused by name, with what to do", "[prepare]") {
+  const auto error = [](const std::string& name, const std::string& bytes,
+                        InputFormat format = InputFormat::kAuto) {
+    Preparation p;
+    p.options.format = format;
+    p.input("fine.txt", "fine");
+    p.input(name, bytes);
+    const std::string message = p.error();
+    CHECK(contains(message, name + ":"));
+    return message;
+  };
+  const auto bytes = [](const char* text, std::size_t size) { return std::string(text, size); };
+  CHECK(contains(error("a.jsonl.xz", bytes("\xfd\x37zXZ\0more", 10)), "xz data"));
+  CHECK(contains(error("a.docx", bytes("PK\3\4more", 8)), "zip archive"));
+  CHECK(contains(error("a.txt.bz2", "BZh91AY&SYmore"), "bzip2"));
+  CHECK(contains(error("a.parquet", "PAR1more"), "Parquet"));
+  CHECK(contains(error("a.pdf", "%PDF-1.7\n"), "PDF"));
+  CHECK(contains(error("a.txt", bytes("\xff\xfeh\0i\0", 6)), "iconv"));
+  CHECK(contains(error("a.gz", gzip_of(gzip_of("text"))), "within compressed"));
+  CHECK(contains(error("a.tgz", gzip_of(std::string(257, 'a') + "ustar\00000")), "tar archive"));
+  CHECK(contains(error("a.idx", bytes("MMIDIDX\0\0\1", 10)), "token file"));
+  CHECK(contains(error("a.bin", bytes("\x88\xd8\x34\1", 4)), "llm.c"));
+  CHECK(contains(error("a.txt", bytes("PK\3\4more", 8), InputFormat::kText), "zip archive"));
+
+  std::string numbers;
+  for (int i = 0; i < 1000; ++i) numbers += bytes("\7\0\0\0", 4);
+  CHECK(contains(error("a.dat", numbers), "not text: 3000 of 4000 bytes are NUL"));
+  CHECK(contains(error("late.txt", std::string(100'000, 'x') + "\n" + numbers + numbers + numbers), "NUL"));
+  CHECK(contains(error("a.txt", "{\"text\": \"one\"}\n"), "begins as JSON; say --format jsonl"));
+  CHECK(contains(error("a.TXT.gz", gzip_of("\xef\xbb\xbf [ {\"text\": \"one\"}]")), "begins as JSON"));
+  CHECK(contains(error("a.json", "text"), "a.json:1: not valid JSON"));
+}
+
+TEST_CASE("The format that is asked for overrules name and content", "[prepare]") {
+  Preparation p;
+  p.input("a.txt.gz", gzip_of("{\"text\": \"one\"}\n"));
+  p.options.format = InputFormat::kText;
+  CHECK(p.run() == Documents{"{\"text\": \"one\"}\n"});
+  p.options.format = InputFormat::kJsonl;
+  CHECK(p.run() == Documents{"one"});
+  p.options.format = InputFormat::kJson;
+  CHECK(p.run() == Documents{"one"});
+
+  Preparation nuls;
+  nuls.input("n.txt", std::string(50, '\0') + "a");
+  CHECK(contains(nuls.error(), "--format text"));
+  nuls.options.format = InputFormat::kText;
+  CHECK(nuls.run() == Documents{"a"});
+  CHECK(nuls.summary.dropped_nuls == 50);
+}
+
+TEST_CASE("Documents of NULs only are empty", "[prepare]") {
+  Preparation p;
+  p.input("n.jsonl", "{\"text\":\"\\u0000\"}\n{\"text\":\"a\"}\n");
+  p.input("z.txt", std::string(300'000, '\0'));
+  p.input("s.txt", std::string("b\n--\n\0\0\n--\n\0", 12));
+  p.options.separator_line = "--";
+  CHECK(p.run() == Documents{"a", "b\n", "\n"});
+  CHECK(p.summary.documents == 3);
+  CHECK(p.summary.dropped_nuls == 300'004);
+
+  Preparation alone;
+  alone.input("z.txt", std::string(300'000, '\0'));
+  CHECK(contains(alone.error(), "no text"));
+}
+
+TEST_CASE("Bad records are skipped, counted and named if that is wanted", "[prepare]") {
+  Preparation p;
+  p.options.skip_bad_lines = true;
+  p.input("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"ope\n\n{\"text\": 3}\n{\"text\": \"two\"}\n{}\n");
+  p.input("b.json", "[{\"text\": \"three\"},\n 7, {\"text\": null},\n{\"text\": \"four\"}, \"x\"]");
+  CHECK(p.run() == Documents{"one", "two", "three", "four"});
+  CHECK(p.summary.bad_records == 6);
+  REQUIRE(p.summary.first_bad.size() == 5);
+  CHECK(contains(p.summary.first_bad[0], "a.jsonl:2: not valid JSON at column 14"));
+  CHECK(contains(p.summary.first_bad[1], "a.jsonl:4: \"text\" is not a string"));
+  CHECK(contains(p.summary.first_bad[2], "a.jsonl:6: the object has no key"));
+  CHECK(contains(p.summary.first_bad[3], "b.json:2: expected an object, found number"));
+  Preparation none;
+  none.options.skip_bad_lines = true;
+  none.input("a.jsonl", "x\ny\n");
+  CHECK(contains(none.error(), "no text; 2 records were skipped, the first: "));
+}
+
+TEST_CASE("Patterns give their files by name", "[prepare]") {
+  Preparation p;
+  for (const char* name : {"c-10.txt", "c-2.txt", "c-1.txt", "other.txt"}) write_bytes(p.dir / name, name);
+  p.options.inputs = {p.dir / "c-*.txt", p.dir / "oth[e]r.txt"};
+  CHECK(p.run() == Documents{"c-1.txt", "c-10.txt", "c-2.txt", "other.txt"});
+  p.options.inputs = {p.dir / "d-*.txt"};
+  p.options.output = p.dir / "second";
+  CHECK(contains(message_of(ExitCode::kData, [&] { p.run(); }), "no file matches '" + p.dir / "d-*.txt"));
+  p.options.inputs = {p.dir / ""};
+  CHECK(contains(message_of(ExitCode::kData, [&] { p.run(); }), "is a directory; a pattern takes"));
+}
+
+TEST_CASE("A pipe is read to its end", "[prepare]") {
+  Preparation p;
+  const std::string fifo = p.dir / "pipe";
+  REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
+  p.options.inputs = {fifo};
+  std::string lines;
+  for (int i = 0; i < 50'000; ++i) lines += "{\"text\": \"" + std::to_string(i) + "\"}\n";
+  std::thread writer([&] { write_bytes(fifo, zstd_of(lines)); });
+  const Documents documents = p.run();
+  writer.join();
+  REQUIRE(documents.size() == 50'000);
+  CHECK(documents.back() == "49999");
+  CHECK(p.summary.input_bytes == zstd_of(lines).size());
+}
+
+TEST_CASE("Nothing is written over an input or a foreign file", "[prepare]") {
+  Preparation p;
+  write_bytes(p.dir / "t.bin", "text of mine");
+  p.options.output = p.dir / "t";
+  p.options.inputs = {p.dir / "t.bin"};
+  CHECK(contains(message_of(ExitCode::kUsage, [&] { p.run(); }), "t.bin: is read as an input too"));
+  std::filesystem::create_hard_link(p.dir / "t.bin", p.dir / "other.txt");
+  p.options.inputs = {p.dir / "other.txt"};
+  CHECK(contains(message_of(ExitCode::kUsage, [&] { p.run(); }), "is read as an input too"));
+  write_bytes(p.dir / "new.txt", "new");
+  p.options.inputs = {p.dir / "new.txt"};
+  CHECK(contains(message_of(ExitCode::kUsage, [&] { p.run(); }), "t.bin: is there and is not one of a pair"));
+  CHECK(read_bytes(p.dir / "t.bin") == "text of mine");
+  std::filesystem::rename(p.dir / "t.bin", p.dir / "t.idx");
+  CHECK(contains(message_of(ExitCode::kUsage, [&] { p.run(); }), "t.idx: is there and is not one of a pair"));
+  CHECK(read_bytes(p.dir / "t.idx") == "text of mine");
+  std::filesystem::remove(p.dir / "t.idx");
+  CHECK(p.run() == Documents{"new"});
+  CHECK(p.run() == Documents{"new"});  // over its own pair
+
+  const auto output_error = [&](const std::string& output) {
+    p.options.output = output;
+    return message_of(ExitCode::kUsage, [&] { p.run(); });
+  };
+  CHECK(
+      contains(output_error(p.dir / "d/"), "is a directory; give a prefix in it, as " + p.dir / "d/corpus"));
+  CHECK(contains(output_error("."), "is a directory"));
+  CHECK(contains(output_error(p.dir / "q.bin"), "give " + p.dir / "q, which makes"));
+  CHECK(contains(output_error(p.dir / "q.idx"), "give " + p.dir / "q, which makes"));
+}
+
 TEST_CASE("Progress is given in words", "[prepare]") {
   CHECK(progress_text(1'500'000'000, 3'000'000'000, 2) == "1.50 of 3.00 GB    50.0 %   750 MB/s   2 s left");
   CHECK(progress_text(500, 1000, 0) == "0.50 of 1.00 kB    50.0 %");
+  CHECK(progress_text(2'500'000, std::nullopt, 2) == "2.50 MB   1 MB/s");
   CHECK(progress_text(0, 0, 1) == "0.00 of 0.00 B   100.0 %");
   CHECK(contains(progress_text(1'000'000, 400'000'000'000, 1), "111 h 06 min left"));
   CHECK(contains(progress_text(1'000'000, 1'001'000'000, 1), "16 min 40 s left"));

@@ -48,12 +48,14 @@ struct PlanOptions {
 int run_plan(const PlanOptions&);
 
 struct DataPrepareOptions {
-  std::vector<std::string> inputs;  // text or JSONL files
-  std::string output;               // prefix of the .bin/.idx pair
-  std::string format = "auto";      // text, jsonl; auto: by the file name
-  std::string json_key = "text";    // JSONL: the field that holds the text
-  std::string separator_line;       // text: a line like this ends a document; empty: one document per file
+  std::vector<std::string>
+      inputs;          // text, JSONL or JSON files, compressed or not; patterns; - for standard input
+  std::string output;  // prefix of the .bin/.idx pair
+  std::string format = "auto";    // text, jsonl, json; auto: by name and content
+  std::string json_key = "text";  // JSON: the field that holds the text
+  std::string separator_line;     // text: a line like this ends a document; empty: one document per file
   std::string tokenizer = "byte";
+  bool skip_bad_lines = false;  // JSON records that give no text are counted and left out
 };
 int run_data_prepare(const DataPrepareOptions&);
 

@@ -82,8 +82,8 @@ bool in_range(const FieldDescriptor& field, double value) {
          !(o.has_above() && value <= o.above()) && !(o.has_below() && value >= o.below());
 }
 
-bool accepts_auto(const FieldDescriptor& field) {
-  return annotation(field).or_auto();
+std::string word_for(const FieldDescriptor& field) {
+  return annotation(field).word();
 }
 
 std::string choice_name(const EnumValueDescriptor& value) {
@@ -103,11 +103,12 @@ std::vector<std::string> choices_of(const FieldDescriptor& field) {
 }
 
 std::string type_of(const FieldDescriptor& field) {
+  const std::string word = word_for(field).empty() ? "" : " or " + word_for(field);
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return "true or false";
     case FieldDescriptor::CPPTYPE_DOUBLE:
-      return "number";
+      return "number" + word;
     case FieldDescriptor::CPPTYPE_STRING:
       return "text";
     case FieldDescriptor::CPPTYPE_ENUM:
@@ -115,7 +116,7 @@ std::string type_of(const FieldDescriptor& field) {
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return field.is_repeated() ? "list" : "section";
     default:
-      return accepts_auto(field) ? "whole number or auto" : "whole number";
+      return "whole number" + word;
   }
 }
 

@@ -27,17 +27,17 @@ bool is_required(const google::protobuf::FieldDescriptor&);
 std::string range_of(const google::protobuf::FieldDescriptor&);
 bool in_range(const google::protobuf::FieldDescriptor&, double value);
 
-// Whether "auto" may be given for the number, and what is stored then.
-bool accepts_auto(const google::protobuf::FieldDescriptor&);
-inline constexpr const char* kAutoWord = "auto";
-inline constexpr std::int64_t kAutoValue = -1;
+// The word that may be given for the number, or ""; what is stored then.
+std::string word_for(const google::protobuf::FieldDescriptor&);
+inline constexpr std::int64_t kWordValue = -1;
 
 // QK_NORM_HEAD is written "head".
 std::string choice_name(const google::protobuf::EnumValueDescriptor&);
 std::string choice_help(const google::protobuf::EnumValueDescriptor&);
 std::vector<std::string> choices_of(const google::protobuf::FieldDescriptor&);
 
-// "whole number", "whole number or auto", "number", "true or false", "text", "one of f32, bf16".
+// "whole number", "whole number or auto", "number", "number or size", "true or false", "text", "one of f32,
+// bf16".
 std::string type_of(const google::protobuf::FieldDescriptor&);
 // As YAML would write it; "required" for options without one.
 std::string default_of(const google::protobuf::FieldDescriptor&);

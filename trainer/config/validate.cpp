@@ -9,6 +9,7 @@
 
 #include "run.pb.h"
 #include "trainer/config/dates.h"
+#include "trainer/config/option.h"
 #include "trainer/config/scalars.h"
 
 namespace jevons {
@@ -128,8 +129,21 @@ void check_sources(const schema::Data& data, Checker& check) {
       check.rule(!list[i].path().empty(), key, "{} is empty", key);
     }
   };
+  // A number of tokens and a number that somebody chose have no common unit.
+  const auto weights = [&](const auto& list, const char* name) {
+    const auto by_size = [](const schema::DataSource& source) { return source.weight() == kWordValue; };
+    const auto sized = std::count_if(list.begin(), list.end(), by_size);
+    for (int i = 0; i < list.size() && sized > 0; ++i) {
+      const std::string key = fmt::format("data.{}.{}.weight", name, i);
+      check.rule(by_size(list[i]), key,
+                 "{} = {}, but other sources of data.{} have size; give size to all or to none", key,
+                 list[i].weight(), name);
+    }
+  };
   paths(data.train(), "train");
   paths(data.validation(), "validation");
+  weights(data.train(), "train");
+  weights(data.validation(), "validation");
 }
 
 // What stands in the way of the same bits on every layout (docs/numerics.md).

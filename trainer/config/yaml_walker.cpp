@@ -24,6 +24,16 @@ using google::protobuf::Reflection;
 
 const Place kCommandLine = {"command line"};
 
+// A number may also be a word: says so where no number was found.
+template <class T>
+Parsed<T> or_word(Parsed<T> parsed, const FieldDescriptor& field) {
+  for (const std::string_view number_only : {"expected a whole number", "expected a finite number"}) {
+    if (word_for(field).empty() || !parsed.problem.starts_with(number_only)) continue;
+    parsed.problem.replace(0, number_only.size(), "expected a " + type_of(field));
+  }
+  return parsed;
+}
+
 // Bool, numbers, text: reads, checks the range, stores. Returns what is wrong, or nothing.
 template <class T, class Store>
 std::string store_if_good(const Parsed<T>& parsed, const FieldDescriptor& field, const Store& store) {
@@ -159,26 +169,26 @@ std::string YamlWalker::store(const YamlNode& node, Message& section, const Fiel
     return fmt::format("expected {}, found text in quotes; write {} without them", wanted(field),
                        printable(text));
   }
-  if (accepts_auto(field) && text == kAutoWord) {
-    set->SetInt64(&section, &field, kAutoValue);
+  if (!word_for(field).empty() && text == word_for(field)) {
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
+      set->SetDouble(&section, &field, kWordValue);
+    } else {
+      set->SetInt64(&section, &field, kWordValue);
+    }
     return "";
   }
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return store_if_good(parse_boolean(text), field, [&](bool v) { set->SetBool(&section, &field, v); });
     case FieldDescriptor::CPPTYPE_DOUBLE:
-      return store_if_good(parse_number(text), field, [&](double v) { set->SetDouble(&section, &field, v); });
+      return store_if_good(or_word(parse_number(text), field), field,
+                           [&](double v) { set->SetDouble(&section, &field, v); });
     case FieldDescriptor::CPPTYPE_UINT64:
       return store_if_good(parse_unsigned(text), field,
                            [&](std::uint64_t v) { set->SetUInt64(&section, &field, v); });
-    case FieldDescriptor::CPPTYPE_INT64: {
-      Parsed<std::int64_t> parsed = parse_signed(text);
-      constexpr std::string_view kNumberOnly = "expected a whole number";
-      if (accepts_auto(field) && parsed.problem.starts_with(kNumberOnly)) {
-        parsed.problem.replace(0, kNumberOnly.size(), "expected " + wanted(field));
-      }
-      return store_if_good(parsed, field, [&](std::int64_t v) { set->SetInt64(&section, &field, v); });
-    }
+    case FieldDescriptor::CPPTYPE_INT64:
+      return store_if_good(or_word(parse_signed(text), field), field,
+                           [&](std::int64_t v) { set->SetInt64(&section, &field, v); });
     default:
       break;  // int32
   }

@@ -18,11 +18,16 @@ using google::protobuf::Reflection;
 
 std::string scalar_text(const Message& message, const FieldDescriptor& field) {
   const Reflection* get = message.GetReflection();
+  const auto or_word = [&](auto value, const std::string& text) {
+    return !word_for(field).empty() && value == kWordValue ? word_for(field) : text;
+  };
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return get->GetBool(message, &field) ? "true" : "false";
-    case FieldDescriptor::CPPTYPE_DOUBLE:
-      return number_text(get->GetDouble(message, &field));
+    case FieldDescriptor::CPPTYPE_DOUBLE: {
+      const double value = get->GetDouble(message, &field);
+      return or_word(value, number_text(value));
+    }
     case FieldDescriptor::CPPTYPE_STRING:
       return yaml_text(get->GetString(message, &field));
     case FieldDescriptor::CPPTYPE_ENUM:
@@ -31,7 +36,7 @@ std::string scalar_text(const Message& message, const FieldDescriptor& field) {
       return fmt::format("{}", get->GetInt32(message, &field));
     case FieldDescriptor::CPPTYPE_INT64: {
       const std::int64_t value = get->GetInt64(message, &field);
-      return accepts_auto(field) && value == kAutoValue ? kAutoWord : fmt::format("{}", value);
+      return or_word(value, fmt::format("{}", value));
     }
     case FieldDescriptor::CPPTYPE_UINT64:
       return fmt::format("{}", get->GetUInt64(message, &field));

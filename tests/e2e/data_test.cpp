@@ -1,0 +1,82 @@
+// jevons data prepare as people call it.
+#include <filesystem>
+
+#include "data/token_file.h"
+#include "tests/data/compressed.h"
+#include "tests/data/temp_files.h"
+#include "tests/e2e/program.h"
+
+namespace jevons {
+namespace {
+
+using test::Ran;
+using test::shell;
+
+const std::string kPrepare = JEVONS_PROGRAM " data prepare ";
+
+void check_answer(const Ran& ran, int code, const std::string& part) {
+  INFO(ran.output);
+  CHECK(ran.code == code);
+  CHECK_THAT(ran.output, Catch::Matchers::ContainsSubstring(part));
+}
+
+}  // namespace
+
+TEST_CASE("data prepare reads compressed files, patterns and standard input in one call", "[e2e]") {
+  const TempDir dir;
+  const std::string line = "{\"text\": \"hello\"}\n";
+  write_bytes(dir / "a-1.jsonl.gz", gzip_of(line));
+  write_bytes(dir / "a-2.jsonl.zst", zstd_of(line));
+  write_bytes(dir / "b.json", "[" + line + "]");
+  const Ran ran =
+      shell(fmt::format("cd {} && cat a-1.jsonl.gz | {} \"a-*\" - b.json -o out/t", dir / "", kPrepare));
+  check_answer(ran, 0, "out/t.bin, out/t.idx: 4 documents, 24 tokens");
+  check_answer(ran, 0, "in 4 files");
+  CHECK(TokenFile(dir / "out/t").num_tokens() == 24);
+}
+
+TEST_CASE("data prepare refuses what is no text, with code 65 and what to do", "[e2e]") {
+  const TempDir dir;
+  write_bytes(dir / "z.txt", "{\"text\": \"hello\"}\n");
+  write_bytes(dir / "cut.gz", gzip_of(std::string(1000, 'x')).substr(0, 20));
+  write_bytes(dir / "x.xz", std::string("\xfd\x37zXZ\0", 6));
+  const auto prepare = [&](const std::string& arguments) {
+    const Ran ran = shell(fmt::format("cd {} && {} {} -o t", dir / "", kPrepare, arguments));
+    if (ran.code != 0) CHECK_FALSE(std::filesystem::exists(dir / "t.bin"));
+    return ran;
+  };
+  check_answer(prepare("z.txt"), 65, "begins as JSON; say --format jsonl");
+  check_answer(prepare("cut.gz"), 65, "cut.gz: offset 20: the gzip data ends too early");
+  check_answer(prepare("x.xz"), 65, "x.xz: this is xz data");
+  check_answer(prepare("missing.txt"), 65, "cannot open '" + dir / "missing.txt");
+  check_answer(prepare("- < x.xz"), 65, "standard input: this is xz data");
+  check_answer(prepare("z.txt --format text"), 0, "1 documents, 19 tokens");
+}
+
+TEST_CASE("data prepare says what it leaves out", "[e2e]") {
+  const TempDir dir;
+  write_bytes(dir / "a.jsonl", "{\"text\": \"a\\u0000\"}\n{\"text\": \"b\n{\"text\": \"c\"}\n");
+  const std::string call = fmt::format("cd {} && {} a.jsonl -o t", dir / "", kPrepare);
+  check_answer(shell(call), 65, "a.jsonl:2: not valid JSON");
+  const Ran ran = shell(call + " --skip-bad-lines");
+  check_answer(ran, 0, "skipped: a.jsonl:2: not valid JSON");
+  check_answer(ran, 0, "1 bad records were skipped");
+  check_answer(ran, 0, "1 NUL bytes of the text were dropped");
+  check_answer(ran, 0, "2 documents, 4 tokens");
+}
+
+TEST_CASE("data prepare writes over nothing of a person's", "[e2e]") {
+  const TempDir dir;
+  write_bytes(dir / "t.bin", "mine");
+  const auto prepare = [&](const std::string& arguments) {
+    return shell(fmt::format("cd {} && {} {}", dir / "", kPrepare, arguments));
+  };
+  check_answer(prepare("t.bin -o t"), 2, "t.bin: is read as an input too");
+  check_answer(prepare("- -o t < t.bin"), 2, "t.bin: is read as an input too");
+  check_answer(prepare("- -o t < /dev/null"), 2, "t.bin: is there and is not one of a pair of token files");
+  check_answer(prepare("t.bin -o d/"), 2, "give a prefix in it, as d/corpus");
+  check_answer(prepare("t.bin -o q.bin"), 2, "give q, which makes q.bin and q.idx");
+  CHECK(read_bytes(dir / "t.bin") == "mine");
+}
+
+}  // namespace jevons
