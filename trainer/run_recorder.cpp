@@ -166,6 +166,13 @@ struct RunRecorder::Impl {
                       .slowest = static_cast<int>(most[0] % size)};
   }
 
+  // Collective.
+  ArenaBytes most_of_ranks(ArenaBytes mine) {
+    std::array<std::int64_t, 2> most = {mine.peak, mine.held};
+    world.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
+    return {most[0], most[1]};
+  }
+
   // What waiting for slower ranks took of this launch, with its price if that is known.
   std::string describe_imbalance() const {
     const double waited = totals.device_seconds[static_cast<std::size_t>(Phase::kImbalance)];
@@ -274,10 +281,12 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   const bool last = state.step == impl_->total_steps;
   const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
   const auto ranks = due ? impl_->spread_of_ranks(state.step) : std::nullopt;
+  const ArenaBytes arenas = due ? impl_->most_of_ranks(worker.arena_bytes()) : ArenaBytes();
   if (!impl_->writes()) return;
   if (due) {
     StepMetrics m = impl_->step_metrics(state, outcome);
     m.ranks = ranks;
+    m.arena_peak_bytes = arenas.peak, m.arena_held_bytes = arenas.held;
     m.layers = layer_loads(worker.model(), outcome, impl_->expert_detail(state.step));
     impl_->metrics->write(m);
     impl_->events->write(m);
@@ -342,9 +351,8 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
   impl_->clock.enter(Phase::kShutdown);
   impl_->energy.joules(HostEnergy::Freshness::kNow);
   impl_->gather_totals();
-  MemoryReport measured = worker.memory();
-  double peaks[] = {static_cast<double>(measured.stash), static_cast<double>(measured.work)};
-  impl_->world.all_reduce({peaks, {2}, DType::kF64, Device::kCpu}, ReduceOp::kMax).wait();
+  const MemoryReport measured = worker.memory();
+  const ArenaBytes arenas = impl_->most_of_ranks(worker.arena_bytes());
   if (!impl_->writes()) return;
   if (code == ExitCode::kTryAgain && out_of_budget()) reason = "stopped by the budget: " + impl_->stop_reason;
   impl_->ledger->pulse().update(impl_->totals);
@@ -353,9 +361,10 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
   const MemoryReport& p = impl_->predicted;
   fmt::print(
       "memory per worker: weights, gradients and optimizer {}; activations and temporaries at most {}, "
-      "predicted {} at balanced routing\n",
+      "predicted {} at balanced routing, held {}\n",
       format_bytes(static_cast<double>(measured.weights_and_grads + measured.optimizer)),
-      format_bytes(peaks[0] + peaks[1]), format_bytes(static_cast<double>(p.stash + p.work)));
+      format_bytes(static_cast<double>(arenas.peak)), format_bytes(static_cast<double>(p.stash + p.work)),
+      format_bytes(static_cast<double>(arenas.held)));
   if (impl_->world.size() > 1) fmt::print("{}\n", impl_->describe_imbalance());
   if (worker.ctx().device == Device::kCuda) {
     const cuda::MemoryInfo gpu = cuda::memory_info();

@@ -88,4 +88,9 @@ MemoryReport Worker::memory() const {
           .work = work_.peak_bytes()};
 }
 
+ArenaBytes Worker::arena_bytes() const {
+  return {.peak = static_cast<std::int64_t>(stash_.peak_bytes() + work_.peak_bytes()),
+          .held = static_cast<std::int64_t>(stash_.held_bytes() + work_.held_bytes())};
+}
+
 }  // namespace jevons

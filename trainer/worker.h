@@ -35,6 +35,10 @@ struct MemoryReport {
   std::string to_string() const;  // a line for each, for messages
 };
 
+struct ArenaBytes {
+  std::int64_t peak = 0, held = 0;
+};
+
 // Where a worker computes.
 struct ComputePlace {
   Device device = Device::kCpu;
@@ -74,6 +78,8 @@ class Worker {
   // Empties both arenas between passes.
   void reset_arenas();
   MemoryReport memory() const;
+  // Of both arenas: bytes handed out at most, and bytes taken from the device.
+  ArenaBytes arena_bytes() const;
   // Runs f(); if the GPU's memory does not suffice for it, the error says what holds how much.
   template <class F>
   auto with_memory_report(F f) {

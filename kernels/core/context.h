@@ -15,7 +15,8 @@ class Whereabouts;
 // (tests).
 struct Context {
   Device device = Device::kCpu;
-  DType compute = DType::kF32;  // dtype of activations and of the weights that GEMMs read
+  Device modelled = Device::kCpu;  // on kMeta: whose memory is counted, scratch of its libraries included
+  DType compute = DType::kF32;     // dtype of activations and of the weights that GEMMs read
   Arena* stash = nullptr;
   Arena* work = nullptr;
   WorkMeter* meter = nullptr;

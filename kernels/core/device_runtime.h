@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,13 +36,28 @@ class OutOfMemory : public Error {
   explicit OutOfMemory(const std::string& message) : Error(ExitCode::kFailure, message) {}
 };
 
-// Device memory with undefined contents; never null. Throws OutOfMemory.
+// Throws OutOfMemory: `bytes` are not to be had; says what is free.
+[[noreturn]] void fail_for_memory(std::size_t bytes);
+
+// Device memory with undefined contents; never null. What fails for want of memory is tried once more when
+// the pool's unused memory is given back. Throws OutOfMemory.
 void* allocate(std::size_t bytes);
 void deallocate(void* memory) noexcept;
 // The same from the GPU's memory pool, live between the two calls' places in their stream: neither waits for
-// anything. The pool keeps what it has once taken from the GPU.
+// anything. The pool keeps what it has once taken from the GPU, until allocate() or map_memory() fails.
 void* allocate_async(void* stream, std::size_t bytes);
 void deallocate_async(void* stream, void* memory) noexcept;
+// Ranges of addresses of the selected GPU, without memory at first. Memory comes in multiples of
+// mapping_granularity() bytes, 0 where the driver cannot do this.
+std::size_t mapping_granularity();
+void* reserve_addresses(std::size_t bytes);  // null if there are not as many
+// Puts memory behind [at, at + bytes) of a range, for all streams. Waits for nothing that is under way. False
+// if the GPU has not as much.
+bool map_memory(void* at, std::size_t bytes);
+// Waits for the stream, then takes range and memory away. pieces: bytes of each map_memory, from the start of
+// the range on without gaps.
+void release_addresses(void* stream, void* range, std::size_t bytes,
+                       std::span<const std::size_t> pieces) noexcept;
 // Of the selected GPU, all processes together.
 struct MemoryInfo {
   std::size_t free = 0, total = 0;

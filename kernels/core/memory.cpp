@@ -12,8 +12,8 @@
 namespace jevons {
 namespace {
 
-// An arena's chunks double from the smallest to the largest size, so that a small model's arena stays small.
-constexpr std::size_t kSmallestChunk = std::size_t{1} << 20, kLargestChunk = std::size_t{32} << 20;
+// Of an arena without a range of addresses.
+constexpr std::size_t kSmallestChunk = std::size_t{1} << 20;
 constexpr std::size_t kPage = 4096;
 
 std::size_t round_up(std::size_t n, std::size_t multiple) {
@@ -100,31 +100,46 @@ Arena::Arena(Device device, const char* name, const Stream* stream)
   ENSURE(device != Device::kCuda || stream != nullptr, "arena {}: on CUDA it needs a stream", name);
 }
 
-Buffer Arena::new_chunk(std::size_t bytes) const {
-  if (device_ == Device::kCuda) return Buffer::in_order_of(*stream_, bytes);
-  return Buffer(device_, bytes, Contents::kUndefined);
-}
-
 Tensor Arena::alloc(Shape shape, DType dtype) {
-  // A tensor of no elements takes memory too: its address is its own.
   const std::size_t wanted = static_cast<std::size_t>(shape.numel()) * size_of(dtype);
-  const std::size_t bytes = round_up(std::max<std::size_t>(wanted, 1), kAlignment);
+  const std::size_t bytes = round_up(std::max<std::size_t>(wanted, 1), kArenaAlignment);
   total_ += bytes;
   peak_ = std::max(peak_, total_);
   if (device_ == Device::kMeta) return {nullptr, shape, dtype, device_};
-  while (chunk_ < chunks_.size() && bytes > chunks_[chunk_].bytes() - used_) ++chunk_, used_ = 0;
-  if (chunk_ == chunks_.size()) {
-    const std::size_t usual = chunks_.empty() ? kSmallestChunk : 2 * chunks_.back().bytes();
-    chunks_.push_back(new_chunk(std::max(bytes, std::min(usual, kLargestChunk))));
-    used_ = 0;
-  }
-  Tensor t = chunks_[chunk_].view(used_, {static_cast<std::int64_t>(bytes)}, DType::kU8);
-  t.shape = shape, t.dtype = dtype;
-  used_ += bytes;
+  const Tensor t{place(bytes), shape, dtype, device_};
 #ifndef NDEBUG
   if (device_ == Device::kCpu) std::memset(t.data, 0xff, t.bytes());  // NaN in every float type
 #endif
   return t;
+}
+
+void* Arena::place(std::size_t bytes) {
+  if (!range_ && chunks_.empty()) range_ = AddressRange::reserve(device_, stream_);
+  if (!range_) return place_in_chunk(bytes);
+  range_->hold(used_ + bytes);
+  return range_->data() + std::exchange(used_, used_ + bytes);
+}
+
+void* Arena::place_in_chunk(std::size_t bytes) {
+  while (chunk_ < chunks_.size() && bytes > chunks_[chunk_].bytes() - used_) ++chunk_, used_ = 0;
+  if (chunk_ == chunks_.size()) {
+    // The first holds all that was ever wanted; more are small beside it.
+    const std::size_t usual = chunks_.empty() ? AddressRange::with_headroom(peak_) : held_bytes() / 16;
+    const std::size_t size = std::max({bytes, usual, kSmallestChunk});
+    chunks_.push_back(device_ == Device::kCuda ? Buffer::in_order_of(*stream_, size)
+                                               : Buffer(device_, size, Contents::kUndefined));
+    used_ = 0;
+  }
+  const Tensor t = chunks_[chunk_].view(used_, {static_cast<std::int64_t>(bytes)}, DType::kU8);
+  used_ += bytes;
+  return t.data;
+}
+
+std::size_t Arena::held_bytes() const {
+  if (range_) return range_->held();
+  std::size_t held = 0;
+  for (const Buffer& chunk : chunks_) held += chunk.bytes();
+  return held;
 }
 
 Arena::Mark Arena::mark() const {
@@ -135,6 +150,9 @@ void Arena::release(Mark mark) {
   chunk_ = mark.chunk;
   used_ = mark.used;
   total_ = mark.total;
+  // Tensors of other sizes skip chunks that are a row too small for them, so that chunks would grow in number
+  // for ever: the next one will hold everything.
+  if (total_ == 0 && chunks_.size() > 1) chunks_.clear();
 }
 
 }  // namespace jevons

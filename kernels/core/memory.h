@@ -1,12 +1,14 @@
-// Owners of memory: Buffer (one block) and Arena (a growing bump allocator with marks).
+// Owners of memory: Buffer (one block) and Arena (a bump allocator with marks that grows in place).
 // Memory on kCuda is touched by device work alone, never by the host. On kMeta both hand out tensors without
 // memory and only count bytes, so a dry run reports the peak of a real run.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "kernels/core/address_range.h"
 #include "kernels/core/tensor.h"
 
 namespace jevons {
@@ -46,10 +48,14 @@ class Buffer {
   void* stream_ = nullptr;  // handle; of in_order_of
 };
 
-// Bump allocator over chunks. Every tensor has an address of its own, also one of no elements. Tensors stay
-// valid until the mark taken before them is released: chunks are never moved. Contents of a new tensor are
-// undefined (debug builds fill it with NaN bytes). On kCuda chunks come and go in the order of the stream
-// that the arena's tensors are used on, as does their release.
+// Every tensor of an arena starts on a boundary of this many bytes: what cuDNN and cuBLASLt want of scratch.
+inline constexpr std::size_t kArenaAlignment = 256;
+
+// Bump allocator over one range of addresses that grows in place, so it holds little more than it has handed
+// out at most. Tensors stay valid until the mark taken before them is released; an empty one has an address
+// of its own. Contents of a new tensor are undefined (debug builds fill it with NaN bytes). Where no
+// addresses can be reserved, memory comes in chunks, which become one when the arena is empty; on kCuda they
+// come and go in the order of the stream that the arena's tensors are used on.
 class Arena {
  public:
   struct Mark {
@@ -67,17 +73,21 @@ class Arena {
   const char* name() const { return name_; }
   std::size_t used_bytes() const { return total_; }
   std::size_t peak_bytes() const { return peak_; }
+  // Memory taken from the device, in use or not; none on kMeta. It never shrinks but between chunks.
+  std::size_t held_bytes() const;
 
  private:
-  Buffer new_chunk(std::size_t bytes) const;
+  void* place(std::size_t bytes);
+  void* place_in_chunk(std::size_t bytes);
 
   Device device_;
   const char* name_;
   const Stream* stream_;
-  std::vector<Buffer> chunks_;
-  std::size_t chunk_ = 0;  // index of the chunk in use
-  std::size_t used_ = 0;   // bytes used of it
-  std::size_t total_ = 0;  // bytes handed out and not released
+  std::unique_ptr<AddressRange> range_;  // from the first tensor on
+  std::vector<Buffer> chunks_;           // without a range
+  std::size_t chunk_ = 0;                // index of the chunk in use
+  std::size_t used_ = 0;                 // bytes used of the range, or of that chunk
+  std::size_t total_ = 0;                // bytes handed out and not released
   std::size_t peak_ = 0;
 };
 

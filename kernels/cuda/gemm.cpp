@@ -185,14 +185,10 @@ class GemmLibrary {
     return *ctx.work;
   }
   // Scratch memory of `lanes` streams, one row each. The streams order later users of it behind the products.
-  // On an H100 the library refuses some that does not begin on such a line.
+  // On an H100 the library refuses some that does not begin on such a boundary.
   static Tensor allocate(const Context& ctx, std::int64_t lanes, std::size_t bytes) {
-    constexpr std::int64_t kLine = 256;
-    const std::int64_t row = (static_cast<std::int64_t>(bytes) + kLine - 1) / kLine * kLine;
-    const Tensor raw = ctx.work->alloc({lanes * row + kLine}, DType::kU8);
-    const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(raw.data) % kLine);
-    const std::int64_t begin = (kLine - past) % kLine;
-    return raw.slice(begin, begin + lanes * row).reshape({lanes, row});
+    const std::size_t row = (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    return ctx.work->alloc({lanes, static_cast<std::int64_t>(row)}, DType::kU8);
   }
 
   void choose(Prepared& one, const Product& chosen_for) {

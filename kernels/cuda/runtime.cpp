@@ -1,7 +1,5 @@
 #include "kernels/cuda/runtime.h"
 
-#include <limits>
-
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 
@@ -25,39 +23,6 @@ cudaStream_t as_stream(void* handle) {
 }
 cudaEvent_t as_event(void* handle) {
   return static_cast<cudaEvent_t>(handle);
-}
-
-cudaMemPool_t pool_of(int gpu) {
-  cudaMemPool_t pool = nullptr;
-  check(cudaDeviceGetDefaultMemPool(&pool, gpu), "cudaDeviceGetDefaultMemPool");
-  return pool;
-}
-
-// By default a pool gives its unused memory back whenever the host synchronises, and must ask for it again.
-void keep_pool_memory(int gpu) {
-  std::uint64_t everything = std::numeric_limits<std::uint64_t>::max();
-  check(cudaMemPoolSetAttribute(pool_of(gpu), cudaMemPoolAttrReleaseThreshold, &everything),
-        "cudaMemPoolSetAttribute");
-}
-
-std::size_t unused_of(cudaMemPool_t pool) {
-  std::uint64_t reserved = 0, used = 0;
-  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
-        "cudaMemPoolGetAttribute");
-  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used), "cudaMemPoolGetAttribute");
-  return reserved - used;
-}
-
-// The memory that a call has allocated.
-void* allocated(void* memory, cudaError_t error, std::size_t bytes, const char* call) {
-  if (error == cudaErrorMemoryAllocation) {
-    const MemoryInfo info = memory_info();
-    throw OutOfMemory(fmt::format(
-        "out of GPU memory: cannot allocate {} bytes, {} of {} are free and {} unused in this process's pool",
-        bytes, info.free, info.total, info.pool_unused));
-  }
-  check(error, call);
-  return memory;
 }
 
 }  // namespace
@@ -107,53 +72,15 @@ std::string obstacle(int index) {
     return fmt::format("{}: this program has no code for it; build it with -DJEVONS_CUDA_ARCHITECTURES={}{}",
                        name, gpu.major, gpu.minor);
   }
-  if (gpu.memoryPoolsSupported == 0) return name + ": its driver has no memory pools (cudaMallocAsync)";
+  if (gpu.memoryPoolsSupported == 0 && mapping_granularity() == 0)
+    return name + ": its driver has neither mapped memory (cuMemMap) nor memory pools (cudaMallocAsync)";
   return "";
 }
 
 void select_device(int index) {
   const std::string reason = obstacle(index);
   if (!reason.empty()) fail(ExitCode::kUsage, "{}; use another GPU, or device: cpu", reason);
-  keep_pool_memory(index);
-}
-
-void* allocate(std::size_t bytes) {
-  void* memory = nullptr;
-  const cudaError_t error = cudaMalloc(&memory, bytes);
-  return allocated(memory, error, bytes, "cudaMalloc");
-}
-
-void deallocate(void* memory) noexcept {
-  cudaFree(memory);
-}
-
-void* allocate_async(void* stream, std::size_t bytes) {
-  void* memory = nullptr;
-  const cudaError_t error = cudaMallocAsync(&memory, bytes, as_stream(stream));
-  return allocated(memory, error, bytes, "cudaMallocAsync");
-}
-
-void deallocate_async(void* stream, void* memory) noexcept {
-  cudaFreeAsync(memory, as_stream(stream));
-}
-
-MemoryInfo memory_info() {
-  MemoryInfo info;
-  check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
-  int gpu = 0;
-  check(cudaGetDevice(&gpu), "cudaGetDevice");
-  info.pool_unused = unused_of(pool_of(gpu));
-  return info;
-}
-
-void* allocate_pinned(std::size_t bytes) {
-  void* memory = nullptr;
-  check(cudaMallocHost(&memory, bytes), "cudaMallocHost");
-  return memory;
-}
-
-void deallocate_pinned(void* memory) noexcept {
-  cudaFreeHost(memory);
+  keep_pool_memory();
 }
 
 void* create_stream() {

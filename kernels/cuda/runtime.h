@@ -13,6 +13,10 @@ void check(cudaError_t error, const char* call);
 // Whether this program has kernels for the architecture of the selected GPU.
 bool has_device_code();
 
+// By default the selected GPU's pool gives its unused memory back whenever the host synchronises, and must
+// ask for it again; from now on it keeps it.
+void keep_pool_memory();
+
 // The stream that an op's work goes to.
 cudaStream_t native(const Stream& stream);
 cudaStream_t stream_of(const Context& ctx);

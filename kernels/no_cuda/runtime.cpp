@@ -26,6 +26,9 @@ void select_device(int) {
   absent();
 }
 
+void fail_for_memory(std::size_t) {
+  absent();
+}
 void* allocate(std::size_t) {
   absent();
 }
@@ -34,6 +37,16 @@ void* allocate_async(void*, std::size_t) {
   absent();
 }
 void deallocate_async(void*, void*) noexcept {}
+std::size_t mapping_granularity() {
+  absent();
+}
+void* reserve_addresses(std::size_t) {
+  absent();
+}
+bool map_memory(void*, std::size_t) {
+  absent();
+}
+void release_addresses(void*, void*, std::size_t, std::span<const std::size_t>) noexcept {}
 MemoryInfo memory_info() {
   absent();
 }

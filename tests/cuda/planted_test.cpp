@@ -192,8 +192,8 @@ double write_of_new_memory(bool kernel_waits) {
   GpuBench gpu;
   const Stream other(Device::kCuda);
   const Tensor zero = gpu.zeros({1}, DType::kF32);
-  Arena arena(Device::kCuda, "arena", &gpu.stream);
-  const Tensor cell = arena.alloc({1}, DType::kF32);
+  const Buffer memory = Buffer::in_order_of(gpu.stream, sizeof(float));
+  const Tensor cell = memory.view(0, {1}, DType::kF32);
   Event allocated(Device::kCuda);
   gpu.stream.record(allocated);
   if (kernel_waits) other.wait(allocated);
@@ -209,15 +209,15 @@ void read_of_freed_memory(bool frees_first, bool on_the_same_stream) {
   const Stream other(Device::kCuda);
   const cudaStream_t reader = cuda::native(on_the_same_stream ? gpu.stream : other);
   const Tensor to = gpu.zeros({1}, DType::kF32);
-  std::optional<Arena> arena(std::in_place, Device::kCuda, "arena", &gpu.stream);
-  const Tensor cell = arena->alloc({1}, DType::kF32);
+  std::optional<Buffer> memory = Buffer::in_order_of(gpu.stream, sizeof(float));
+  const Tensor cell = memory->view(0, {1}, DType::kF32);
   zero_async(&gpu.stream, cell);
   Event set(Device::kCuda);
   gpu.stream.record(set);
   other.wait(set);
-  if (frees_first) arena.reset();
+  if (frees_first) memory.reset();
   copy_cell({cell.ptr<float>(), to.ptr<float>()}, reader);
-  arena.reset();
+  memory.reset();
 }
 
 }  // namespace
@@ -260,12 +260,37 @@ TEST_CASE("memory that is used after its free in the order of streams is found")
 TEST_CASE("memory that is freed in the order of a stream is no argument of what comes later") {
   GpuBench gpu;
   float* freed = nullptr;
-  {
-    Arena arena(Device::kCuda, "arena", &gpu.stream);
-    freed = arena.alloc({1, kCols}, DType::kF32).ptr<float>();
-  }
+  freed =
+      Buffer::in_order_of(gpu.stream, kCols * sizeof(float)).view(0, {1, kCols}, DType::kF32).ptr<float>();
   CHECK_THROWS_AS(scale_rows(freed, 1, kCols, 2.0f, Defect::kNone, cuda::native(gpu.stream)), Error);
   CHECK(contains(emulation::take_findings().at(0), "pointer argument 0 is not device memory"));
+}
+
+TEST_CASE("memory that an arena has given back, and addresses that have none yet, are found") {
+  GpuBench gpu;
+  const cudaStream_t stream = cuda::native(gpu.stream);
+  const Tensor to = gpu.zeros({1}, DType::kF32);
+  float* given_back = nullptr;
+  {
+    Arena arena(Device::kCuda, "arena", &gpu.stream);
+    given_back = arena.alloc({1}, DType::kF32).ptr<float>();
+    float* const beyond = given_back + arena.held_bytes() / sizeof(float);
+    CHECK_THROWS_AS(scale_rows(beyond, 1, kCols, 2.0f, Defect::kNone, stream), Error);
+    CHECK(contains(emulation::take_findings().at(0), "pointer argument 0 is not device memory"));
+    copy_cell({beyond, to.ptr<float>()}, stream);
+    gpu.stream.synchronise();
+    const std::vector<std::string> findings = emulation::take_findings();
+    REQUIRE(findings.empty() == !emulation::checking());
+    if (!findings.empty())
+      CHECK(contains(findings[0], "out of bounds: read of global memory at planted.cu:"));
+  }
+  CHECK_THROWS_AS(scale_rows(given_back, 1, kCols, 2.0f, Defect::kNone, stream), Error);
+  CHECK(contains(emulation::take_findings().at(0), "pointer argument 0 is not device memory"));
+  copy_cell({given_back, to.ptr<float>()}, stream);
+  gpu.stream.synchronise();
+  const std::vector<std::string> findings = emulation::take_findings();
+  REQUIRE(findings.empty() == !emulation::checking());
+  if (!findings.empty()) CHECK(contains(findings[0], "use after free: read of global memory at planted.cu:"));
 }
 
 TEST_CASE("a host that reads before it synchronises is found") {

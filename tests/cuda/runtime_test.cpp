@@ -64,21 +64,83 @@ TEST_CASE("buffers are zero unless asked otherwise, and arenas hand out device m
   const ArenaScope scope(arena);
   const Tensor a = arena.alloc({3, 5}, DType::kBF16), b = arena.alloc({4}, DType::kF64);
   CHECK(a.device == Device::kCuda);
-  CHECK(static_cast<char*>(b.data) - static_cast<char*>(a.data) == kAlignment);
+  CHECK(static_cast<char*>(b.data) - static_cast<char*>(a.data) == kArenaAlignment);
   zero_async(&gpu.stream, a);
   for (double value : to_doubles(gpu.download(a))) REQUIRE(value == 0);
 }
 
-TEST_CASE("memory beyond the GPU's is refused with the sizes, from the pool too", "[emulation]") {
+TEST_CASE("memory beyond the GPU's is refused with the sizes, mapped and the pool's too", "[emulation]") {
+  const EmulationScope scope(Settings{.mapping = GENERATE(true, false)});
   GpuBench gpu;
   Arena arena(Device::kCuda, "arena", &gpu.stream);
   const std::string words = "out of GPU memory: cannot allocate 18253611008 bytes, ";
   CHECK(message_of([] { Buffer(Device::kCuda, std::size_t{17} << 30); }).find(words) == 0);
   CHECK_THROWS_AS(arena.alloc({std::int64_t{17} << 30}, DType::kU8), cuda::OutOfMemory);
-  CHECK(message_of([&] { arena.alloc({std::int64_t{17} << 30}, DType::kU8); }).find(words) == 0);
+  arena.reset();
+  const std::string said = message_of([&] { arena.alloc({std::int64_t{17} << 30}, DType::kU8); });
+  CHECK(said.find("out of GPU memory: cannot allocate ") == 0);
 }
 
-TEST_CASE("the pool keeps what an arena gives back, and gives it to the next", "[emulation]") {
+TEST_CASE("an arena grows where it lies without a wait, and gives everything back at its end",
+          "[emulation]") {
+  GpuBench gpu;
+  const std::size_t free = cuda::memory_info().free;
+  {
+    Arena arena(Device::kCuda, "arena", &gpu.stream);
+    const Tensor first = arena.alloc({1000}, DType::kI32);
+    zero_async(&gpu.stream, first);
+    const std::int64_t waits = emulation::host_waits();
+    for (int i = 0; i < 40; ++i) zero_async(&gpu.stream, arena.alloc({700000}, DType::kU8));
+    const Tensor across = arena.alloc({9 << 20}, DType::kU8);  // over several pieces
+    zero_async(&gpu.stream, across);
+    CHECK(emulation::host_waits() == waits);
+    CHECK(static_cast<char*>(across.data) + across.bytes() - static_cast<char*>(first.data) ==
+          static_cast<std::ptrdiff_t>(arena.used_bytes()));
+    for (double value : to_doubles(gpu.download(first))) REQUIRE(value == 0);
+    CHECK(arena.held_bytes() <= arena.peak_bytes() + arena.peak_bytes() / 16 + (std::size_t{2} << 20));
+    CHECK(cuda::memory_info().free == free - arena.held_bytes());
+    const std::int64_t allocations = emulation::device_allocations();
+    arena.reset();
+    zero_async(&gpu.stream, arena.alloc({30 << 20}, DType::kU8));
+    CHECK(emulation::device_allocations() == allocations);
+  }
+  CHECK(cuda::memory_info().free == free);
+  CHECK(emulation::take_findings().empty());
+}
+
+TEST_CASE("an arena near the end of the GPU's memory grows by what it must", "[emulation]") {
+  const EmulationScope scope(Settings{.memory = std::size_t{64} << 20});
+  GpuBench gpu;
+  Arena arena(Device::kCuda, "arena", &gpu.stream);
+  arena.alloc({58 << 20}, DType::kU8);
+  arena.alloc({4 << 20}, DType::kU8);
+  CHECK(arena.held_bytes() == std::size_t{62} << 20);
+  const Arena::Mark mark = arena.mark();
+  CHECK_THROWS_AS(arena.alloc({3 << 20}, DType::kU8), cuda::OutOfMemory);
+  arena.release(mark);
+  arena.alloc({2 << 20}, DType::kU8);
+  CHECK(arena.held_bytes() == std::size_t{64} << 20);
+}
+
+TEST_CASE("what the pool holds and nobody uses goes to allocations that would fail without", "[emulation]") {
+  const EmulationScope scope(Settings{.memory = std::size_t{64} << 20});
+  cuda::select_device(0);
+  GpuBench gpu;
+  const std::size_t kMost = std::size_t{40} << 20;
+  Buffer::in_order_of(gpu.stream, kMost);
+  CHECK(cuda::memory_info().pool_unused >= kMost);
+  { const Buffer single(Device::kCuda, kMost, Contents::kUndefined); }
+  Buffer::in_order_of(gpu.stream, kMost);
+  CHECK(cuda::memory_info().pool_unused >= kMost);
+  Arena arena(Device::kCuda, "arena", &gpu.stream);
+  arena.alloc({40 << 20}, DType::kU8);
+  CHECK(cuda::memory_info().pool_unused == 0);
+  CHECK_THROWS_AS(Buffer(Device::kCuda, kMost), cuda::OutOfMemory);
+}
+
+TEST_CASE("without mapped memory the pool keeps what an arena gives back, and gives it to the next",
+          "[emulation]") {
+  const EmulationScope scope(Settings{.mapping = false});
   cuda::select_device(0);
   GpuBench gpu;
   constexpr std::int64_t kChunk = std::int64_t{2} << 20;
@@ -94,11 +156,10 @@ TEST_CASE("the pool keeps what an arena gives back, and gives it to the next", "
 
 TEST_CASE("a GPU that the program cannot use is refused by its name", "[emulation]") {
   {
-    const EmulationScope scope(Settings{.pools = false});
-    CHECK(
-        message_of([] { cuda::select_device(1); }) ==
-        "GPU 1, emulated GPU, compute capability 9.0: its driver has no memory pools (cudaMallocAsync); use "
-        "another GPU, or device: cpu");
+    const EmulationScope scope(Settings{.pools = false, .mapping = false});
+    CHECK(message_of([] { cuda::select_device(1); }) ==
+          "GPU 1, emulated GPU, compute capability 9.0: its driver has neither mapped memory (cuMemMap) nor "
+          "memory pools (cudaMallocAsync); use another GPU, or device: cpu");
   }
   const EmulationScope scope(Settings{.code = false});
   CHECK(message_of([] { cuda::select_device(0); }) ==

@@ -56,6 +56,8 @@ void set(Settings& settings, const std::string& word) {
       settings.code = std::stoi(value) != 0;
     else if (key == "pools")
       settings.pools = std::stoi(value) != 0;
+    else if (key == "mapping")
+      settings.mapping = std::stoi(value) != 0;
     else if (key == "nccl_fails")
       settings.nccl_fails = std::stoi(value);
     else

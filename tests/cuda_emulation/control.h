@@ -24,6 +24,7 @@ struct Settings {
   std::size_t memory = std::size_t{16} << 30;  // bytes of a GPU, at most that; in the environment in MiB
   bool code = true;                            // whether the program has code for it
   bool pools = true;                           // whether its driver has memory pools
+  bool mapping = true;                         // whether it can map memory into reserved addresses
   int nccl_fails = 0;                          // every n-th ncclSend or ncclRecv fails; 0: none
 };
 const Settings& settings();

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <iterator>
 #include <map>
+#include <utility>
 
 #include "checker.h"
 #include "control.h"
@@ -13,7 +16,7 @@
 namespace emulation {
 namespace {
 
-constexpr std::size_t kPage = 4096;
+constexpr std::size_t kPage = 4096, kRangeAlignment = std::size_t{2} << 20;
 using Allocations = std::map<const char*, std::size_t>;  // start and bytes
 
 char* base = nullptr;
@@ -21,7 +24,8 @@ std::size_t reserved = 0;  // bytes of the range given out so far
 std::size_t in_use = 0;
 std::int64_t allocations = 0;
 int running = 0;
-Allocations device, pooled, pinned;
+Allocations device, pooled, pinned, ranges, mapped;
+std::deque<std::pair<char*, std::size_t>> freed_ranges;
 
 bool within(const Allocations& allocations, const void* p, std::size_t bytes) {
   const char* begin = static_cast<const char*>(p);
@@ -31,16 +35,37 @@ bool within(const Allocations& allocations, const void* p, std::size_t bytes) {
   return begin + bytes <= start + size;
 }
 
-// Adds an allocation on fresh pages; null if no addresses are left.
-void* add(Allocations& list, std::size_t bytes) {
+// Fresh pages on a multiple of `alignment`; null if no addresses are left.
+char* fresh_addresses(std::size_t bytes, std::size_t alignment) {
   device_base();
+  const std::size_t begin = (reserved + alignment - 1) / alignment * alignment;
   const std::size_t pages = (bytes + kPage - 1) / kPage * kPage;
-  if (pages + kPage > kDeviceAddresses - reserved) return nullptr;
+  if (begin + pages + kPage > kDeviceAddresses) return nullptr;
+  reserved = begin + pages + kPage;
+  return base + begin;
+}
+
+// Adds an allocation; null if no addresses are left.
+void* add(Allocations& list, std::size_t bytes) {
+  char* const memory = fresh_addresses(bytes, kPage);
+  if (memory == nullptr) return nullptr;
   ++allocations;
-  char* memory = base + reserved;
-  reserved += pages + kPage;
   list[memory] = bytes;
   return memory;
+}
+
+// Mapped memory may be of several pieces without gaps.
+bool in_mapped(const char* begin, std::size_t bytes) {
+  const char* const end = begin + bytes;
+  for (auto piece = mapped.upper_bound(begin); piece != mapped.begin();) {
+    const auto [start, size] = *std::prev(piece);
+    if (begin >= start + size) return false;
+    if (end <= start + size) return true;
+    begin = start + size;
+    if (piece == mapped.end() || piece->first != begin) return false;
+    ++piece;
+  }
+  return false;
 }
 
 // The bytes of what is no longer an allocation; 0 if it was none.
@@ -112,6 +137,49 @@ void end_pooled(void* memory, std::size_t bytes) {
   madvise(memory, bytes, MADV_DONTNEED);
 }
 
+void* reserve_range(std::size_t bytes) {
+  char* range = fresh_addresses(bytes, kRangeAlignment);
+  const auto fits = [&](const auto& freed) { return freed.second == bytes; };
+  const auto again = std::find_if(freed_ranges.begin(), freed_ranges.end(), fits);
+  if (range == nullptr && again != freed_ranges.end()) {
+    range = again->first;
+    freed_ranges.erase(again);
+  }
+  if (range != nullptr) ranges[range] = bytes;
+  return range;
+}
+
+bool free_range(void* range, std::size_t bytes) {
+  char* const begin = static_cast<char*>(range);
+  const auto known = ranges.find(begin), inside = mapped.lower_bound(begin);
+  if (known == ranges.end() || known->second != bytes) return false;
+  if (inside != mapped.end() && inside->first < begin + bytes) return false;
+  ranges.erase(known);
+  freed_ranges.emplace_back(begin, bytes);
+  return true;
+}
+
+bool in_range(const void* p, std::size_t bytes) {
+  return within(ranges, p, bytes);
+}
+
+void open_mapped(void* memory, std::size_t bytes) {
+  ++allocations;
+  mapped[static_cast<char*>(memory)] = bytes;
+  const DeviceRuns scope;
+  std::memset(memory, 0xff, bytes);
+  note_allocation(memory, bytes, kAllocatedByHost);
+}
+
+bool close_mapped(void* memory, std::size_t bytes) {
+  const auto known = mapped.find(static_cast<char*>(memory));
+  if (known == mapped.end() || known->second != bytes) return false;
+  mapped.erase(known);
+  note_free(memory, bytes);
+  madvise(memory, bytes, MADV_DONTNEED);
+  return true;
+}
+
 std::int64_t device_allocations() {
   return allocations;
 }
@@ -130,7 +198,8 @@ bool free_pinned(void* memory) {
 }
 
 bool on_device(const void* p, std::size_t bytes) {
-  return within(device, p, bytes) || within(pooled, p, bytes);
+  return within(device, p, bytes) || within(pooled, p, bytes) ||
+         in_mapped(static_cast<const char*>(p), bytes);
 }
 bool in_pinned(const void* p, std::size_t bytes) {
   return within(pinned, p, bytes);

@@ -1,6 +1,6 @@
 // Memory of the emulated GPU: one range of addresses, every allocation on pages of its own, with a page that
-// nobody may touch behind it; an address is never used twice. New memory is filled with 0xff: NaN in floats,
-// -1 in integers.
+// nobody may touch behind it; but for mapped memory an address is never used twice. New memory is filled with
+// 0xff: NaN in floats, -1 in integers.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +8,8 @@
 
 namespace emulation {
 
-inline constexpr std::size_t kDeviceAddresses = std::size_t{16}
-                                                << 30;  // bytes of the range, and of the "GPU"
+inline constexpr std::size_t kDeviceAddresses = std::size_t{1} << 40;    // bytes of the range
+inline constexpr std::size_t kMostDeviceMemory = std::size_t{16} << 30;  // bytes of a "GPU"
 
 const char* device_base();
 bool in_device_addresses(const void* p);
@@ -24,10 +24,18 @@ void* allocate_pooled(std::size_t bytes, std::uint32_t allocation);
 std::size_t release_pooled(void* memory);  // its bytes; 0 if `memory` is not the start of an allocation
 void begin_pooled(void* memory, std::size_t bytes);
 void end_pooled(void* memory, std::size_t bytes);
+// Of mapped_memory.cpp. Addresses without memory; those of the oldest range that was freed when no fresh ones
+// are left, so that what still uses a freed range is found for long. Null if there are none.
+void* reserve_range(std::size_t bytes);
+bool free_range(void* range, std::size_t bytes);  // false: no such range, or there is memory in it
+bool in_range(const void* p, std::size_t bytes);
+// Memory behind them, from its first access right on to its end.
+void open_mapped(void* memory, std::size_t bytes);
+bool close_mapped(void* memory, std::size_t bytes);  // false if it was not opened as this
 void* allocate_pinned(std::size_t bytes);
 bool free_pinned(void* memory);
 
-// Whether [p, p + bytes) lies in one allocation.
+// Whether [p, p + bytes) lies in one allocation, or in mapped memory without gaps.
 bool on_device(const void* p, std::size_t bytes);
 bool in_pinned(const void* p, std::size_t bytes);
 // Takes bytes of the GPU; false if it has not as many.

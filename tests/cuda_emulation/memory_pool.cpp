@@ -74,6 +74,14 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
   return cudaSuccess;
 }
 
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t kept) {
+  const std::uint64_t left =
+      std::max<std::uint64_t>(pool->used, std::min<std::uint64_t>(pool->reserved, kept));
+  return_device_bytes(pool->reserved - left);
+  pool->reserved = left;
+  return cudaSuccess;
+}
+
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
   *memory = nullptr;
   if (!settings().pools) return cudaErrorNotSupported;

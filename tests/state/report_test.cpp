@@ -114,10 +114,13 @@ TEST_CASE("skipped spikes and slow ranks stand in the metrics, slow ranks and sk
   CHECK(console_line(m).find("slow") == std::string::npos);
   m.skipped = m.spike = true, m.skipped_steps = 4;
   m.ranks = {.min = 0.5, .mean = 1, .max = 1.25, .slowest = 3};
+  m.arena_peak_bytes = 1000, m.arena_held_bytes = 1024;
   MetricsWriter(scratch.path("m"), 0).write(m);
   const auto json = nlohmann::json::parse(contents_of(scratch.path("m")));
   CHECK(json["spike"] == true);
   CHECK(json["skipped_steps"] == 4);
+  CHECK(json["arena_peak_bytes"] == 1000);
+  CHECK(json["arena_held_bytes"] == 1024);
   CHECK(json["rank_seconds"] == nlohmann::json({{"min", 0.5}, {"mean", 1.0}, {"max", 1.25}, {"slowest", 3}}));
   CHECK(console_line(m).find("  SKIPPED: SPIKE  ") != std::string::npos);
   CHECK(console_line(m).find("  rank 3 slow (+25 %)") != std::string::npos);

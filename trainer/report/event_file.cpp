@@ -78,6 +78,8 @@ void EventFile::write(const StepMetrics& m) {
   add(event, "speed/mfu", m.mfu);
   add(event, "cost/device_hours", m.device_seconds / 3600);
   add(event, "cost/money", m.cost);
+  add(event, "memory/arena_peak_bytes", static_cast<double>(m.arena_peak_bytes));
+  add(event, "memory/arena_held_bytes", static_cast<double>(m.arena_held_bytes));
   for (const LayerLoad& load : m.layers) {
     add(event, fmt::format("load_max_over_mean/layer_{}", load.layer), load.max_over_mean);
     add(event, fmt::format("dead_experts/layer_{}", load.layer), static_cast<double>(load.dead_experts));

@@ -72,7 +72,9 @@ void MetricsWriter::write(const StepMetrics& m) {
                        {"mfu", or_null(m.mfu)},
                        {"device_seconds", m.device_seconds},
                        {"cost", or_null(m.cost)},
-                       {"currency", m.currency}};
+                       {"currency", m.currency},
+                       {"arena_peak_bytes", m.arena_peak_bytes},
+                       {"arena_held_bytes", m.arena_held_bytes}};
   if (m.ranks) {
     const RankSpread& r = *m.ranks;
     line["rank_seconds"] = {{"min", r.min}, {"mean", r.mean}, {"max", r.max}, {"slowest", r.slowest}};

@@ -44,6 +44,9 @@ struct StepMetrics {
   std::string currency;
   double eta_seconds = 0;           // until the last step
   std::optional<RankSpread> ranks;  // over the same steps as step_seconds; nothing for one rank
+  // Of saved activations and temporaries, on the worker with most: handed out at most, and taken from the
+  // device.
+  std::int64_t arena_peak_bytes = 0, arena_held_bytes = 0;
   std::vector<LayerLoad> layers;
 };
 

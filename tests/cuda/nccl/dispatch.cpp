@@ -1,10 +1,13 @@
 #include "tests/cuda/nccl/dispatch.h"
 
 #include <cstring>
+#include <numeric>
+#include <set>
 
 #include "kernels/core/error.h"
 #include "kernels/host_view.h"
 #include "parallel/nccl/device_world.h"
+#include "tests/cuda_emulation/control.h"
 #include "tests/parallel/corrupting.h"
 #include "tests/parallel/dispatch_fixture.h"
 
@@ -115,6 +118,38 @@ void check_misread(Communicator& gpus, Stream& stream, DispatchOptions options, 
   rank.dispatcher.check_reports();  // said once
 }
 
+// Steps of two layers whose numbers of rows differ: by the third the arenas have grown as far as they will.
+void check_steady(Communicator& gpus, Stream& stream) {
+  constexpr std::int64_t kTokens = 200, kTopK = 3;
+  Arena stash(Device::kCuda, "stash", &stream), work(Device::kCuda, "work", &stream);
+  const Context ctx{.device = Device::kCuda, .stash = &stash, .work = &work, .stream = &stream};
+  const TokenDispatcher dispatcher(gpus, {.num_experts = 8, .top_k = kTopK, .layer = "layers.3.moe"});
+  const Choose choose = at_random(kTopK, first_experts(8));
+  std::set<std::int64_t> rows_seen;
+  std::int64_t allocations = 0;
+  for (std::int64_t step = 0; step < 20; ++step) {
+    if (step == 3) allocations = emulation::device_allocations();
+    stash.reset();
+    work.reset();
+    for (std::int64_t layer = 0; layer < 2; ++layer) {
+      const std::int64_t first = ((2 * step + layer) * gpus.size() + gpus.rank()) * kTokens;
+      Batch mine = make_batch({kTokens}, 8, kTopK, [&](std::int64_t t) { return choose(first + t); });
+      const Tensor indices = stash.alloc({kTokens, kTopK}, DType::kI32);
+      copy_and_wait(&stream, indices, {mine.indices.data(), indices.shape, DType::kI32, Device::kCpu});
+      const std::int64_t rows = dispatcher.plan(ctx, indices, stash).rows;
+      stream.synchronise();
+      for (int i = 0; i < 4; ++i) zero_async(&stream, stash.alloc({rows, 1024}, DType::kF32));
+      rows_seen.insert(rows);
+    }
+  }
+  stream.synchronise();
+  ENSURE(gpus.size() == 1 || rows_seen.size() > 10, "only {} numbers of rows", rows_seen.size());
+  ENSURE(emulation::device_allocations() == allocations, "{} allocations after the third step",
+         emulation::device_allocations() - allocations);
+  const auto held = static_cast<double>(stash.held_bytes()), peak = static_cast<double>(stash.peak_bytes());
+  ENSURE(held <= 1.1 * peak, "the stash holds {} bytes, {} at most were handed out", held, peak);
+}
+
 }  // namespace
 
 void check_dispatch(Communicator& hosts) {
@@ -123,6 +158,7 @@ void check_dispatch(Communicator& hosts) {
   std::vector<int> ranks(static_cast<std::size_t>(hosts.size()));
   std::iota(ranks.begin(), ranks.end(), 0);
   const std::unique_ptr<Communicator> apart = hosts.split(ranks, "ep");  // Rank gives it a meter
+  check_steady(*gpus, stream);
   auto all = batches(hosts.size());
   const std::vector<std::int64_t> many(static_cast<std::size_t>(hosts.size()), 300);
   all.push_back({"several blocks of slots", make_batch(many, 8, 3, at_random(3, first_experts(8)))});
