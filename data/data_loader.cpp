@@ -277,13 +277,6 @@ std::vector<std::vector<std::uint64_t>> DataLoader::validation_selection(std::in
   return selection;
 }
 
-std::optional<double> DataLoader::validation_bytes_per_token() const {
-  if (validation_samples() == 0) return std::nullopt;
-  for (const SourceFacts& source : sources(Split::kValidation))
-    if (!source.bytes_per_token) return std::nullopt;
-  return 1;
-}
-
 std::string DataLoader::fingerprint() const {
   std::vector<std::uint64_t> parts;
   for (const auto* sources : {&impl_->train, &impl_->validation}) {

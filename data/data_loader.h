@@ -63,10 +63,6 @@ class DataLoader {
   // beginning, and at least one of every source that has any.
   std::vector<std::vector<std::uint64_t>> validation_selection(std::int64_t limit) const;
 
-  // Bytes of text per token over the validation split, for bits per byte; 1 for byte tokens, which is what a
-  // u8 file is taken to hold. Nothing if unknown, or without validation.
-  std::optional<double> validation_bytes_per_token() const;
-
   // XXH3 over every file's size and content sample, as 16 hex digits: the data's identity in passport and
   // checkpoint.
   std::string fingerprint() const;

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -259,7 +258,7 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
 
 RunRecorder::~RunRecorder() = default;
 
-void RunRecorder::begin(const TrainState& state, const std::string& data_fingerprint) {
+void RunRecorder::begin(const TrainState& state, const DataIdentity& data) {
   impl_->report_time = Clock::now();
   impl_->report_step = impl_->spread_step = state.step, impl_->report_tokens = state.consumed_tokens;
   impl_->gather_totals();
@@ -269,7 +268,7 @@ void RunRecorder::begin(const TrainState& state, const std::string& data_fingerp
   const std::string& dir = impl_->config.run_dir;
   impl_->ledger->begin(state, impl_->totals);
   write_text(dir + "/config.yaml", impl_->yaml);
-  write_text(dir + "/passport.json", nlohmann::json(passport(data_fingerprint)).dump(2) + "\n");
+  write_text(dir + "/passport.json", nlohmann::json(passport(data)).dump(2) + "\n");
   impl_->metrics.emplace(dir + "/metrics.jsonl", state.step);
   impl_->events.emplace(dir, state.step);
 }
@@ -297,15 +296,12 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   impl_->ledger->pulse().update(impl_->totals);
 }
 
-void RunRecorder::validation(const TrainState& state, std::optional<double> loss_nats,
-                             std::optional<double> bytes_per_token) {
+void RunRecorder::validation(const ValidationMetrics& metrics) {
   if (!impl_->writes()) return;
   const PhaseScope phase(&impl_->clock, Phase::kLog);
-  ValidationMetrics m{.step = state.step, .loss = loss_nats, .bits_per_byte = std::nullopt};
-  if (loss_nats && bytes_per_token) m.bits_per_byte = *loss_nats / std::log(2.0) / *bytes_per_token;
-  impl_->metrics->write(m);
-  impl_->events->write(m);
-  fmt::print("{}\n", console_line(m));
+  impl_->metrics->write(metrics);
+  impl_->events->write(metrics);
+  fmt::print("{}\n", console_line(metrics));
   std::fflush(stdout);
 }
 
@@ -387,10 +383,14 @@ void RunRecorder::end_by_error(const std::string& message, ExitCode code) noexce
   }
 }
 
-std::map<std::string, std::string> RunRecorder::passport(const std::string& data_fingerprint) const {
-  return {{"config", impl_->yaml},     {"data", data_fingerprint},
-          {"git", git_id()},           {"layout", impl_->config.parallel.layout.to_string()},
-          {"version", JEVONS_VERSION}, {"workers", std::to_string(impl_->world.size())}};
+std::map<std::string, std::string> RunRecorder::passport(const DataIdentity& data) const {
+  return {{"config", impl_->yaml},
+          {"data", data.fingerprint},
+          {"sources", data.sources},
+          {"git", git_id()},
+          {"layout", impl_->config.parallel.layout.to_string()},
+          {"version", JEVONS_VERSION},
+          {"workers", std::to_string(impl_->world.size())}};
 }
 
 }  // namespace jevons

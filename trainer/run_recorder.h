@@ -15,9 +15,16 @@
 #include "trainer/checkpoint/saver.h"
 #include "trainer/config/run_config.h"
 #include "trainer/cost/failure_rate.h"
+#include "trainer/report/step_metrics.h"
 #include "trainer/train_step.h"
 
 namespace jevons {
+
+// What a run reads, for its passport.
+struct DataIdentity {
+  std::string fingerprint;  // DataLoader::fingerprint
+  std::string sources;      // passport_of_sources
+};
 
 class RunRecorder {
  public:
@@ -29,11 +36,10 @@ class RunRecorder {
 
   // Steps begin, at `state`: opens metrics, writes config.yaml and passport.json, says what earlier launches
   // have cost. Throws Error(kUsage) on all ranks when the budget does not cover the start. Collective.
-  void begin(const TrainState& state, const std::string& data_fingerprint);
+  void begin(const TrainState& state, const DataIdentity& data);
   // After every step. Collective.
   void step(const TrainState& state, const StepOutcome& outcome, Worker& worker);
-  void validation(const TrainState& state, std::optional<double> loss_nats,
-                  std::optional<double> bytes_per_token);
+  void validation(const ValidationMetrics& metrics);
   // `stall`: seconds that this checkpoint has held up training.
   void checkpoint(const SavedCheckpoint& saved, double stall);
   // After step(), on rank 0: the budget does not last for another step and its checkpoint.
@@ -50,7 +56,7 @@ class RunRecorder {
   FailureRecord failures() const;
 
   // Identity of the run for checkpoints: config, layout, data, versions.
-  std::map<std::string, std::string> passport(const std::string& data_fingerprint) const;
+  std::map<std::string, std::string> passport(const DataIdentity& data) const;
 
  private:
   struct Impl;

@@ -16,6 +16,14 @@ std::int64_t batch_size_at(const TrainConfig& c, std::uint64_t consumed) {
   return std::min(c.global_batch_size, c.batch_ramp_start * (1 + increments));
 }
 
+std::uint64_t samples_after(const TrainConfig& c, std::uint64_t consumed, std::int64_t steps) {
+  for (; steps > 0 && batch_size_at(c, consumed) < c.global_batch_size; --steps) {
+    consumed += static_cast<std::uint64_t>(batch_size_at(c, consumed));
+  }
+  return consumed + static_cast<std::uint64_t>(std::max<std::int64_t>(0, steps)) *
+                        static_cast<std::uint64_t>(c.global_batch_size);
+}
+
 std::int64_t total_steps(const TrainConfig& c, std::int64_t seq_len) {
   if (c.steps <= 0 && c.tokens <= 0) fail(ExitCode::kUsage, "train.steps or train.tokens must be set");
   const std::int64_t most = c.steps > 0 ? c.steps : std::numeric_limits<std::int64_t>::max();

@@ -13,6 +13,9 @@ namespace jevons {
 // from batch_ramp_start to global_batch_size, in whole multiples of batch_ramp_start.
 std::int64_t batch_size_at(const TrainConfig& config, std::uint64_t consumed);
 
+// Samples that are done after `steps` more steps from `consumed`.
+std::uint64_t samples_after(const TrainConfig& config, std::uint64_t consumed, std::int64_t steps);
+
 // Steps until train.steps or train.tokens is reached, whichever is first. Throws Error(kUsage) if neither is
 // set.
 std::int64_t total_steps(const TrainConfig& config, std::int64_t seq_len);

@@ -11,6 +11,7 @@
 #include "kernels/core/whereabouts.h"
 #include "trainer/checkpoint/retention.h"
 #include "trainer/continuation.h"
+#include "trainer/data_report.h"
 #include "trainer/find_nonfinite.h"
 #include "trainer/loss_spikes.h"
 #include "trainer/optim/schedule.h"
@@ -58,12 +59,15 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice
       clock_(clock),
       recorder_(recorder),
       loader_(open_data(world_, config)),
+      validation_set_(*loader_, config.train.eval_samples),
       fingerprint_(loader_->fingerprint()),
       worker_(config, world_, device.place(), &clock),
       total_steps_(total_steps(config.train, config.model.seq_len)),
       saver_(world_, checkpoint_dir(config), worker_.ctx().stream) {
+  check_same_data();
   begin();
-  recorder_.begin(state_, fingerprint_);
+  if (world_.rank() == 0) say_what_is_read();
+  recorder_.begin(state_, data_identity());
   if (world_.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
     schedule_.emplace(config.checkpoint, recorder_.failures(), world_.size(), clock.seconds());
   }
@@ -179,26 +183,12 @@ void Trainer::warn_without_targets(Split split) {
 }
 
 void Trainer::validate() {
-  const std::int64_t available = loader_->validation_samples();
-  const std::int64_t wanted = config_.train.eval_samples;
-  const std::int64_t samples = wanted > 0 ? std::min(wanted, available) : available;
-  if (samples == 0 || validated_step_ == state_.step) return;
+  if (validation_set_.empty() || validated_step_ == state_.step) return;
   validated_step_ = state_.step;
-  const std::int64_t micro = config_.train.micro_batch_size, stride = micro * worker_.dp_size();
-  const auto fill = [&](std::int64_t round, HostBatch& batch) {
-    // Every worker takes part in every round; past the end its targets are masked.
-    const std::int64_t first = round * stride + micro * worker_.dp_rank();
-    const std::int64_t valid = std::clamp<std::int64_t>(samples - first, 0, micro);
-    const auto filled = static_cast<std::size_t>(valid * config_.model.seq_len);
-    BatchView view = batch.view();
-    std::fill(view.targets.begin(), view.targets.end(), -1);
-    if (valid == 0) return;
-    loader_->read(Split::kValidation, static_cast<std::uint64_t>(first),
-                  {view.tokens.first(filled), view.targets.first(filled), view.doc_start.first(filled)});
-  };
-  validation_loss_ = evaluate(worker_, (samples + stride - 1) / stride, fill);
+  const ValidationMetrics metrics = validation_set_.measure(worker_, state_.step);
+  validation_loss_ = metrics.loss;
   if (!validation_loss_) warn_without_targets(Split::kValidation);
-  recorder_.validation(state_, validation_loss_, loader_->validation_bytes_per_token());
+  recorder_.validation(metrics);
 }
 
 void Trainer::save(SaveOccasion occasion) {
@@ -210,7 +200,7 @@ void Trainer::save(SaveOccasion occasion) {
   check_data();
   const std::vector<TensorBox> boxes = boxes_to_save(worker_);
   check_finite(worker_, boxes);
-  state_.passport = recorder_.passport(fingerprint_);
+  state_.passport = recorder_.passport(data_identity());
   if (validated_step_ == state_.step && validation_loss_) set_validation_loss(state_, *validation_loss_);
   if (schedule_) schedule_->begun(clock_.seconds());
   const bool beside_training = occasion == SaveOccasion::kInterval && config_.checkpoint.asynchronous;
@@ -275,6 +265,28 @@ void Trainer::delete_superfluous(std::int64_t committed) {
       log_warning("older checkpoints are not deleted: {}", e.what());
     }
   });
+}
+
+// Workers on hosts with other files would train on other data without a word.
+void Trainer::check_same_data() {
+  const std::string first = agree_on(world_, fingerprint_);
+  agree(world_, [&] {
+    if (fingerprint_ == first) return;
+    fail(ExitCode::kData, "worker {} sees other token files than worker 0 (fingerprints {} and {})",
+         world_.rank(), fingerprint_, first);
+  });
+}
+
+void Trainer::say_what_is_read() const {
+  const std::int64_t left = std::max<std::int64_t>(0, total_steps_ - state_.step);
+  const DataReport report = describe_data(
+      *loader_, samples_after(config_.train, state_.consumed_samples, left), config_.train.eval_samples);
+  for (const std::string& line : report.lines) log_info("{}", line);
+  for (const std::string& line : report.warnings) log_warning("{}", line);
+}
+
+DataIdentity Trainer::data_identity() const {
+  return {.fingerprint = fingerprint_, .sources = passport_of_sources(*loader_)};
 }
 
 void Trainer::begin() {

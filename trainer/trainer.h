@@ -18,6 +18,7 @@
 #include "trainer/run_recorder.h"
 #include "trainer/save_schedule.h"
 #include "trainer/train_step.h"
+#include "trainer/validation_set.h"
 #include "trainer/worker.h"
 
 namespace jevons {
@@ -49,6 +50,9 @@ class Trainer {
     std::int32_t save = 0;                // 1 if rank 0's schedule wants a checkpoint now
   };
   Agreement agree_on_next();
+  void check_same_data();
+  void say_what_is_read() const;
+  DataIdentity data_identity() const;
   void begin();
   void resume(const std::string& path);
   void take_weights(const std::string& path);
@@ -71,6 +75,7 @@ class Trainer {
   PhaseClock& clock_;
   RunRecorder& recorder_;
   std::unique_ptr<DataLoader> loader_;
+  ValidationSet validation_set_;
   std::string fingerprint_;  // of the data, at the start
   Worker worker_;
   std::optional<HostBatch> batch_;  // of the last step, for the memory

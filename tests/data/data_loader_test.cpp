@@ -129,7 +129,7 @@ TEST_CASE("Without held-out tokens there is no validation", "[data_loader]") {
   CountingSource source(100);
   source.config.validation_fraction = 0;
   CHECK(DataLoader(source.config, kVocab).validation_samples() == 0);
-  CHECK(DataLoader(source.config, kVocab).validation_bytes_per_token() == std::nullopt);
+  CHECK(DataLoader(source.config, kVocab).sources(Split::kValidation).empty());
   source.config.validation_fraction = 0.05;  // 5 tokens: less than a sample
   CHECK(DataLoader(source.config, kVocab).validation_samples() == 0);
 }
@@ -491,9 +491,11 @@ TEST_CASE("Bytes per token are known for byte tokens", "[data_loader]") {
   write_pair(dir / "b", TokenDType::kU8, {counting(0, 200)});
   write_pair(dir / "w", TokenDType::kU16, {counting(0, 200)});
   config.train = {{dir / "b", 1}};
-  CHECK(DataLoader(config, 256).validation_bytes_per_token() == 1);
+  CHECK(DataLoader(config, 256).sources(Split::kValidation)[0].bytes_per_token == 1);
   config.train.push_back({dir / "w", 1});
-  CHECK(DataLoader(config, 256).validation_bytes_per_token() == std::nullopt);
+  const auto facts = DataLoader(config, 256).sources(Split::kValidation);
+  CHECK(facts[0].bytes_per_token == 1);
+  CHECK_FALSE(facts[1].bytes_per_token);
 }
 
 TEST_CASE("What cannot be read is an error with a name", "[data_loader]") {

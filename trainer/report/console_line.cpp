@@ -49,9 +49,17 @@ std::string console_line(const StepMetrics& m) {
 }
 
 std::string console_line(const ValidationMetrics& m) {
-  std::string line = fmt::format("validation at step {}", m.step);
-  line += m.loss ? fmt::format("  loss {:.4f}", *m.loss) : "  no target";
-  if (m.bits_per_byte) line += fmt::format("  {:.4f} bits per byte", *m.bits_per_byte);
+  const auto figures = [](std::optional<double> loss, std::optional<double> bits_per_byte) {
+    std::string text = loss ? fmt::format("loss {:.4f}", *loss) : "no target";
+    if (bits_per_byte) text += fmt::format("  {:.4f} bits per byte", *bits_per_byte);
+    return text;
+  };
+  std::string line = fmt::format("validation at step {}  {}", m.step, figures(m.loss, m.bits_per_byte));
+  for (const SourceLoss& source : m.sources) {
+    if (m.sources.size() == 1 || source.samples == 0) continue;
+    line += fmt::format("\n  {:5.1f} % {}  {}", 100 * source.share, source.name,
+                        figures(source.loss, source.bits_per_byte));
+  }
   return line;
 }
 

@@ -93,6 +93,11 @@ void EventFile::write(const ValidationMetrics& m) {
   proto::Event event = event_at(m.step);
   add(event, "validation/loss", m.loss);
   add(event, "validation/bits_per_byte", m.bits_per_byte);
+  for (const SourceLoss& source : m.sources) {
+    if (m.sources.size() == 1) break;  // the blend says it all
+    add(event, "validation_loss/" + source.name, source.loss);
+    add(event, "validation_bits_per_byte/" + source.name, source.bits_per_byte);
+  }
   file_.write(tfrecord(event.SerializeAsString()));
 }
 

@@ -92,10 +92,18 @@ void MetricsWriter::write(const StepMetrics& m) {
 }
 
 void MetricsWriter::write(const ValidationMetrics& m) {
-  const ordered_json line = {{"kind", "validation"},
-                             {"step", m.step},
-                             {"loss", or_null(m.loss)},
-                             {"bits_per_byte", or_null(m.bits_per_byte)}};
+  ordered_json line = {{"kind", "validation"},
+                       {"step", m.step},
+                       {"loss", or_null(m.loss)},
+                       {"bits_per_byte", or_null(m.bits_per_byte)},
+                       {"sources", ordered_json::array()}};
+  for (const SourceLoss& source : m.sources) {
+    line["sources"].push_back({{"name", source.name},
+                               {"share", source.share},
+                               {"samples", source.samples},
+                               {"loss", or_null(source.loss)},
+                               {"bits_per_byte", or_null(source.bits_per_byte)}});
+  }
   file_.write(line.dump() + "\n");
 }
 

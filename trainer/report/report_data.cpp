@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -36,6 +37,7 @@ struct Point {
 // metrics.jsonl, as much of it as a report needs: such files can be larger than memory.
 struct Metrics {
   std::vector<Point> steps, validations;
+  ordered_json sources = ordered_json::array();     // of the validation: {name, step: [...], loss: [...]}
   ordered_json moe_layers = ordered_json::array();  // numbers of the MoE layers
   ordered_json experts = ordered_json::array();     // {step, layers: [[per cent of the mean, ...], ...]}
   std::int64_t unreadable = 0;
@@ -65,6 +67,18 @@ void add_step(Metrics& metrics, const ordered_json& line) {
   metrics.steps.push_back(std::move(point));
 }
 
+void add_source(Metrics& metrics, const ordered_json& step, const ordered_json& source) {
+  const auto same_name = [&](const ordered_json& known) { return known["name"] == source.at("name"); };
+  auto curve = std::find_if(metrics.sources.begin(), metrics.sources.end(), same_name);
+  if (curve == metrics.sources.end()) {
+    metrics.sources.push_back(
+        {{"name", source["name"]}, {"step", ordered_json::array()}, {"loss", ordered_json::array()}});
+    curve = std::prev(metrics.sources.end());
+  }
+  (*curve)["step"].push_back(step);
+  (*curve)["loss"].push_back(source.at("loss"));
+}
+
 Metrics read_metrics(const std::string& path) {
   Metrics metrics;
   std::ifstream file(path);
@@ -76,6 +90,8 @@ Metrics read_metrics(const std::string& path) {
         add_step(metrics, line);
       } else if (kind == "validation") {
         metrics.validations.push_back(point_of(line));
+        for (const ordered_json& source : line.value("sources", ordered_json::array()))
+          add_source(metrics, line.at("step"), source);
       }
     } catch (const ordered_json::exception&) {
       ++metrics.unreadable;
@@ -281,6 +297,12 @@ ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
   facts.add("Tokens trained", format_count(static_cast<double>(run.total.tokens)));
   facts.add("Last loss", last_loss(metrics.steps));
   facts.add("Last validation loss", last_loss(metrics.validations));
+  for (const ordered_json& source : metrics.sources) {
+    if (metrics.sources.size() == 1) break;  // it is that loss
+    const ordered_json& loss = source["loss"].back();
+    facts.add("Last validation loss of " + source["name"].get<std::string>(),
+              loss.is_number() ? fmt::format("{:.4f}", loss.get<double>()) : "unknown");
+  }
   add_cost(facts, run.total);
   facts.add("Devices", fmt::format("{} {}", info.devices, info.device_type));
   facts.add("Layout", info.layout);
@@ -315,6 +337,7 @@ ordered_json report_data(const std::string& run_dir) {
           {"facts", facts_of(run, metrics)},
           {"steps", curves(thinned(metrics.steps))},
           {"validation", curves(validations)},
+          {"validation_sources", metrics.sources},
           {"restarts", restarts},
           {"time", time_json(thinned(line))},
           {"forecast", forecast(run, line)},

@@ -68,10 +68,21 @@ struct CheckpointMetrics {
   }
 };
 
-struct ValidationMetrics {
-  std::int64_t step = 0;
+// A source of the validation data.
+struct SourceLoss {
+  std::string name;
+  double share = 0;                     // of the blend
+  std::int64_t samples = 0;             // sequences that were read
   std::optional<double> loss;           // nats per target token; nothing without a target
   std::optional<double> bits_per_byte;  // nothing if one of the loss and the bytes per token is unknown
+};
+
+// The figures are those of the blend: means of the sources' by their shares, of those whose loss is known.
+struct ValidationMetrics {
+  std::int64_t step = 0;
+  std::optional<double> loss;           // nats per target token
+  std::optional<double> bits_per_byte;  // nothing unless all of those sources have it
+  std::vector<SourceLoss> sources;
 };
 
 }  // namespace jevons
