@@ -48,4 +48,12 @@ void agree(Communicator& world, const std::function<void()>& step) {
                     speaks ? AgreedError::Voice::kSpeaks : AgreedError::Voice::kSilent);
 }
 
+std::string agree_on(Communicator& world, std::string text) {
+  auto length = static_cast<std::int64_t>(text.size());
+  world.broadcast(host_tensor(&length, 1), 0).wait();
+  text.resize(static_cast<std::size_t>(length));
+  if (length > 0) world.broadcast({text.data(), {length}, DType::kU8, Device::kCpu}, 0).wait();
+  return text;
+}
+
 }  // namespace jevons

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "kernels/core/error.h"
 #include "parallel/communicator.h"
@@ -24,5 +25,8 @@ class AgreedError : public Error {
 // any worker, throws AgreedError on all of them, with the code and message of the lowest rank that failed;
 // that rank speaks. "rank 2: " stands before the message unless every worker failed.
 void agree(Communicator& world, const std::function<void()>& step);
+
+// Rank 0's text on every rank: what it sees of a shared file system decides. Collective.
+std::string agree_on(Communicator& world, std::string text);
 
 }  // namespace jevons

@@ -30,6 +30,8 @@ struct Job {
 };
 
 struct CommandLine {
+  std::function<void(const LaunchPlace&)>
+      begin;  // what is to be done before MPI is initialised; may be empty
   std::function<int(Job&)> run;
   bool needs_world = false;  // else every worker would do the same, and MPI is left alone
   LogLevel log_level = LogLevel::kInfo;
@@ -80,13 +82,17 @@ void add_train(CLI::App& app, CommandLine& line) {
                    "Finish the step, save and exit with code 75 after so long; 0: no limit")
       ->capture_default_str()
       ->check(at_least(0));
-  command->callback([options, &line] {
+  auto start = std::make_shared<TrainStart>();
+  command->callback([options, start, &line] {
     line.needs_world = true;
-    line.run = [options](Job& job) {
+    line.begin = [options, start](const LaunchPlace& place) {
       options->process_start = process_start_time();
+      *start = begin_train(*options, place);
+    };
+    line.run = [options, start](Job& job) {
       options->local_workers = job.local_workers;
       options->local_rank = job.local_rank;
-      return run_train(*options, job.world);
+      return run_train(*options, *start, job.world);
     };
   });
 }
@@ -341,6 +347,7 @@ int run(const CommandLine& line, Job job) {
 
 int run_program(int argc, char** argv) {
   const CommandLine line = parse_command_line(argc, argv);
+  if (line.begin) line.begin(launch_place());
   if (line.needs_world && started_by_mpi_launcher()) {
     MpiSession session;
     return run(line, {session.world(), session.local_size(), session.local_rank()});

@@ -7,6 +7,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "trainer/cost/lives.h"
 #include "trainer/cost/programme.h"
 #include "trainer/io/clock.h"
 
@@ -18,15 +19,11 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kSecondsPerHour = 3600;
 
-std::string ledger_of(const RunConfig& config) {
-  return config.run_dir + "/ledger.jsonl";
-}
-
 // Empty also when there is no limit to hold them against: ledgers grow long.
 RunAccount earlier_launches(const RunConfig& config, const std::string& own_launch) {
   const bool needed = Budget(config.budget, config.cost.currency, 0).has_limits();
-  if (!needed || !fs::exists(ledger_of(config))) return {};
-  LedgerContents ledger = read_ledger(ledger_of(config));
+  if (!needed || !fs::exists(ledger_of(config.run_dir))) return {};
+  LedgerContents ledger = read_ledger(ledger_of(config.run_dir));
   std::erase_if(ledger.launches, [&](const Launch& launch) { return launch.id == own_launch; });
   return account_of(ledger);
 }

@@ -6,28 +6,34 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "trainer/cost/lives.h"
 #include "trainer/host.h"
 #include "trainer/io/format.h"
+#include "trainer/step_plan.h"
 
 namespace jevons {
 namespace {
 
-std::string ledger_path(const RunConfig& config) {
-  return config.run_dir + "/ledger.jsonl";
-}
-
-LedgerContents read_earlier(const RunConfig& config) {
+// Makes the run's directory, and books what earlier starts left there. Returns the path of the ledger.
+std::string prepare_ledger(const RunConfig& config, const std::string& own_launch) {
   std::error_code error;
   std::filesystem::create_directories(config.run_dir, error);
   if (error) {
     fail(ExitCode::kUsage, "{}: cannot make the run directory: {}", config.run_dir, error.message());
   }
-  const std::string path = ledger_path(config);
-  return std::filesystem::exists(path) ? read_ledger(path) : LedgerContents{};
+  const std::string path = ledger_of(config.run_dir);
+  if (std::filesystem::exists(path)) book_lives(config.run_dir, own_launch);
+  return path;
+}
+
+LedgerContents other_launches(const std::string& path, const std::string& own_launch) {
+  LedgerContents contents = read_ledger(path);
+  std::erase_if(contents.launches, [&](const Launch& launch) { return launch.id == own_launch; });
+  return contents;
 }
 
 LaunchInfo launch_info(const RunConfig& config, const std::vector<std::string>& hosts,
-                       std::int64_t total_steps) {
+                       std::int64_t total_steps, const std::string& launch) {
   const CostConfig& c = config.cost;
   return {.run = config.name,
           .hosts = hosts,
@@ -42,7 +48,8 @@ LaunchInfo launch_info(const RunConfig& config, const std::vector<std::string>& 
           .total_steps = total_steps,
           .price_source = c.price_source,
           .model_flops_per_token = model_flops_per_token(config.model),
-          .peak_tflops = c.peak_tflops};
+          .peak_tflops = c.peak_tflops,
+          .launch = launch};
 }
 
 }  // namespace
@@ -51,13 +58,22 @@ std::string device_type(const RunConfig& config) {
   return config.cost.device_type.empty() ? "cpu" : config.cost.device_type;
 }
 
-RunLedger::RunLedger(const RunConfig& config, const std::vector<std::string>& hosts, std::int64_t total_steps)
+LaunchInfo early_launch_info(const RunConfig& config, int workers) {
+  LaunchInfo info = launch_info(config, {}, total_steps(config.train, config.model.seq_len), "");
+  info.devices = workers;
+  if (config.device != DeviceChoice::kCpu) info.device_type = config.cost.device_type;
+  return info;
+}
+
+RunLedger::RunLedger(const RunConfig& config, const std::vector<std::string>& hosts, std::int64_t total_steps,
+                     const std::string& launch)
     : config_(config),
-      earlier_(read_earlier(config)),
+      pulse_(Ledger(prepare_ledger(config, launch), launch_info(config, hosts, total_steps, launch),
+                    process_start_time()),
+             std::chrono::duration<double>(config.cost.heartbeat_seconds)),
+      earlier_(other_launches(ledger_of(config.run_dir), pulse_.launch())),
       before_(account_of(earlier_).total),
-      failures_(failure_record(account_of(earlier_))),
-      pulse_(Ledger(ledger_path(config), launch_info(config, hosts, total_steps), process_start_time()),
-             std::chrono::duration<double>(config.cost.heartbeat_seconds)) {}
+      failures_(failure_record(account_of(earlier_))) {}
 
 void RunLedger::begin(const TrainState& state, const Totals& totals) {
   pulse_.update(totals);

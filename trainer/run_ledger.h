@@ -16,11 +16,16 @@ namespace jevons {
 // Name of a worker's device in the account.
 std::string device_type(const RunConfig& config);
 
+// What is known of a start before its workers meet and look for their devices.
+LaunchInfo early_launch_info(const RunConfig& config, int workers);
+
 class RunLedger {
  public:
-  // Makes the run directory, reads the ledger if there is one, and writes the launch record, from which on
-  // heartbeats come in time. `hosts`: of every rank. `config` outlives this.
-  RunLedger(const RunConfig& config, const std::vector<std::string>& hosts, std::int64_t total_steps);
+  // Makes the run directory, reads the ledger if there is one, books the starts that died without a word, and
+  // writes the launch record, from which on heartbeats come in time. `hosts`: of every rank. `launch`:
+  // identity of this start; empty: a new one. `config` outlives this.
+  RunLedger(const RunConfig& config, const std::vector<std::string>& hosts, std::int64_t total_steps,
+            const std::string& launch);
 
   // Sum of the launches before this one.
   const CostSum& before() const { return before_; }
@@ -34,10 +39,10 @@ class RunLedger {
 
  private:
   const RunConfig& config_;
+  LedgerPulse pulse_;
   LedgerContents earlier_;  // until begin()
   CostSum before_;
   FailureRecord failures_;
-  LedgerPulse pulse_;
 };
 
 }  // namespace jevons

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/chrono.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
@@ -13,6 +12,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "trainer/io/file.h"
 
 namespace jevons {
 namespace {
@@ -33,16 +33,6 @@ std::string holder(int descriptor) {
   return got > 0 ? std::string(text.data(), static_cast<std::size_t>(got)) : "an unknown process";
 }
 
-enum class Attempt { kLocked, kHeld, kUnsupported };
-
-Attempt try_lock(int descriptor) {
-  while (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return Attempt::kHeld;
-    if (errno != EINTR) return Attempt::kUnsupported;
-  }
-  return Attempt::kLocked;
-}
-
 }  // namespace
 
 RunLock::RunLock(const std::string& run_dir, std::chrono::milliseconds patience) {
@@ -50,18 +40,18 @@ RunLock::RunLock(const std::string& run_dir, std::chrono::milliseconds patience)
   descriptor_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (descriptor_ < 0) fail(ExitCode::kFailure, "{}: cannot open: {}", path, std::strerror(errno));
   const auto deadline = std::chrono::steady_clock::now() + patience;
-  Attempt attempt = try_lock(descriptor_);
-  while (attempt == Attempt::kHeld && std::chrono::steady_clock::now() < deadline) {
+  FileLock attempt = try_lock(descriptor_);
+  while (attempt == FileLock::kHeld && std::chrono::steady_clock::now() < deadline) {
     std::this_thread::sleep_for(kPause);
     attempt = try_lock(descriptor_);
   }
-  if (attempt == Attempt::kHeld) {
+  if (attempt == FileLock::kHeld) {
     const std::string other = holder(descriptor_);
     close(descriptor_);
     fail(ExitCode::kUsage, "{}: another run is using this directory: {}; give this one another run_dir",
          run_dir, other);
   }
-  if (attempt == Attempt::kUnsupported) {
+  if (attempt == FileLock::kUnsupported) {
     log_warning("{}: cannot lock: {}; a second run in this directory would not be noticed", path,
                 std::strerror(errno));
     return;

@@ -233,7 +233,7 @@ struct RunRecorder::Impl {
 };
 
 RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world,
-                         PhaseClock& clock)
+                         PhaseClock& clock, const std::string& launch)
     : impl_(new Impl{.config = config,
                      .yaml = yaml,
                      .world = world,
@@ -250,7 +250,7 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
                      .totals = {}}) {
   const std::vector<std::string> hosts = gather_hosts(world);
   agree(world, [&] {
-    if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->total_steps);
+    if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->total_steps, launch);
   });
   impl_->energy = HostEnergy(hosts, world.rank(), config.device);
   if (impl_->writes()) log_info("energy: {}", impl_->energy.describe());

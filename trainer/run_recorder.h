@@ -29,9 +29,10 @@ struct DataIdentity {
 class RunRecorder {
  public:
   // Begins the account of this launch in the run directory's ledger, before anything that takes time.
-  // `config` must be resolved for the world; `yaml` is its text (dump_run_config), for the passport.
-  // Collective.
-  RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock);
+  // `config` must be resolved for the world; `yaml` is its text (dump_run_config), for the passport;
+  // `launch`: identity of this start, as RunLedger takes it. Collective.
+  RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
+              const std::string& launch);
   ~RunRecorder();
 
   // Steps begin, at `state`: opens metrics, writes config.yaml and passport.json, says what earlier launches

@@ -28,15 +28,6 @@ std::string checkpoint_dir(const RunConfig& config) {
   return config.run_dir + "/checkpoints";
 }
 
-// Rank 0's text on every rank: what it sees of a shared file system decides.
-std::string agree_on(Communicator& world, std::string text) {
-  std::int64_t length = static_cast<std::int64_t>(text.size());
-  world.broadcast({&length, {1}, DType::kI64, Device::kCpu}, 0).wait();
-  text.resize(static_cast<std::size_t>(length));
-  if (length > 0) world.broadcast({text.data(), {length}, DType::kU8, Device::kCpu}, 0).wait();
-  return text;
-}
-
 // A missing or damaged file is one message, not one per worker.
 std::unique_ptr<DataLoader> open_data(Communicator& world, const RunConfig& config) {
   std::unique_ptr<DataLoader> loader;
@@ -355,7 +346,8 @@ Error with_position(const Error& error, const Whereabouts* whereabouts) {
 
 ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
                const StartOptions& start) {
-  RunRecorder recorder(config, yaml, world, clock);
+  RunRecorder recorder(config, yaml, world, clock, start.sign != nullptr ? start.sign->launch() : "");
+  if (start.sign != nullptr) start.sign->booked();
   try {
     ComputeDevice device(config.device, start.local_rank, world);
     device.require_memory(recorder.predict_memory());

@@ -15,6 +15,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/compute_device.h"
+#include "trainer/cost/sign_of_life.h"
 #include "trainer/run_recorder.h"
 #include "trainer/save_schedule.h"
 #include "trainer/train_step.h"
@@ -28,7 +29,8 @@ struct StartOptions {
   std::string resume = "auto";  // auto: the run's newest checkpoint if there is one; never; or a path
   std::string init_from;        // else weights from this checkpoint, step 0; empty: random weights
   std::optional<std::chrono::steady_clock::time_point> deadline;
-  int local_rank = 0;  // of this worker on its host
+  int local_rank = 0;          // of this worker on its host
+  SignOfLife* sign = nullptr;  // of this worker, with the identity of the start; null: none
 };
 
 class Trainer {

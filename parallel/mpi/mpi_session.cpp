@@ -3,8 +3,12 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <exception>
+#include <initializer_list>
+#include <optional>
+#include <string_view>
 #include <thread>
 
 #include "kernels/core/error.h"
@@ -23,6 +27,19 @@ void yield_when_oversubscribed() {
   }
 }
 
+// Of the first of these variables that is set to one.
+std::optional<int> number_of(std::initializer_list<const char*> variables) {
+  for (const char* variable : variables) {
+    const char* text = std::getenv(variable);
+    if (text == nullptr) continue;
+    const std::string_view digits(text);
+    int number = 0;
+    const auto [end, error] = std::from_chars(digits.begin(), digits.end(), number);
+    if (error == std::errc() && end == digits.end() && number >= 0) return number;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 bool started_by_mpi_launcher() {
@@ -30,6 +47,40 @@ bool started_by_mpi_launcher() {
     if (std::getenv(variable) != nullptr) return true;
   }
   return false;
+}
+
+LaunchPlace launch_place() {
+  LaunchPlace place;
+  if (started_by_mpi_launcher()) {
+    const auto rank = number_of({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"});
+    const auto size = number_of(
+        {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"});
+    if (rank && size && *rank < *size) place = {*rank, *size, {}};
+  }
+  const char* name = std::getenv("PMIX_NAMESPACE");
+  const char *job = std::getenv("SLURM_JOB_ID"), *step = std::getenv("SLURM_STEP_ID");
+  if (name != nullptr) {
+    place.job = name;
+  } else if (job != nullptr && step != nullptr) {
+    place.job = fmt::format("slurm-{}.{}", job, step);
+  } else {
+    place.job = fmt::format("{}-{}", mpi_facts().host, getppid());
+  }
+  return place;
+}
+
+std::string alone_by_mistake(int world_size) {
+  // A launcher that says itself that it started one is believed.
+  const auto started = number_of(
+      {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"});
+  if (world_size > 1 || started.value_or(1) <= 1) return "";
+  return fmt::format(
+      "this worker is alone, though its job has {} tasks: MPI sees none of the others, and each of them "
+      "would be "
+      "a run of its own. Start them with srun --mpi=pmix (srun --mpi=list shows what this Slurm has), or "
+      "with "
+      "mpirun",
+      *started);
 }
 
 MpiFacts mpi_facts() {

@@ -15,6 +15,16 @@ namespace jevons {
 // instead.
 bool started_by_mpi_launcher();
 
+// What the launcher's environment says of this process, before MPI is initialised.
+struct LaunchPlace {
+  int rank = 0, size = 1;
+  std::string job;  // the same for all workers of this start (where the launcher says nothing: of this host)
+};
+LaunchPlace launch_place();
+
+// Text for people if this process is alone, `world_size` 1, though several were started together; else empty.
+std::string alone_by_mistake(int world_size);
+
 // For people; may be asked without a session.
 struct MpiFacts {
   std::string library;       // first line of what the library says of itself

@@ -57,7 +57,7 @@ TEST_CASE("a run that ends well is accounted to the device-second") {
   CHECK(run.launches[0].launch.exit->reason == "finished");
 }
 
-TEST_CASE("a killed run is counted to its last heartbeat and says so") {
+TEST_CASE("a killed run without signs of life is counted to its last heartbeat and says so") {
   HandMadeLedger ledger;
   ledger.launch({}).heartbeat({.time = 1050, .elapsed = 50, .step = 20, .compute = 80, .init = 20});
   const RunAccount run = account_of_text(ledger.text);
@@ -286,8 +286,8 @@ TEST_CASE("MFU of a run is useful work over everything allocated") {
 TEST_CASE("what the writer writes, the reader reads") {
   const Scratch scratch;
   const std::string path = scratch.path("ledger.jsonl");
-  LaunchInfo info{"run",   {"host-1"}, "cpu",  2,   1.5,    "EUR", "proj",
-                  "final", "abc+",     "dp 2", 500, "list", 3e9,   67.5};
+  LaunchInfo info{"run",  {"host-1"}, "cpu", 2,      1.5, "EUR", "proj", "final",
+                  "abc+", "dp 2",     500,   "list", 3e9, 67.5,  ""};
   const auto process_start = std::chrono::steady_clock::now() - std::chrono::seconds(3);
   {
     Ledger ledger(path, info, process_start);
@@ -339,7 +339,7 @@ TEST_CASE("a new launch after a kill in the middle of a line starts a line of it
   const std::string path = scratch.path("ledger.jsonl");
   const std::string whole = plain_run().text;
   write_contents(path, whole.substr(0, whole.size() - 30));
-  { Ledger ledger(path, {"run", {"h"}, "cpu", 1, {}, "USD", "p", "test", "", "", 0, "", 0, 0}, {}); }
+  { Ledger ledger(path, {"run", {"h"}, "cpu", 1, {}, "USD", "p", "test", "", "", 0, "", 0, 0, ""}, {}); }
   const LedgerContents contents = read_ledger(path);
   CHECK(contents.launches.size() == 2);
   CHECK(contents.launches[1].has_record);

@@ -5,10 +5,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/mpi/mpi_session.h"
+#include "trainer/cost/sign_of_life.h"
+#include "trainer/run_lock.h"
 
 namespace jevons {
 
@@ -28,7 +32,15 @@ struct TrainOptions {
   int local_workers = 1;  // workers on this node, which share its cores (MpiSession::local_size)
   int local_rank = 0;     // of this one among them
 };
-int run_train(const TrainOptions&, Communicator& world);
+
+// Of one worker, from before MPI is initialised until after it is finalised.
+struct TrainStart {
+  std::unique_ptr<RunLock> lock;     // on rank 0, once the run directory is claimed
+  std::unique_ptr<SignOfLife> sign;  // null: the configuration is not one of a run
+};
+// Begins the account of this worker; what is wrong with the configuration is left to run_train to say.
+TrainStart begin_train(const TrainOptions&, const LaunchPlace& place);
+int run_train(const TrainOptions&, TrainStart& start, Communicator& world);
 
 struct GenerateOptions {
   std::string checkpoint;  // directory of one checkpoint, or of a run: then its newest

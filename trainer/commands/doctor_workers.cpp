@@ -54,9 +54,12 @@ Check check_mpi(Communicator& world) {
   Check check{"MPI", Health::kOk, facts.library, ""};
   if (facts.thread_level.empty()) {
     check.finding += "; not started by mpirun: 1 worker";
-    return check;
+  } else {
+    check.finding += fmt::format("; {}; threads: {}", plural(world.size(), "worker"), facts.thread_level);
   }
-  check.finding += fmt::format("; {}; threads: {}", plural(world.size(), "worker"), facts.thread_level);
+  if (const std::string alone = alone_by_mistake(world.size()); !alone.empty()) {
+    check.health = Health::kWarn, check.advice = alone;
+  }
   return check;
 }
 

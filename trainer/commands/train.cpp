@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
@@ -37,14 +38,17 @@ void describe_gpu(CostConfig& cost) {
   if (cost.peak_tflops == 0) cost.peak_tflops = known_peak_tflops(name);
 }
 
+RunConfig checked_config(const ConfigArguments& arguments, int workers) {
+  RunConfig config = load_run_config(arguments.file, arguments.overrides);
+  validate_for_world(config, workers);
+  validate_for_training(config);
+  return config;
+}
+
 // Collective.
 RunConfig read_config(const ConfigArguments& arguments, Communicator& world) {
   RunConfig config;
-  agree(world, [&] {
-    config = load_run_config(arguments.file, arguments.overrides);
-    validate_for_world(config, world.size());
-    validate_for_training(config);
-  });
+  agree(world, [&] { config = checked_config(arguments, world.size()); });
   config.device = choose_device(config.device, world);
   agree(world, [&] {
     if (config.device == DeviceChoice::kCuda) {
@@ -87,11 +91,12 @@ struct Tracked {
   std::unique_ptr<Whereabouts> whereabouts;
 };
 
-StartOptions start_options(const TrainOptions& options) {
+StartOptions start_options(const TrainOptions& options, SignOfLife* sign) {
   StartOptions start{.resume = options.resume,
                      .init_from = options.init_from,
                      .deadline = {},
-                     .local_rank = options.local_rank};
+                     .local_rank = options.local_rank,
+                     .sign = sign};
   if (options.resume != "auto" && options.resume != "never" && !options.init_from.empty()) {
     fail(ExitCode::kUsage, "--resume {} and --init-from {}: a run begins from one of them", options.resume,
          options.init_from);
@@ -104,21 +109,60 @@ StartOptions start_options(const TrainOptions& options) {
   return start;
 }
 
+// A start that is refused before it claims its directory was no start of a run. Collective.
+void withdraw(SignOfLife* sign, Communicator& world) {
+  if (sign != nullptr && world.rank() != 0) sign->withdraw();
+  world.barrier();
+  if (sign != nullptr && world.rank() == 0) sign->withdraw();
+}
+
+int train_in_directory(const TrainOptions& options, TrainStart& begun, RunConfig config,
+                       const StartOptions& start, Communicator& world, PhaseClock& clock) {
+  if (config.threads == 0) config.threads = threads_per_worker(options.local_workers);
+  begun.lock = claim_run_directory(config, world);
+  const std::string yaml = dump_run_config(options.config.file, options.config.overrides);
+  const Watchdog watchdog(config.watchdog, config.run_dir + "/watchdog", world, *clock.whereabouts());
+  return static_cast<int>(train(config, yaml, world, clock, start));
+}
+
 }  // namespace
 
-int run_train(const TrainOptions& options, Communicator& world) {
+TrainStart begin_train(const TrainOptions& options, const LaunchPlace& place) {
+  TrainStart start;
+  try {
+    const RunConfig config = checked_config(options.config, place.size);
+    start.sign =
+        std::make_unique<SignOfLife>(config.run_dir, early_launch_info(config, place.size),
+                                     SignOfLife::Worker{place.rank, place.job}, options.process_start);
+  } catch (const std::exception&) {
+  }
+  return start;
+}
+
+int run_train(const TrainOptions& options, TrainStart& begun, Communicator& world) {
   const Tracked tracked(world);
   PhaseClock clock(options.process_start);
   clock.report_to(*tracked.whereabouts);
   catch_stop_signals();
+  SignOfLife* const sign = begun.sign.get();
+  if (const std::string text = alone_by_mistake(world.size()); !text.empty()) log_warning("{}", text);
+  const std::string launch = agree_on(world, sign != nullptr ? sign->launch() : "");
+  if (sign != nullptr) sign->join(launch, world.rank(), world.size());
   StartOptions start;
-  agree(world, [&] { start = start_options(options); });
-  RunConfig config = read_config(options.config, world);
-  if (config.threads == 0) config.threads = threads_per_worker(options.local_workers);
-  const std::unique_ptr<RunLock> lock = claim_run_directory(config, world);
-  const std::string yaml = dump_run_config(options.config.file, options.config.overrides);
-  const Watchdog watchdog(config.watchdog, config.run_dir + "/watchdog", world, *tracked.whereabouts);
-  return static_cast<int>(train(config, yaml, world, clock, start));
+  RunConfig config;
+  try {
+    agree(world, [&] { start = start_options(options, sign); });
+    config = read_config(options.config, world);
+  } catch (const AgreedError&) {
+    withdraw(sign, world);
+    throw;
+  }
+  try {
+    return train_in_directory(options, begun, std::move(config), start, world, clock);
+  } catch (const Error& e) {
+    if (sign != nullptr) sign->end_by_error(e.what(), e.code());
+    throw;
+  }
 }
 
 }  // namespace jevons

@@ -37,6 +37,12 @@ bool is_work_of_steps(std::size_t phase) {
          phase != static_cast<std::size_t>(Phase::kShutdown);
 }
 
+double allocation(const Launch& launch, const Heartbeat& last) {
+  if (launch.end) return launch.end->allocated;
+  if (launch.has_record) return static_cast<double>(launch.info.devices) * last.elapsed;
+  return sum_of(last.totals.device_seconds);
+}
+
 // `kept_step`: steps above it were repeated by a later launch.
 LaunchAccount account_of(const Launch& launch, std::int64_t kept_step) {
   LaunchAccount account;
@@ -46,8 +52,7 @@ LaunchAccount account_of(const Launch& launch, std::int64_t kept_step) {
   account.phases = last.totals.device_seconds;
   account.last_step = last.totals.step;
   account.energy_joules = last.totals.energy_joules;
-  account.device_seconds =
-      launch.has_record ? static_cast<double>(launch.info.devices) * last.elapsed : sum_of(account.phases);
+  account.device_seconds = allocation(launch, last);
   account.unaccounted = account.device_seconds - sum_of(account.phases);
   if (launch.info.price_per_device_hour) {
     account.money = account.device_seconds / kSecondsPerHour * *launch.info.price_per_device_hour;
@@ -78,6 +83,7 @@ std::optional<double> LaunchAccount::peak_flops() const {
 
 void CostSum::add(const LaunchAccount& account) {
   ++launches;
+  if (account.launch.early) ++early_launches;
   device_seconds += account.device_seconds;
   const std::string& type = account.launch.info.device_type;
   device_seconds_by_type[type.empty() ? "unknown" : type] += account.device_seconds;
@@ -92,7 +98,7 @@ void CostSum::add(const LaunchAccount& account) {
   }
   if (account.energy_joules) {
     energy_joules += *account.energy_joules;
-  } else {
+  } else if (!account.launch.early) {
     unmetered_device_seconds += account.device_seconds;
   }
   const std::optional<double> done = account.model_flops(), possible = account.peak_flops();
@@ -120,7 +126,8 @@ std::optional<double> CostSum::tokens_per_device_hour() const {
 }
 
 std::optional<double> CostSum::energy() const {
-  return unmetered_device_seconds > 0 || launches == 0 ? std::nullopt : std::optional(energy_joules);
+  const bool nothing = launches == early_launches;
+  return unmetered_device_seconds > 0 || nothing ? std::nullopt : std::optional(energy_joules);
 }
 
 std::optional<double> CostSum::mfu() const {

@@ -15,7 +15,9 @@ namespace jevons {
 // One launch. device_seconds = sum of phases + rework + unaccounted.
 struct LaunchAccount {
   Launch launch;
-  double device_seconds = 0;  // allocation: devices * time from process start to the last record
+  // Allocation: the lives of all workers; if those are not known, devices * time from the start of rank 0's
+  // process to the last record.
+  double device_seconds = 0;
   std::array<double, kNumPhases> phases{};  // device-seconds, those of lost steps taken out
   double rework = 0;                        // device-seconds of steps that a later launch repeated; estimated
   double unaccounted = 0;               // device-seconds in no phase; negative: phases exceed the allocation
@@ -33,6 +35,8 @@ struct LaunchAccount {
 // Sums over launches.
 struct CostSum {
   std::int64_t launches = 0;
+  std::int64_t early_launches =
+      0;  // of those, ended before their launch record, from which on energy is measured
   double device_seconds = 0;
   std::map<std::string, double> device_seconds_by_type;
   std::array<double, kNumPhases> phases{};
@@ -52,7 +56,7 @@ struct CostSum {
   // Money per million trained and kept tokens, on the same condition.
   std::optional<double> money_per_mtoken() const;
   std::optional<double> tokens_per_device_hour() const;
-  // Energy of everything, in joules; nothing when a part was not measured.
+  // Energy of all launches that reached their launch record, in joules; nothing when one was not measured.
   std::optional<double> energy() const;
   // Model FLOPs of kept tokens over the peak of all allocated device-seconds, 0 .. 1: rework, waiting and
   // idling lower it. Nothing when the peak of a part is unknown.

@@ -43,7 +43,8 @@ Spending Spending::operator+(const Spending& other) const {
 Spending spending_of(const CostSum& total) {
   Spending spending{.device_seconds = total.device_seconds};
   if (total.launches == 0) return spending;
-  spending.money = total.single_amount(), spending.joules = total.energy();
+  spending.money = total.single_amount();
+  if (total.launches > total.early_launches) spending.joules = total.energy();
   return spending;
 }
 

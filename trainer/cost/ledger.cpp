@@ -2,51 +2,24 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "trainer/cost/ledger_json.h"
 #include "trainer/io/clock.h"
 #include "trainer/io/crc32c.h"
-#include "trainer/io/json.h"
 
 namespace jevons {
 namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kLedgerVersion = 2;
 constexpr std::string_view kSealBegin = ",\"crc32c\":\"";
 constexpr std::string_view kSealEnd = "\"}";
 constexpr std::size_t kDigits = 8;
 constexpr std::size_t kSealSize = kSealBegin.size() + kDigits + kSealEnd.size();
-
-std::string launch_identity(const LaunchInfo& info) {
-  return fmt::format("{:.0f}-{}-{}", unix_time() * 1000, info.hosts.empty() ? "host" : info.hosts.front(),
-                     ::getpid());
-}
-
-// A figure whose 0 means unknown.
-ordered_json known(double value) {
-  return value > 0 ? ordered_json(value) : ordered_json(nullptr);
-}
-
-// `init`: device-seconds so far, all there is to say before the first step.
-ordered_json totals_json(const std::optional<Totals>& totals, double init) {
-  ordered_json phases;
-  if (!totals)
-    return {{"step", nullptr},
-            {"tokens", nullptr},
-            {"device_seconds", {{name_of(Phase::kInit), init}}},
-            {"energy_joules", nullptr}};
-  for (std::size_t p = 0; p < kNumPhases; ++p) {
-    phases[name_of(static_cast<Phase>(p))] = totals->device_seconds[p];
-  }
-  return {{"step", totals->step},
-          {"tokens", totals->tokens},
-          {"device_seconds", phases},
-          {"energy_joules", or_null(totals->energy_joules)}};
-}
 
 // A line that a kill left without its end must not swallow the next record.
 bool ends_in_torn_line(const File& file) {
@@ -57,14 +30,25 @@ bool ends_in_torn_line(const File& file) {
   return last[0] != std::byte{'\n'};
 }
 
-void append_record(File& file, const ordered_json& record) {
-  // Text that is not UTF-8 (a file name in an error) loses a character, not the record.
-  const std::string json = record.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-  file.write(fmt::format("{}{}\n", ends_in_torn_line(file) ? "\n" : "", seal_ledger_line(json)));
-  file.sync();
+}  // namespace
+
+std::string new_identity() {
+  // Two of one process never have the same.
+  static std::atomic<std::int64_t> last = 0;
+  const auto now = static_cast<std::int64_t>(unix_time() * 1000);
+  std::int64_t before = last, time = 0;
+  do {
+    time = std::max(now, before + 1);
+  } while (!last.compare_exchange_weak(before, time));
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return fmt::format("{}-{}-{}", time, host.data(), ::getpid());
 }
 
-}  // namespace
+void append_ledger_line(File& file, const std::string& line) {
+  file.write(fmt::format("{}{}", ends_in_torn_line(file) ? "\n" : "", line));
+  file.sync();
+}
 
 std::string seal_ledger_line(const std::string& json_object) {
   ENSURE(json_object.size() > 2 && json_object.back() == '}', "ledger: not an object: {}", json_object);
@@ -89,33 +73,17 @@ Ledger::Ledger(const std::string& path, const LaunchInfo& info,
     : file_(File::append(path)), devices_(info.devices), process_start_(process_start) {
   const double seconds_before = elapsed();
   const double start_time = unix_time() - seconds_before;
-  launch_ = launch_identity(info);
-  append_record(file_, {{"kind", "launch"},
-                        {"version", kLedgerVersion},
-                        {"launch", launch_},
-                        {"run", info.run},
-                        {"start_time", start_time},
-                        {"elapsed", seconds_before},
-                        {"hosts", info.hosts},
-                        {"device_type", info.device_type},
-                        {"devices", info.devices},
-                        {"price_per_device_hour", or_null(info.price_per_device_hour)},
-                        {"currency", info.currency},
-                        {"price_source", info.price_source},
-                        {"model_flops_per_token", known(info.model_flops_per_token)},
-                        {"peak_tflops", known(info.peak_tflops)},
-                        {"project", info.project},
-                        {"purpose", info.purpose},
-                        {"git_id", info.git_id},
-                        {"layout", info.layout},
-                        {"total_steps", info.total_steps}});
+  LaunchInfo named = info;
+  if (named.launch.empty()) named.launch = new_identity();
+  launch_ = named.launch;
+  append_ledger_line(file_, ledger_line(info_json("launch", named, start_time, seconds_before)));
 }
 
 void Ledger::heartbeat(const std::optional<Totals>& totals) {
   const double now = elapsed();
   ordered_json record = {{"kind", "heartbeat"}, {"launch", launch_}, {"time", unix_time()}, {"elapsed", now}};
   record.update(totals_json(totals, now * static_cast<double>(devices_)));
-  append_record(file_, record);
+  append_ledger_line(file_, ledger_line(record));
 }
 
 void Ledger::exit(const std::string& reason, ExitCode code, const std::optional<Totals>& totals) {
@@ -123,7 +91,15 @@ void Ledger::exit(const std::string& reason, ExitCode code, const std::optional<
   ordered_json record = {{"kind", "exit"}, {"launch", launch_}, {"time", unix_time()},
                          {"elapsed", now}, {"reason", reason},  {"code", static_cast<int>(code)}};
   record.update(totals_json(totals, now * static_cast<double>(devices_)));
-  append_record(file_, record);
+  append_ledger_line(file_, ledger_line(record));
+}
+
+void append_launch_end(const std::string& path, const std::string& launch, const LaunchEnd& end) {
+  File file = File::append(path);
+  append_ledger_line(
+      file,
+      ledger_line(
+          {{"kind", "end"}, {"launch", launch}, {"elapsed", end.elapsed}, {"allocated", end.allocated}}));
 }
 
 double Ledger::elapsed() const {

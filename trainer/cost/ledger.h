@@ -21,7 +21,7 @@ namespace jevons {
 struct LaunchInfo {
   std::string run;  // name of the run
   std::vector<std::string> hosts;
-  std::string device_type;  // "cpu", or the GPU's name
+  std::string device_type;  // "cpu", or the GPU's name; empty = unknown
   std::int64_t devices = 0;
   std::optional<double> price_per_device_hour;  // nothing = unknown: hours without money
   std::string currency;
@@ -31,7 +31,11 @@ struct LaunchInfo {
   std::string price_source;          // where the price comes from, for people
   double model_flops_per_token = 0;  // without recomputation; 0 = unknown
   double peak_tflops = 0;            // dense peak of one device; 0 = unknown
+  std::string launch;                // identity of this start; empty: Ledger makes one
 };
+
+// A new identity of a start, or of one process of it: milliseconds since 1970, host, process.
+std::string new_identity();
 
 // The price as CostConfig holds it: negative means unknown.
 inline std::optional<double> known_price(double price_per_device_hour) {
@@ -68,11 +72,20 @@ class Ledger {
   File file_;
   std::int64_t devices_;
   std::chrono::steady_clock::time_point process_start_;
-  std::string launch_;  // identity of this launch in every record
+  std::string launch_;
 };
+
+// The last record of a launch: how long its workers lived, as their signs of life say (sign_of_life.h).
+struct LaunchEnd {
+  double elapsed = 0;    // seconds from the start of rank 0's process until the last worker ended
+  double allocated = 0;  // device-seconds: the lives of all workers
+};
+void append_launch_end(const std::string& path, const std::string& launch, const LaunchEnd& end);
 
 // A line of a ledger: JSON with its checksum as last member. Exposed for tests and tools that write ledgers.
 std::string seal_ledger_line(const std::string& json_object);
+// Appends a sealed record as a line of its own, also after one that a kill left without its end, and flushes.
+void append_ledger_line(File& file, const std::string& line);
 // Whether `line` (without newline) ends in a checksum, and whether that is right.
 enum class LineSeal : std::uint8_t { kNone, kGood, kBroken };
 LineSeal check_ledger_line(const std::string& line);

@@ -2,44 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
-#include <string_view>
+#include <filesystem>
+
+#include "trainer/cost/ledger_json.h"
+#include "trainer/cost/lives.h"
 
 namespace jevons {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kNewestVersion = 2;
 // Wall clock against steady clock: what lies below this is drift and adjustment.
 constexpr double kClockTolerance = 5;  // seconds
-
-// Nothing when the member is absent or null.
-std::optional<double> known_number(const json& record, const char* name) {
-  const auto found = record.find(name);
-  if (found == record.end() || found->is_null()) return std::nullopt;
-  return found->get<double>();
-}
-
-LaunchInfo launch_info(const json& record) {
-  LaunchInfo info;
-  info.run = record.at("run");
-  info.hosts = record.at("hosts").get<std::vector<std::string>>();
-  info.device_type = record.at("device_type");
-  info.devices = record.at("devices");
-  info.price_per_device_hour = known_number(record, "price_per_device_hour");
-  info.currency = record.at("currency");
-  info.project = record.at("project");
-  info.purpose = record.at("purpose");
-  info.git_id = record.at("git_id");
-  info.layout = record.at("layout");
-  // Records of the first ledgers lack what follows.
-  info.total_steps = record.value("total_steps", std::int64_t{0});
-  info.price_source = record.value("price_source", "");
-  info.model_flops_per_token = known_number(record, "model_flops_per_token").value_or(0);
-  info.peak_tflops = known_number(record, "peak_tflops").value_or(0);
-  return info;
-}
 
 // Step and tokens are null until steps begin.
 Totals totals_of(const json& record) {
@@ -66,6 +40,48 @@ void place_start(Launch& launch) {
   }
 }
 
+// The end is the last beat. What lies between the beat before and it is init before the first step, shutdown
+// after the exit record, and else in no phase.
+void add_end(Launch& launch) {
+  if (launch.beats.empty()) launch.beats.push_back({launch.start_time, 0, {}, true});
+  if (!launch.end) return;
+  const Heartbeat& last = launch.beats.back();
+  Heartbeat end = last;
+  end.elapsed = std::max(last.elapsed, launch.end->elapsed);
+  end.time += end.elapsed - last.elapsed;
+  auto& seconds = end.totals.device_seconds;
+  if (last.starting) {
+    seconds[static_cast<std::size_t>(Phase::kInit)] = launch.end->allocated;
+  } else if (launch.exit) {
+    const double before = last.elapsed * static_cast<double>(launch.info.devices);
+    seconds[static_cast<std::size_t>(Phase::kShutdown)] += std::max(0.0, launch.end->allocated - before);
+  }
+  launch.beats.push_back(end);
+}
+
+// What a start could not know before its launch record is as in the next launch that has one, or the one
+// before.
+void complete_info(std::vector<Launch>& launches) {
+  const auto full = [](const Launch& launch) { return launch.has_record && !launch.early; };
+  for (auto launch = launches.begin(); launch != launches.end(); ++launch) {
+    if (!launch->early) continue;
+    auto like = std::find_if(launch, launches.end(), full);
+    if (like == launches.end()) {
+      const auto before = std::find_if(std::reverse_iterator(launch), launches.rend(), full);
+      if (before == launches.rend()) continue;
+      like = std::prev(before.base());
+    }
+    LaunchInfo& info = launch->info;
+    if (!info.device_type.empty() && info.device_type != like->info.device_type) continue;
+    info.device_type = like->info.device_type;
+    if (!info.price_per_device_hour) {
+      info.price_per_device_hour = like->info.price_per_device_hour;
+      info.currency = like->info.currency, info.price_source = like->info.price_source;
+    }
+    if (info.peak_tflops <= 0) info.peak_tflops = like->info.peak_tflops;
+  }
+}
+
 class Reader {
  public:
   explicit Reader(std::string path) { contents_.path = std::move(path); }
@@ -84,21 +100,7 @@ class Reader {
     }
   }
 
-  LedgerContents finish() {
-    for (Launch& launch : contents_.launches) {
-      place_start(launch);
-      if (!launch.has_record) {
-        contents_.problems.push_back(fmt::format(
-            "launch {}: its launch record is lost; device type and price are unknown", launch.id));
-      }
-      if (!launch.exit) {
-        contents_.problems.push_back(
-            fmt::format("launch {}: no exit record (killed, or still running); counted to its last heartbeat",
-                        launch.id));
-      }
-    }
-    return std::move(contents_);
-  }
+  LedgerContents take_contents() { return std::move(contents_); }
 
  private:
   void report(const std::string& what) {
@@ -107,7 +109,11 @@ class Reader {
 
   void take(const json& record) {
     const std::string kind = record.at("kind");
-    if (kind == "launch") return take_launch(record);
+    if (kind == "launch" || kind == "start") return take_launch(record);
+    if (kind == "end") {
+      launch_named(record.at("launch")).end = {record.at("elapsed"), record.at("allocated")};
+      return;
+    }
     if (kind != "heartbeat" && kind != "exit")
       return report(fmt::format("unknown record '{}', skipped", kind));
     const Heartbeat beat{record.at("time"), record.at("elapsed"), totals_of(record),
@@ -121,7 +127,7 @@ class Reader {
   }
 
   void take_launch(const json& record) {
-    if (record.at("version").get<int>() > kNewestVersion) report("written by a newer version of the program");
+    if (record.at("version").get<int>() > kLedgerVersion) report("written by a newer version of the program");
     const LaunchInfo info = launch_info(record);
     const double start_time = record.at("start_time");
     Heartbeat first{start_time, record.at("elapsed"), {}, true};
@@ -131,6 +137,7 @@ class Reader {
     Launch& launch = launch_named(record.at("launch"));
     if (launch.has_record) return report(fmt::format("second record of launch {}, skipped", launch.id));
     launch.has_record = true;
+    launch.early = record.at("kind") == "start";
     launch.info = info;
     launch.start_time = start_time;
     // Version 1 wrote the record when it knew where the launch begins.
@@ -170,7 +177,7 @@ class Reader {
 
 }  // namespace
 
-LedgerContents read_ledger(const std::string& path) {
+LedgerContents read_ledger_records(const std::string& path) {
   const std::string text = read_text_file(path);
   Reader reader(path);
   std::int64_t number = 0;
@@ -180,7 +187,28 @@ LedgerContents read_ledger(const std::string& path) {
     if (end > begin) reader.line(number, text.substr(begin, end - begin));
     begin = end + 1;
   }
-  return reader.finish();
+  return reader.take_contents();
+}
+
+LedgerContents read_ledger(const std::string& path) {
+  LedgerContents contents = read_ledger_records(path);
+  const std::string directory = std::filesystem::path(path).parent_path().string();
+  add_lives(read_lives(directory, contents.problems), contents);
+  complete_info(contents.launches);
+  for (Launch& launch : contents.launches) {
+    place_start(launch);
+    if (!launch.has_record) {
+      contents.problems.push_back(
+          fmt::format("launch {}: its launch record is lost; device type and price are unknown", launch.id));
+    }
+    if (!launch.exit) {
+      contents.problems.push_back(
+          fmt::format("launch {}: no exit record (killed, or still running); counted to its last {}",
+                      launch.id, launch.end ? "sign of life" : "heartbeat"));
+    }
+    add_end(launch);
+  }
+  return contents;
 }
 
 }  // namespace jevons

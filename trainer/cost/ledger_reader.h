@@ -20,6 +20,7 @@ struct Heartbeat {
 struct Launch {
   std::string id;
   bool has_record = false;  // false: its launch record was lost, info is empty
+  bool early = false;  // it ended before its launch record: info is what was known before MPI was initialised
   LaunchInfo info;
   double start_time = 0;  // seconds since 1970, UTC
   struct Start {
@@ -28,12 +29,13 @@ struct Launch {
   };
   std::optional<Start> start;  // nothing: it ended before its first step could begin
   std::vector<Heartbeat>
-      beats;  // by elapsed; first the launch record itself (all init), last the exit record
+      beats;  // by elapsed; first the launch record itself (all init), last the exit record, then the end
   struct Exit {
     std::string reason;
     int code = 0;
   };
-  std::optional<Exit> exit;  // nothing: killed, or still running
+  std::optional<Exit> exit;      // nothing: killed, or still running
+  std::optional<LaunchEnd> end;  // by its end record or its workers' signs of life; nothing: neither is known
 };
 
 struct LedgerContents {
@@ -42,7 +44,9 @@ struct LedgerContents {
   std::vector<std::string> problems;  // "line 12: ...", for people
 };
 
-// Throws Error(kData) only if the file cannot be read at all.
+// With the signs of life beside it (lives.h). Throws Error(kData) only if the file cannot be read at all.
 LedgerContents read_ledger(const std::string& path);
+// Without them, as the records stand.
+LedgerContents read_ledger_records(const std::string& path);
 
 }  // namespace jevons

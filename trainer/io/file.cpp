@@ -1,6 +1,7 @@
 #include "trainer/io/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +26,14 @@ int open_or_fail(const std::string& path, int flags, ExitCode code) {
 
 }  // namespace
 
+FileLock try_lock(int descriptor) {
+  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return FileLock::kHeld;
+    if (errno != EINTR) return FileLock::kUnsupported;
+  }
+  return FileLock::kTaken;
+}
+
 File File::open_read(const std::string& path) {
   return {path, open_or_fail(path, O_RDONLY, ExitCode::kData)};
 }
@@ -39,6 +48,10 @@ File File::create_new(const std::string& path) {
 
 File File::append(const std::string& path) {
   return {path, open_or_fail(path, O_RDWR | O_CREAT | O_APPEND, ExitCode::kFailure)};
+}
+
+File File::update(const std::string& path) {
+  return {path, open_or_fail(path, O_RDWR, ExitCode::kFailure)};
 }
 
 File::~File() {
@@ -80,6 +93,20 @@ void File::read_at(std::uint64_t offset, std::span<std::byte> out) const {
     offset += static_cast<std::uint64_t>(got);
     out = out.subspan(static_cast<std::size_t>(got));
   }
+}
+
+void File::write_at(std::uint64_t offset, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::pwrite(descriptor_, text.data(), text.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail(ExitCode::kFailure, "{}: cannot write: {}", path_, std::strerror(errno));
+    offset += static_cast<std::uint64_t>(written);
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+FileLock File::try_lock() {
+  return jevons::try_lock(descriptor_);
 }
 
 void File::sync() {

@@ -10,6 +10,10 @@
 
 namespace jevons {
 
+// An exclusive flock, without waiting. The kernel releases it when the process ends, however it ends.
+enum class FileLock : std::uint8_t { kTaken, kHeld, kUnsupported };
+FileLock try_lock(int descriptor);
+
 // Owns one file descriptor; move-only.
 class File {
  public:
@@ -17,6 +21,7 @@ class File {
   static File create(const std::string& path);      // empties what is there
   static File create_new(const std::string& path);  // fails if something is there
   static File append(const std::string& path);      // creates it if needed; each write goes to the end
+  static File update(const std::string& path);      // what exists, for reading and writing
   ~File();
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
@@ -28,7 +33,9 @@ class File {
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
   // Fills `out` from `offset` on; a file that ends before is an error.
   void read_at(std::uint64_t offset, std::span<std::byte> out) const;
-  void sync();  // fsync
+  void write_at(std::uint64_t offset, std::string_view text);  // not of a file opened to append
+  void sync();                                                 // fsync
+  FileLock try_lock();
 
  private:
   File(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
