@@ -262,6 +262,7 @@ void answer_from_parser(const CLI::App& app, const CLI::ParseError& error, Comma
   std::ostringstream out, err;
   const int code = app.exit(error, out, err) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   line.needs_world = true;
+  line.begin = nullptr;
   line.run = [code, out = out.str(), err = err.str()](Job& job) {
     if (job.world.rank() == 0) {
       fmt::print("{}", out);

@@ -5,8 +5,10 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <functional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,7 @@
 #include "tests/bench/measure.h"
 #include "trainer/cost/energy.h"
 #include "trainer/cost/ledger_pulse.h"
+#include "trainer/cost/sign_of_life.h"
 #include "trainer/report/event_file.h"
 #include "trainer/report/metrics_writer.h"
 
@@ -35,6 +38,20 @@ double time_of(int samples, int calls, const std::function<void()>& body) {
                       calls);
   }
   return median(seconds);
+}
+
+// Of one sign of life, in CPU time of its thread and of the kernel under it.
+double cpu_seconds_of_a_sign(const std::string& directory) {
+  const auto cpu_seconds = [] {
+    timespec time{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  constexpr std::chrono::seconds kWatched(3);
+  const SignOfLife sign(directory, {.devices = 1}, {}, std::chrono::steady_clock::now());
+  const double before = cpu_seconds();
+  std::this_thread::sleep_for(kWatched);
+  return (cpu_seconds() - before) * (sign_interval(1) / kWatched);
 }
 
 StepMetrics some_metrics() {
@@ -90,6 +107,7 @@ int run(Communicator& world, double step_seconds, double phase_changes, const st
   world.barrier();
   if (world.rank() != 0) return 0;
 
+  sum.add("sign of life", cpu_seconds_of_a_sign(directory), step_seconds / sign_interval(1).count());
   Ledger ledger(directory + "/ledger.jsonl", {}, std::chrono::steady_clock::now());
   // By a thread, after half an interval at the soonest; counted as if it took a core from training.
   sum.add("heartbeat, flushed to disk", time_of(21, 1, [&] { ledger.heartbeat({}); }),

@@ -72,7 +72,7 @@ SignOfLife::~SignOfLife() {
       append_launch_end(ledger_of(run_dir_), info_.launch, {life, life * static_cast<double>(info_.devices)});
     }
     if (file_) remove_file(path_);
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     sign();
   }
 }
