@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "trainer/cost/ledger_json.h"
+#include "trainer/cost/sign_of_life.h"
 
 namespace jevons {
 namespace {
@@ -61,7 +62,11 @@ std::optional<WorkerLife> read_life(const std::string& path, std::vector<std::st
         problems.push_back(fmt::format("{}: a line is torn or changed, skipped", name));
       }
     }
-    if (!life.worker.empty() && life.elapsed > 0) return life;
+    if (!life.worker.empty() && life.elapsed > 0) {
+      // It lived on for up to an interval; on average half of one.
+      life.elapsed += sign_interval(life.info.devices).count() / 2;
+      return life;
+    }
     problems.push_back(fmt::format("{}: says not whose life it is, or how long; not counted", name));
   } catch (const std::exception& e) {  // also a file that goes at this moment: its launch has its end record
     if (fs::exists(path)) problems.push_back(fmt::format("{}: not counted: {}", name, e.what()));

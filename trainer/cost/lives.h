@@ -16,9 +16,10 @@ std::string alive_directory(const std::string& run_dir);
 struct WorkerLife {
   std::string path, worker;
   int rank = 0;
-  std::string job;  // see SignOfLife::Worker
-  LaunchInfo info;  // launch: empty if the worker had not joined the others yet
-  double start_time = 0, elapsed = 0;
+  std::string job;        // see SignOfLife::Worker
+  LaunchInfo info;        // launch: empty if the worker had not joined the others yet
+  double start_time = 0;  // seconds since 1970, UTC
+  double elapsed = 0;     // seconds from the start of the process to half an interval after its last sign
   std::optional<Launch::Exit> exit;
 };
 
