@@ -44,11 +44,11 @@ TEST_CASE("a start that is killed inside MPI's own start-up is in the account", 
   // The other worker never calls MPI, so that this one waits for it.
   const Ran ran = shell(fmt::format("mpirun --bind-to none -n 1 {} : -n 1 sleep 60 & pid=$!; "
                                     "until ls {}/alive/*-* >/dev/null 2>&1; do sleep 0.05; done; sleep 1; "
-                                    "kill -9 $pid; wait $pid",
+                                    "kill -9 $(cat /proc/$pid/task/*/children); wait $pid",
                                     w.train(), w.run()),
                         60);
   INFO(ran.output);
-  CHECK(ran.code == 137);
+  CHECK(ran.code != 0);
   const double seen = w.device_seconds_by_the_command();
   CHECK(seen >= 0.9);
   CHECK(seen < 60);
