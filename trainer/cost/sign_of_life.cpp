@@ -18,8 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr double kShortestInterval = 0.05;  // seconds
-constexpr double kSignsPerSecond = 2000;    // of all workers
+constexpr double kShortestInterval = 0.1;  // seconds
+constexpr double kSignsPerSecond = 1000;   // of all workers
 
 std::string host_name() {
   std::array<char, 256> host{};

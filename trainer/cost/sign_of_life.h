@@ -19,7 +19,7 @@
 
 namespace jevons {
 
-// Between two signs of a worker: 50 ms, but no more than 2,000 signs a second of the whole job, for the sake
+// Between two signs of a worker: 100 ms, but no more than 1,000 signs a second of the whole job, for the sake
 // of the file system.
 std::chrono::duration<double> sign_interval(std::int64_t workers);
 
