@@ -6,11 +6,13 @@
 namespace jevons {
 namespace {
 
-volatile std::sig_atomic_t received = 0;
+volatile std::sig_atomic_t received = 0, terms = 0;
 
 void on_signal(int number) {
   received = 1;
-  if (number == SIGTERM) std::signal(SIGTERM, SIG_DFL);
+  if (number != SIGTERM) return;
+  terms = 1;
+  std::signal(SIGTERM, SIG_DFL);
 }
 
 }  // namespace
@@ -21,6 +23,10 @@ void catch_stop_signals() {
 
 bool stop_signal_received() {
   return received != 0;
+}
+
+bool term_received() {
+  return terms != 0;
 }
 
 }  // namespace jevons

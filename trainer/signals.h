@@ -8,5 +8,7 @@ namespace jevons {
 void catch_stop_signals();
 // Whether one arrived at this process.
 bool stop_signal_received();
+// Whether a SIGTERM did: what a launcher sends shortly before it kills.
+bool term_received();
 
 }  // namespace jevons

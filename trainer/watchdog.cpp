@@ -19,7 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kPoll = 0.2;  // s; a launcher gives a job about 1 s between SIGTERM and SIGKILL
+// Seconds. Open MPI 5 gives a job 0.25 s between SIGTERM and SIGKILL, Open MPI 4 one second.
+constexpr double kPoll = 0.05;
+constexpr double kStopped = 4;
 
 double since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -99,7 +101,7 @@ void Watchdog::watch() {
 void Watchdog::look() {
   const Clock::time_point now = Clock::now();
   // If this thread slept too, the whole process was stopped, as by a debugger or a suspended job.
-  const bool stopped = std::chrono::duration<double>(now - looked_).count() > 20 * kPoll;
+  const bool stopped = std::chrono::duration<double>(now - looked_).count() > kStopped;
   looked_ = now;
   const WorkerPlace place = whereabouts_.now();
   if (place.changes != place_.changes || stopped) progress_ = now;
@@ -133,7 +135,7 @@ void Watchdog::listen() {
 
 // A job that lost a rank is told to stop by its launcher while this rank waits for the lost one.
 void Watchdog::say_last_words() {
-  if (stop_seen_ || !stop_signal_received() || since(progress_) < 2 * kPoll) return;
+  if (stop_seen_ || !term_received() || since(progress_) < 2 * kPoll) return;
   stop_seen_ = true;
   log_warning("told to stop; it was here: {}{}", describe(place_), describe_dispatch(place_));
   log_flush();

@@ -21,6 +21,9 @@ for cuda in AUTO OFF; do
   ninja -C "$tree/build" -t commands jevons >"$tree/log" 2>&1 || fail "JEVONS_CUDA=$cuda: no way to build jevons"
   grep -q ' -o jevons ' "$tree/log" || fail "JEVONS_CUDA=$cuda: jevons is not linked"
 done
+# An nvcc that does not work with this compiler, or for these architectures, is none.
+configure -DJEVONS_NVCC="$(command -v false)" || fail "an nvcc that fails: it does not configure"
+grep -q 'CUDA back end: off, not found' "$tree/log" || fail "an nvcc that fails is taken for one"
 configure -DJEVONS_TESTS=ON -DJEVONS_CUDA=OFF && fail "JEVONS_TESTS=ON: it configures without Catch2"
 grep -q 'not found: Catch2' "$tree/log" || fail "JEVONS_TESTS=ON: it does not name Catch2"
 echo "configure_bare: good"

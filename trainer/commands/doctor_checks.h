@@ -18,6 +18,8 @@ struct Check {
 };
 
 Check check_mpi(Communicator& world);
+// Which mpirun is in the path, whether it fits the program, and what it would refuse.
+Check check_mpirun();
 // Collective: compares the cores that the workers of one host are bound to.
 Check check_binding(Communicator& world);
 Check check_cores();

@@ -1,10 +1,12 @@
 // How the workers were started: MPI, and the cores each may use.
 #include <fmt/core.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <span>
@@ -43,6 +45,26 @@ int count_cores(std::span<const std::int64_t> mask) {
   return cores;
 }
 
+// The first line that a shell command prints; empty if there is none.
+std::string first_line_of(const std::string& command) {
+  std::string line;
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return line;
+  for (int c = std::fgetc(pipe); c != EOF && c != '\n'; c = std::fgetc(pipe)) line += static_cast<char>(c);
+  pclose(pipe);
+  return line;
+}
+
+// "4.1.4" of "mpirun (Open MPI) 4.1.4" or of "Open MPI v4.1.4"; empty for another MPI.
+std::string open_mpi_release(const std::string& text) {
+  const std::size_t digit = text.find_first_of("0123456789");
+  return text.find("Open MPI") == std::string::npos || digit == std::string::npos ? "" : text.substr(digit);
+}
+
+bool is_set(const char* variable) {
+  return std::getenv(variable) != nullptr;
+}
+
 std::string plural(int n, const char* noun) {
   return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
 }
@@ -59,6 +81,35 @@ Check check_mpi(Communicator& world) {
   }
   if (const std::string alone = alone_by_mistake(world.size()); !alone.empty()) {
     check.health = Health::kWarn, check.advice = alone;
+  }
+  return check;
+}
+
+Check check_mpirun() {
+  Check check{"mpirun", Health::kOk, first_line_of("mpirun --version 2>/dev/null"), ""};
+  if (started_by_mpi_launcher()) return check;
+  const std::string release = open_mpi_release(check.finding);
+  const std::string library = mpi_facts().library;
+  if (check.finding.empty()) {
+    check.health = Health::kWarn;
+    check.finding = "not found: one worker only, or srun";
+    check.advice = "install Open MPI's launcher, Debian's package openmpi-bin";
+  } else if (release != open_mpi_release(library)) {
+    check.health = Health::kWarn;
+    check.finding +=
+        fmt::format("; this program runs with {}: each worker would think that it is alone", library);
+    check.advice = "start with the mpirun of the MPI that the program was built with";
+  } else if (!release.empty() && geteuid() == 0 &&
+             !(is_set("OMPI_ALLOW_RUN_AS_ROOT") && is_set("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"))) {
+    check.health = Health::kWarn;
+    check.finding += "; refuses to start as root";
+    check.advice =
+        "start with scripts/launch (installed: jevons-launch), or in this shell: export "
+        "OMPI_ALLOW_RUN_AS_ROOT=1 "
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1";
+  } else if (!is_set(release.starts_with("4.") ? "OMPI_MCA_rmaps_base_oversubscribe"
+                                               : "PRTE_MCA_rmaps_default_mapping_policy")) {
+    check.finding += "; wants --oversubscribe, or scripts/launch, for more workers than cores";
   }
   return check;
 }
