@@ -42,10 +42,10 @@ struct Workspace {
 TEST_CASE("a start that is killed inside MPI's own start-up is in the account", "[e2e][account]") {
   const Workspace w;
   // The other worker never calls MPI, so that this one waits for it.
-  const Ran ran = shell(fmt::format("mpirun --bind-to none -n 1 {} : -n 1 sleep 60 & pid=$!; "
+  const Ran ran = shell(fmt::format("{} : -n 1 sleep 60 & pid=$!; "
                                     "until ls {}/alive/*-* >/dev/null 2>&1; do sleep 0.05; done; sleep 1; "
                                     "kill -9 $(cat /proc/$pid/task/*/children); wait $pid",
-                                    w.train(), w.run()),
+                                    test::job_of(1, w.train()), w.run()),
                         60);
   INFO(ran.output);
   CHECK(ran.code != 0);
@@ -58,7 +58,7 @@ TEST_CASE("a start that is killed inside MPI's own start-up is in the account", 
   CHECK(before.launches[0].phases[static_cast<std::size_t>(Phase::kInit)] ==
         Approx(before.launches[0].device_seconds));
   // The next start books it, and its price is the same.
-  const Ran next = shell("mpirun --bind-to none -n 2 " + w.train("parallel.ep=2"));
+  const Ran next = shell(test::job_of(2, w.train("parallel.ep=2")));
   INFO(next.output);
   CHECK(next.code == 0);
   CHECK(next.output.find("account: 1 launches before this one, 1 of them without an exit record") !=
@@ -73,7 +73,7 @@ TEST_CASE("a start that is killed inside MPI's own start-up is in the account", 
 TEST_CASE("a run's account ends with its processes, not with its exit record", "[e2e][account]") {
   const Workspace w;
   const auto begin = std::chrono::steady_clock::now();
-  const Ran ran = shell("mpirun --bind-to none -n 2 " + w.train("parallel.ep=2"));
+  const Ran ran = shell(test::job_of(2, w.train("parallel.ep=2")));
   const double all = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   INFO(ran.output);
   REQUIRE(ran.code == 0);
@@ -112,7 +112,7 @@ TEST_CASE("a start that its configuration refuses makes no directory", "[e2e][ac
   for (const char* mistake : {"model.num_layer=2", "parallel.ep=3", "device=cuda",
                               "--resume /nowhere/step-00000001 --init-from /nowhere"}) {
     INFO(mistake);
-    CHECK(shell("mpirun --bind-to none -n 2 " + w.train(mistake)).code == 2);
+    CHECK(shell(test::job_of(2, w.train(mistake))).code == 2);
     CHECK_FALSE(fs::exists(w.run()));
   }
 }
@@ -128,8 +128,9 @@ TEST_CASE("a worker that is alone in a job of several tasks says so", "[e2e]") {
   CHECK(shell("SLURM_NTASKS=4 " JEVONS_PROGRAM " doctor --dir " + w.run()).output.find(advice) !=
         std::string::npos);
   // mpirun says itself how many it started; without tasks there is nothing to say.
-  for (const char* launched : {"SLURM_NTASKS=4 mpirun --bind-to none -n 1 ", "SLURM_NTASKS=1 ", ""}) {
-    CHECK(shell(launched + w.train()).output.find(advice) == std::string::npos);
+  for (const std::string& launched :
+       {"SLURM_NTASKS=4 " + test::job_of(1, w.train()), "SLURM_NTASKS=1 " + w.train(), w.train()}) {
+    CHECK(shell(launched).output.find(advice) == std::string::npos);
   }
 }
 
