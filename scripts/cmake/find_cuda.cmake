@@ -8,6 +8,10 @@ endif()
 
 find_program(JEVONS_NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 if(JEVONS_NVCC)
+  # CMake 3.25.1, as Debian 12 has it, fails in a toolkit without the library nvToolsExt, such as CUDA 13, unless the target is there.
+  if(NOT TARGET CUDA::nvToolsExt)
+    add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+  endif()
   find_package(CUDAToolkit 12.4 QUIET)
 endif()
 set(missing "")
