@@ -161,6 +161,8 @@ void check_formats(const std::vector<std::string>& paths, const PrepareOptions& 
       any_text = any_json = true;
       continue;
     }
+    if (options.format == InputFormat::kAuto && is_whole_pair(path))
+      fail(ExitCode::kData, "{}: this is one of a pair of token files; it can be trained on as it is", path);
     Input input(path);
     (format_of(input, options.format) == InputFormat::kText ? any_text : any_json) = true;
   }

@@ -267,6 +267,18 @@ TEST_CASE("What is no text is refused by name, with what to do", "[prepare]") {
   CHECK(contains(error("a.json", "text"), "a.json:1: not valid JSON"));
 }
 
+TEST_CASE("Token files are no text", "[prepare]") {
+  Preparation p;
+  p.input("a.txt", "text");
+  p.run();
+  p.options.output = p.dir / "again";
+  for (const char* name : {"out.bin", "out.idx"}) {
+    p.options.inputs = {p.dir / name};
+    CHECK(contains(message_of(ExitCode::kData, [&] { p.run(); }),
+                   std::string(name) + ": this is one of a pair"));
+  }
+}
+
 TEST_CASE("The format that is asked for overrules name and content", "[prepare]") {
   Preparation p;
   p.input("a.txt.gz", gzip_of("{\"text\": \"one\"}\n"));

@@ -5,6 +5,7 @@
 #include "tests/data/compressed.h"
 #include "tests/data/temp_files.h"
 #include "tests/e2e/program.h"
+#include "tests/trainer/training_run.h"
 
 namespace jevons {
 namespace {
@@ -63,6 +64,22 @@ TEST_CASE("data prepare says what it leaves out", "[e2e]") {
   check_answer(ran, 0, "1 bad records were skipped");
   check_answer(ran, 0, "1 NUL bytes of the text were dropped");
   check_answer(ran, 0, "2 documents, 4 tokens");
+}
+
+TEST_CASE("a run says at its start what it reads of every source", "[e2e]") {
+  const TempDir dir;
+  test::write_corpus(dir / "s-1");
+  test::write_corpus(dir / "s-2", 10000);
+  test::write_corpus(dir / "b", 10000);
+  write_bytes(dir / "r.yaml", test::tiny_yaml(dir / "b", dir / "run"));
+  const Ran ran = test::jevons(
+      fmt::format("train {0}/r.yaml threads=1 train.steps=2 data.validation_fraction=0.001 "
+                  "\"data.train=[{{path: {0}/s-*, weight: size}}, {{path: {0}/b, weight: size}}]\"",
+                  dir / "."));
+  check_answer(ran, 0, "s-* (2 files): 75.0 % of the blend, 30.0k tokens, ");
+  check_answer(ran, 0, " samples in this run: 0.00");
+  check_answer(ran, 0, "/b: 25.0 % of the blend");
+  check_answer(ran, 0, "/b: 10 tokens are too few for a sample: it is not validated");
 }
 
 TEST_CASE("data prepare writes over nothing of a person's", "[e2e]") {

@@ -6,6 +6,7 @@
 
 #include "tests/trainer/training_run.h"
 #include "trainer/data_report.h"
+#include "trainer/step_plan.h"
 #include "trainer/validation_set.h"
 
 namespace jevons {
@@ -161,6 +162,32 @@ TEST_CASE("a run says what it reads of every source", "[validation]") {
         "train " + bed.dir / "s-*" +
             " (3 files, 1 of them too short for a sample): 25.0 % of the blend, 109 tokens, 16,384 "
             "samples in this run: 3277 epochs");
+}
+
+TEST_CASE("workers that see other token files end the run", "[validation]") {
+  Bed bed;
+  const std::string message = message_of(ExitCode::kData, [&] {
+    test::run_ranks(2, [&](Communicator& world) {
+      const std::string mine = bed.dir / (world.rank() == 0 ? "a" : "c");
+      RunConfig config = parse_run_config(bed.yaml, "test.yaml", {"data.train.0.path=" + mine});
+      validate_for_world(config, world.size());
+      PhaseClock clock;
+      train(config, test::resolved(bed.yaml, {}), world, clock, {});
+    });
+  });
+  CHECK(contains(message, "worker 1 sees other token files than worker 0"));
+}
+
+TEST_CASE("the samples of a run are known at its start", "[validation]") {
+  TrainConfig config;
+  config.global_batch_size = 24, config.batch_ramp_start = 4, config.batch_ramp_samples = 300;
+  for (const std::uint64_t from : {0, 100, 280, 1000}) {
+    std::uint64_t consumed = from;
+    for (std::int64_t steps = 0; steps < 60; ++steps) {
+      CHECK(samples_after(config, from, steps) == consumed);
+      consumed += static_cast<std::uint64_t>(batch_size_at(config, consumed));
+    }
+  }
 }
 
 TEST_CASE("a run on a pattern goes on with the same files only", "[validation]") {
