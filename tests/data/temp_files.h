@@ -1,4 +1,5 @@
-// Files for tests: a directory that is removed again, and token files with known content.
+// Files for tests: a directory that is removed again, and token files with known content. The processes of an
+// MPI job share them.
 #pragma once
 
 #include <unistd.h>
@@ -17,19 +18,24 @@
 #include "data/token_writer.h"
 #include "kernels/core/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/ranks.h"
 
 namespace jevons {
 
 class TempDir {
  public:
   TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "jevons-test-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
+    path_ = test::once([] {
+      std::string pattern = (std::filesystem::temp_directory_path() / "jevons-test-XXXXXX").string();
+      ENSURE(mkdtemp(pattern.data()) != nullptr, "no directory {}", pattern);
+      return pattern;
+    });
   }
   ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+    test::once([&] {
+      std::error_code ignored;
+      std::filesystem::remove_all(path_, ignored);
+    });
   }
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
@@ -44,9 +50,11 @@ class TempDir {
 };
 
 inline void write_bytes(const std::string& path, const std::string& bytes) {
-  std::ofstream out(path, std::ios::binary);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  REQUIRE(out.good());
+  test::once([&] {
+    std::ofstream out(path, std::ios::binary);
+    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    ENSURE(out.good(), "cannot write {}", path);
+  });
 }
 
 inline std::string read_bytes(const std::string& path) {

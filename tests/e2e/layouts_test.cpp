@@ -48,4 +48,35 @@ TEST_CASE("layouts under mpirun agree with one worker", "[e2e]") {
   }
 }
 
+// The router has sent all tokens to the experts of one worker when the third step begins.
+TEST_CASE("a worker that receives no token holds nobody up", "[e2e]") {
+  const TempDir dir;
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += "In the beginning God created the heaven and the earth. ";
+  write_bytes(dir / "text.txt", text);
+  REQUIRE(test::jevons(fmt::format("data prepare {} -o {}", dir / "text.txt", dir / "text")).code == 0);
+  const auto train = [&](int workers, const std::string& layout) {
+    const std::string run = dir / fmt::format("run{}", workers);
+    write_bytes(dir / "collapse.yaml",
+                fmt::format("name: collapse\nrun_dir: {}\n"
+                            "model: {{vocab_size: 256, num_layers: 3, hidden_size: 72, ffn_hidden_size: 88, "
+                            "num_heads: 12, num_kv_heads: 4, head_dim: 10, seq_len: 40, qk_norm: head, moe: "
+                            "{{num_experts: 24, top_k: 3, expert_hidden_size: 40, num_shared_experts: 2, "
+                            "first_dense_layers: 1, router: {{score: sigmoid, groups: 6, groups_kept: 3, "
+                            "selection_bias: true}}}}}}\n"
+                            "data: {{train: [{{path: {}}}]}}\n"
+                            "optimizer: {{kind: sgd, lr: 1, clip_norm: 0}}\nschedule: {{kind: constant}}\n"
+                            "train: {{steps: 4, global_batch_size: 16, micro_batch_size: 2}}\n"
+                            "watchdog: {{stall_seconds: 15}}\nthreads: 1\n",
+                            run, dir / "text"));
+    const test::Ran ran = test::mpirun(workers, "train " + (dir / "collapse.yaml") + " " + layout);
+    INFO(ran.output);
+    REQUIRE(ran.code == 0);
+    return result_of(run);
+  };
+  const Result one = train(1, ""), many = train(4, "parallel.tp=2 parallel.ep=2");
+  REQUIRE(many.losses.size() == 4);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(many.losses[i] == Approx(one.losses[i]).epsilon(1e-3));
+}
+
 }  // namespace jevons

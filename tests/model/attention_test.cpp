@@ -39,7 +39,7 @@ TEST_CASE("attention layer: gradients", "[model]") {
       {.probes = 24});
 }
 
-TEST_CASE("attention layer: tensor parallel equals one worker", "[model]") {
+TEST_CASE("attention layer: tensor parallel equals one worker", "[model][ranks]") {
   const QkNorm norm = GENERATE(QkNorm::kNone, QkNorm::kHead);
   const Recompute recompute = GENERATE(Recompute::kNone, Recompute::kSelective);
   const ModelConfig config = config_with(norm, recompute);

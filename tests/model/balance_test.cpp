@@ -8,8 +8,8 @@
 #include "kernels/core/rng.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/support/catch.h"
+#include "tests/support/ranks.h"
 #include "tests/support/test_bed.h"
-#include "tests/support/thread_ranks.h"
 
 namespace jevons {
 namespace {
@@ -97,9 +97,8 @@ TEST_CASE("balance: everything on one expert costs E for top-1; the next step st
   }
 }
 
-TEST_CASE("balance: the global loss forgives what the micro-batch loss punishes", "[moe]") {
+TEST_CASE("balance: the global loss forgives what the micro-batch loss punishes", "[moe][ranks]") {
   // Rank r sends everything to expert r: each micro-batch is lopsided, both together are even.
-  std::vector<LayerHealth> health(2);
   test::run_ranks(2, [&](Communicator& world) {
     TestBed bed(world, DType::kF64, {.dp = 2});
     const MoeConfig moe = all_losses(2, 1);
@@ -109,17 +108,15 @@ TEST_CASE("balance: the global loss forgives what the micro-batch loss punishes"
         bed, moe, {0, 4, 1}, 4, [&](auto, auto) { return mine; },
         [&](auto, auto i) { return i == mine ? 0.75 : 0.25; });
     balance.accumulate(bed.ctx, batch, {.micro_batch = 0.5, .sequence = 0.5, .position = 1.0 / 8});
-    health[static_cast<std::size_t>(mine)] = end_step(bed.ctx, balance);
+    const LayerHealth h = end_step(bed.ctx, balance);  // all ranks know the same
+    ENSURE(h.micro_batch_balance == Approx(1.5), "micro-batch {}", h.micro_batch_balance);
+    ENSURE(h.sequence_balance == Approx(1.5), "sequence {}", h.sequence_balance);
+    ENSURE(h.global_balance == Approx(1), "global {}", h.global_balance);
+    ENSURE(h.max_over_mean == 1, "load {}", h.max_over_mean);
   });
-  for (const LayerHealth& h : health) {  // all ranks know the same
-    CHECK(h.micro_batch_balance == Approx(1.5));
-    CHECK(h.sequence_balance == Approx(1.5));
-    CHECK(h.global_balance == Approx(1));
-    CHECK(h.max_over_mean == 1);
-  }
 }
 
-TEST_CASE("balance: tp ranks that share sequences give one worker's losses and gradients", "[moe]") {
+TEST_CASE("balance: tp ranks that share sequences give one worker's losses and gradients", "[moe][ranks]") {
   // 4 sequences of 6 rows; 24 rows over 4 ranks cut three of them.
   const std::int64_t rows = 24, experts = 5;
   const MoeConfig moe = all_losses(experts, 2);

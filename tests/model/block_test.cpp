@@ -143,7 +143,7 @@ TEST_CASE("block: infer() gives forward's bits and keeps nothing", "[model]") {
   CHECK(bed.stash.used_bytes() == stash_before);
 }
 
-TEST_CASE("block: tensor parallel equals one worker", "[model]") {
+TEST_CASE("block: tensor parallel equals one worker", "[model][ranks]") {
   ModelConfig config = tiny_moe();
   const std::int64_t layer = GENERATE(0, 1);
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);

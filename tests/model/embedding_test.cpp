@@ -24,7 +24,7 @@ TEST_CASE("embedding: gradients, with tokens that repeat", "[model]") {
   check_gradients(bed, problem, {.probes = 400});
 }
 
-TEST_CASE("embedding: tensor parallel equals one worker", "[model]") {
+TEST_CASE("embedding: tensor parallel equals one worker", "[model][ranks]") {
   const ModelConfig config = tiny_dense();
   check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor, Tensor dy) {
     const Embedding embedding(bed.store, config);

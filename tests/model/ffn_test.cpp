@@ -49,7 +49,7 @@ TEST_CASE("ffn: restore() from nothing serves backward", "[model]") {
   CHECK(bed.stash.used_bytes() == stash_before);
 }
 
-TEST_CASE("ffn: tensor parallel equals one worker", "[model]") {
+TEST_CASE("ffn: tensor parallel equals one worker", "[model][ranks]") {
   const ModelConfig config = config_with(GENERATE(Recompute::kNone, Recompute::kSelective));
   check_tensor_parallel(8, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor dy) {
     const DenseFfn ffn(bed.store, config, "ffn", config.ffn_hidden_size);

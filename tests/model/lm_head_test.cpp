@@ -49,7 +49,7 @@ TEST_CASE("lm head: loss is ln V for equal logits, and masked rows do not count"
   CHECK(loss == Approx(12 * std::log(20.0)).epsilon(1e-6));
 }
 
-TEST_CASE("lm head: tensor parallel equals one worker", "[model]") {
+TEST_CASE("lm head: tensor parallel equals one worker", "[model][ranks]") {
   ModelConfig config = tiny_dense();
   config.max_logit_bytes = GENERATE(as<std::int64_t>{}, 1 << 20, 5 * 5 * 8);
   check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor) {

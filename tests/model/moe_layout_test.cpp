@@ -4,14 +4,13 @@
 #include <algorithm>
 #include <deque>
 #include <map>
-#include <mutex>
 #include <string>
 
 #include "kernels/gemm.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/model/moe_reference.h"
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 #include "trainer/model/moe.h"
 
 namespace jevons::test {
@@ -20,14 +19,12 @@ namespace {
 struct Pass {
   Values y, dx;
   std::map<std::string, Values> expert_gradients;
+  auto fields() { return std::tie(y, dx, expert_gradients); }
 };
 
 // Forward and backward of all rows over `ep` ranks, each with its own part of them.
 Pass pass_over_ranks(const ModelConfig& config, DType dtype, int ep, std::int64_t rows) {
-  Pass pass{Values(static_cast<std::size_t>(rows * config.hidden_size)), {}, {}};
-  pass.dx = pass.y;
-  std::mutex mutex;
-  run_ranks(ep, [&](Communicator& world) {
+  const std::vector<Pass> parts = run_ranks(ep, [&](Communicator& world) {
     TestBed bed(world, dtype, {.dp = ep, .ep = ep});
     Moe moe(bed.store, config, 1);
     bed.place_weights();
@@ -35,16 +32,21 @@ Pass pass_over_ranks(const ModelConfig& config, DType dtype, int ep, std::int64_
     const Tensor x = bed.random({rows, cols}, "x").slice(first, first + held);
     const Tensor dy = bed.random({rows, cols}, "dy").slice(first, first + held);
     Moe::Saved saved;
-    const Values y = to_vector(moe.forward(bed.ctx, x, saved));
-    const Values dx = to_vector(moe.backward(bed.ctx, dy, saved, scales_of(rows, held)));
-    const std::lock_guard lock(mutex);
-    std::copy(y.begin(), y.end(), pass.y.begin() + first * cols);
-    std::copy(dx.begin(), dx.end(), pass.dx.begin() + first * cols);
+    Pass mine;
+    mine.y = to_vector(moe.forward(bed.ctx, x, saved));
+    mine.dx = to_vector(moe.backward(bed.ctx, dy, saved, scales_of(rows, held)));
     for (ParamId id = 0; id < bed.store.params().size(); ++id) {
       const ParamSpec& spec = bed.store.params()[id].spec;
-      if (spec.expert) pass.expert_gradients[spec.name] = to_vector(bed.store.grad(id));
+      if (spec.expert) mine.expert_gradients[spec.name] = to_vector(bed.store.grad(id));
     }
+    return mine;
   });
+  Pass pass;
+  for (const Pass& part : parts) {
+    pass.y.insert(pass.y.end(), part.y.begin(), part.y.end());
+    pass.dx.insert(pass.dx.end(), part.dx.begin(), part.dx.end());
+    pass.expert_gradients.insert(part.expert_gradients.begin(), part.expert_gradients.end());
+  }
   return pass;
 }
 
@@ -57,7 +59,7 @@ ModelConfig wider(std::int64_t shared) {
 }  // namespace
 
 TEST_CASE("moe: output, input gradient and expert gradients have the same bits on 1, 2 and 4 expert ranks",
-          "[moe]") {
+          "[moe][ranks]") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const std::int64_t rows = GENERATE(8, 64);  // 2 tokens per rank: experts without tokens
   if (!row_invariant_gemm(dtype) || !row_invariant_gemm(DType::kF32)) {
@@ -77,7 +79,7 @@ TEST_CASE("moe: output, input gradient and expert gradients have the same bits o
 
 TEST_CASE(
     "moe: chunks change no bit of output and input gradient, and expert gradients by their order of sums",
-    "[moe]") {
+    "[moe][ranks]") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const std::int64_t rows = GENERATE(8, 64);  // 2 tokens per rank: chunks without tokens
   if (!row_invariant_gemm(dtype) || !row_invariant_gemm(DType::kF32)) {
@@ -110,7 +112,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("moe: reduce_at_expert changes no more than the last bits", "[moe]") {
+TEST_CASE("moe: reduce_at_expert changes no more than the last bits", "[moe][ranks]") {
   ModelConfig config = wider(0);
   const Pass one = pass_over_ranks(config, DType::kF64, 1, 32);
   config.moe.reduce_at_expert = true;
@@ -207,7 +209,7 @@ Usage usage_of(Communicator& world, const ModelConfig& config, DType dtype, Devi
 
 }  // namespace
 
-TEST_CASE("moe: the dry run counts the FLOPs, bytes and memory of a balanced run", "[moe]") {
+TEST_CASE("moe: the dry run counts the FLOPs, bytes and memory of a balanced run", "[moe][ranks]") {
   ModelConfig config = with_losses(small(kPlain));
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   config.moe.use_selection_bias = true;
@@ -216,10 +218,8 @@ TEST_CASE("moe: the dry run counts the FLOPs, bytes and memory of a balanced run
   config.moe.dispatch_chunks = GENERATE(1, 2);
   INFO("recompute " << static_cast<int>(config.recompute) << " " << name_of(dtype) << " ranks " << ranks
                     << " chunks " << config.moe.dispatch_chunks);
-  std::vector<Usage> real(static_cast<std::size_t>(ranks));
-  run_ranks(ranks, [&](Communicator& world) {
-    real[static_cast<std::size_t>(world.rank())] = usage_of(world, config, dtype, Device::kCpu);
-  });
+  const std::vector<Usage> real =
+      run_ranks(ranks, [&](Communicator& world) { return usage_of(world, config, dtype, Device::kCpu); });
   for (int r = 0; r < ranks; ++r) {
     MetaCommunicator meta(r, ranks);
     const Usage dry = usage_of(meta, config, dtype, Device::kMeta), want = real[static_cast<std::size_t>(r)];

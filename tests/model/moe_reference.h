@@ -71,6 +71,17 @@ inline Values reference(const ParamStore& store, const RouterOutput& routing, Te
   return y;
 }
 
+// The elements of all ranks, which have as many each.
+template <class T>
+std::vector<T> gathered(Communicator& world, std::vector<T> mine) {
+  std::vector<T> all(mine.size() * static_cast<std::size_t>(world.size()));
+  const auto view = [](std::vector<T>& values) {
+    return Tensor{values.data(), {std::ssize(values)}, dtype_of<T>::value, Device::kCpu};
+  };
+  world.all_gather(view(mine), view(all)).wait();
+  return all;
+}
+
 // The routing of all ranks' rows in order, for the losses' formulas.
 struct Routing {
   Values logits, scores;

@@ -4,7 +4,7 @@
 #include "parallel/meta/meta_communicator.h"
 #include "tests/model/grad_check.h"
 #include "tests/model/moe_reference.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 
 namespace jevons::test {
 namespace {
@@ -156,7 +156,7 @@ class RankGradientCheck {
 
 }  // namespace
 
-TEST_CASE("moe: gradients over two ranks, with all balance losses", "[moe]") {
+TEST_CASE("moe: gradients over two ranks, with all balance losses", "[moe][ranks]") {
   const GridPoint point =
       GENERATE(GridPoint{"dp 2, ep 2", {.dp = 2, .ep = 2}}, GridPoint{"tp 2, ep 2", {.tp = 2, .ep = 2}});
   ModelConfig config = with_losses(small(kPlain));
@@ -165,7 +165,6 @@ TEST_CASE("moe: gradients over two ranks, with all balance losses", "[moe]") {
   const std::int64_t held = 3 * kSeq / 2 * 2,
                      rows = 2 * held;  // per rank; tp cuts no sequence evenly in half
   const std::int64_t micro_batch = point.layout.tp == 2 ? rows : held;
-  std::vector<Routing> routing(2);
   INFO(point.name);
   run_ranks(2, [&](Communicator& world) {
     TestBed bed(world, DType::kF64, point.layout);
@@ -179,14 +178,11 @@ TEST_CASE("moe: gradients over two ranks, with all balance losses", "[moe]") {
       reset_and_poison(bed.stash), reset_and_poison(bed.work);
       saved = {};
       double loss = dot(moe.forward(bed.ctx, x, saved), dy);
-      routing[static_cast<std::size_t>(world.rank())] = {};
-      routing[static_cast<std::size_t>(world.rank())].append(saved.routing);
       world.all_reduce({&loss, {1}, DType::kF64, Device::kCpu}).wait();
-      Routing all = routing[0];
-      for (double v : routing[1].logits) all.logits.push_back(v);
-      for (double v : routing[1].scores) all.scores.push_back(v);
-      for (std::int64_t v : routing[1].indices) all.indices.push_back(v);
-      world.barrier();
+      Routing mine;
+      mine.append(saved.routing);
+      const Routing all{gathered(world, mine.logits), gathered(world, mine.scores),
+                        gathered(world, mine.indices)};
       return loss + aux_losses(all, config.moe.router, micro_batch).total(config.moe);
     };
     forward();

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 
 namespace jevons {
 namespace {
@@ -15,13 +15,12 @@ struct Outcome {
   bool agreed = false, speaks = false;
   ExitCode code = ExitCode::kOk;
   std::string message;
+  auto fields() { return std::tie(agreed, speaks, code, message); }
 };
 
 // What each of `size` workers sees when those of `failing` fail, rank r with code 65 + r.
 std::vector<Outcome> outcomes(int size, const std::set<int>& failing) {
-  std::vector<Outcome> seen(static_cast<std::size_t>(size));
-  test::run_ranks(size, [&](Communicator& world) {
-    Outcome& own = seen[static_cast<std::size_t>(world.rank())];
+  return test::run_ranks(size, [&](Communicator& world) -> Outcome {
     try {
       agree(world, [&] {
         if (failing.contains(world.rank())) {
@@ -29,20 +28,20 @@ std::vector<Outcome> outcomes(int size, const std::set<int>& failing) {
         }
       });
     } catch (const AgreedError& e) {
-      own = {true, e.speaks(), e.code(), e.what()};
+      return {true, e.speaks(), e.code(), e.what()};
     }
+    return {};
   });
-  return seen;
 }
 
 }  // namespace
 
-TEST_CASE("agree: nothing happens when no worker fails", "[agree]") {
+TEST_CASE("agree: nothing happens when no worker fails", "[agree][ranks]") {
   for (const Outcome& outcome : outcomes(3, {})) CHECK_FALSE(outcome.agreed);
 }
 
 TEST_CASE("agree: all workers fail with the code of the lowest rank that failed, which alone speaks",
-          "[agree]") {
+          "[agree][ranks]") {
   for (const std::set<int>& failing : {std::set<int>{2}, {1, 3}, {0, 1, 2, 3}}) {
     const std::vector<Outcome> seen = outcomes(4, failing);
     const int lowest = *failing.begin();

@@ -79,6 +79,19 @@ inline std::vector<Named> batches(int ranks) {
   for (std::size_t r = 0; r < n; ++r) uneven[r] += static_cast<std::int64_t>(7 * r % 4);
   empty[n - 1] = 0;
   const auto all = first_experts(8);
+  // Experts of one rank; every token for as many of them as it chooses.
+  const std::int32_t local = 8 / ranks;
+  const auto only = [=](int rank) {
+    return [=](std::int64_t) {
+      Indices experts{rank * local};
+      if (local > 1) experts.push_back(rank * local + 1);
+      return experts;
+    };
+  };
+  const std::int64_t two = std::min<std::int64_t>(local, 2);
+  const std::vector<std::int64_t> five(n, 5);
+  std::vector<std::int64_t> alone(n, 0), rest(n, 5);
+  alone[n - 1] = 9, rest[0] = 0;
   return {
       {"random", make_batch(std::vector<std::int64_t>(n, 11), 8, 3, at_random(3, all))},
       {"random, uneven ranks", make_batch(uneven, 8, 3, at_random(3, all))},
@@ -87,7 +100,17 @@ inline std::vector<Named> batches(int ranks) {
       {"one token per rank", make_batch(std::vector<std::int64_t>(n, 1), 8, 2, at_random(2, all))},
       {"everyone to expert 6", make_batch(uneven, 8, 1, [](std::int64_t) { return Indices{6}; })},
       {"experts 0 and 4 chosen by nobody", make_batch(uneven, 8, 2, at_random(2, {1, 2, 3, 5, 6, 7}))},
-      {"all experts for every token", make_batch(uneven, 4, 4, at_random(4, first_experts(4)))},
+      {"all experts for every token", make_batch(uneven, 8, 8, at_random(8, all))},
+      {"everyone to the first rank", make_batch(five, 8, two, only(0))},
+      {"everyone to the last rank", make_batch(uneven, 8, two, only(ranks - 1))},
+      {"everyone to itself",
+       make_batch(five, 8, two,
+                  [=](std::int64_t token) { return only(static_cast<int>(token / 5))(token); })},
+      {"the last rank has no tokens and gets all", make_batch(empty, 8, two, only(ranks - 1))},
+      {"the first rank has no tokens and gets none", make_batch(rest, 8, two, only(ranks - 1))},
+      {"only the last rank has tokens, for the first", make_batch(alone, 8, two, only(0))},
+      {"one token per rank, all to one expert",
+       make_batch(std::vector<std::int64_t>(n, 1), 8, 1, [](std::int64_t) { return Indices{3}; })},
   };
 }
 

@@ -10,6 +10,7 @@
 #include "parallel/meta/meta_communicator.h"
 #include "tests/parallel/collectives.h"
 #include "tests/support/catch.h"
+#include "tests/support/ranks.h"
 #include "tests/support/thread_ranks.h"
 
 namespace jevons {
@@ -24,7 +25,7 @@ Tensor floats(std::vector<float>& values) {
 std::string failure_of(int ranks, const std::function<void(Communicator&)>& body,
                        double timeout_seconds = 60) {
   try {
-    test::run_ranks(ranks, body, timeout_seconds);
+    test::run_on_threads(ranks, body, timeout_seconds);
   } catch (const std::exception& error) {
     return error.what();
   }
@@ -37,7 +38,7 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("collectives give the bits of a plain reference", "[communicator]") {
+TEST_CASE("collectives give the bits of a plain reference", "[communicator][ranks]") {
   const int ranks = GENERATE(1, 2, 3, 4, 8);
   CAPTURE(ranks);
   test::run_ranks(ranks, test::check_reductions);
@@ -50,9 +51,9 @@ TEST_CASE("collectives give the bits of a plain reference", "[communicator]") {
 }
 
 TEST_CASE("ranks count their collectives alike, however many messages each sends and receives",
-          "[communicator]") {
-  std::vector<WorkerPlace> in_message(3), in_collective(3);
-  test::run_ranks(3, [&](Communicator& world) {
+          "[communicator][ranks]") {
+  using Call = std::pair<std::string, std::int64_t>;  // its name and number
+  const auto calls = test::run_ranks(3, [](Communicator& world) {
     Whereabouts whereabouts;
     world.set_whereabouts(&whereabouts);
     const auto rank = static_cast<std::size_t>(world.rank());
@@ -63,17 +64,17 @@ TEST_CASE("ranks count their collectives alike, however many messages each sends
     } else {
       world.send(floats(value), 0).wait();
     }
-    in_message[rank] = whereabouts.now();
+    const WorkerPlace in_message = whereabouts.now();
     world.all_reduce(floats(value)).wait();
-    in_collective[rank] = whereabouts.now();
+    const WorkerPlace in_collective = whereabouts.now();
     world.set_whereabouts(nullptr);
+    return std::pair(Call(in_message.collective, in_message.number),
+                     Call(in_collective.collective, in_collective.number));
   });
   const std::int64_t messages[] = {2, 1, 1};
   for (std::size_t rank = 0; rank < 3; ++rank) {
-    CHECK(in_message[rank].collective == (rank == 0 ? "recv" : "send"));
-    CHECK(in_message[rank].number == messages[rank]);
-    CHECK(in_collective[rank].collective == "all_reduce");
-    CHECK(in_collective[rank].number == 2);
+    CHECK(calls[rank].first == Call(rank == 0 ? "recv" : "send", messages[rank]));
+    CHECK(calls[rank].second == Call("all_reduce", 2));
   }
 }
 
@@ -249,6 +250,31 @@ TEST_CASE("collectives that do not match are refused, naming both", "[communicat
   });
   CAPTURE(other_counts);
   CHECK(contains(other_counts, "rank 0 sends 3 rows to rank 1, which expects 2"));
+}
+
+// Of the ranks of an MPI job, which must end with what rank 1 said. Not a test by itself: see mpi_job_failure
+// in tests/CMakeLists.txt.
+TEST_CASE("a rank that fails while others wait for it", "[.][failure]") {
+  test::run_ranks(2, [](Communicator& world) {
+    if (world.rank() == 1) fail(ExitCode::kData, "no data for rank 1");
+    world.barrier();
+  });
+}
+
+TEST_CASE("a failure of one rank that all reach is thrown on all", "[communicator][ranks]") {
+  const auto body = [](Communicator& world) {
+    world.barrier();
+    if (world.rank() == 1) fail(ExitCode::kData, "no data for rank 1");
+  };
+  try {
+    test::run_ranks(2, body);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ExitCode::kData);
+    CHECK(std::string(error.what()) == "no data for rank 1");
+  }
+  const auto ranks = test::run_ranks(2, [](Communicator& world) { return world.rank(); });  // it goes on
+  CHECK(ranks == std::vector<int>{0, 1});
 }
 
 TEST_CASE("work that nobody waited for is waited for by its destructor or by an assignment",

@@ -6,7 +6,7 @@
 #include "kernels/core/error.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 
 namespace jevons {
 
@@ -34,7 +34,7 @@ std::vector<std::int32_t> ranks_of(Communicator& group, int world_rank) {
 
 }  // namespace
 
-TEST_CASE("groups of dp 2, tp 2, ep 2", "[mesh]") {
+TEST_CASE("groups of dp 2, tp 2, ep 2", "[mesh][ranks]") {
   test::run_ranks(4, [](Communicator& world) {
     Mesh mesh(world, {.dp = 2, .tp = 2, .ep = 2}, {});
     const int r = world.rank();
@@ -47,7 +47,7 @@ TEST_CASE("groups of dp 2, tp 2, ep 2", "[mesh]") {
   });
 }
 
-TEST_CASE("ep folds over dp and tp together", "[mesh]") {
+TEST_CASE("ep folds over dp and tp together", "[mesh][ranks]") {
   test::run_ranks(8, [](Communicator& world) {
     Mesh mesh(world, {.dp = 4, .tp = 2, .ep = 4}, {});
     const int r = world.rank(), first = r / 4 * 4;

@@ -3,15 +3,15 @@
 
 #include <cmath>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "kernels/core/error.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/support/catch.h"
+#include "tests/support/compare.h"
+#include "tests/support/ranks.h"
 #include "tests/support/test_bed.h"
-#include "tests/support/thread_ranks.h"
 
 namespace jevons {
 
@@ -37,43 +37,48 @@ void declare(ParamStore& store, int ep_rank, int ep_size) {
   }
 }
 
-// Every element of the global weights as some rank holds it; throws if two ranks hold different values.
+// Every element of the global weights, NaN where a rank has no part of it.
 using Assembled = std::map<std::string, std::vector<double>>;
 
 void add_part(Assembled& all, const Param& param, Tensor weight) {
   std::vector<double>& global = all[param.spec.name];
   global.resize(static_cast<std::size_t>(param.spec.shape.numel()), NAN);
-  const bool matrix = param.spec.shape.ndim() == 2;
-  const std::int64_t cols = matrix ? param.spec.shape[1] : 1, local_cols = matrix ? weight.shape[1] : 1;
-  const std::int64_t row0 = param.spec.tp_dim == 0 ? param.tp_offset : 0;
-  const std::int64_t col0 = param.spec.tp_dim == 1 ? param.tp_offset : 0;
-  for (std::int64_t i = 0; i < weight.numel(); ++i) {
-    double& slot = global[static_cast<std::size_t>((row0 + i / local_cols) * cols + col0 + i % local_cols)];
-    const double value = test::element(weight, i);
-    ENSURE(std::isnan(slot) || slot == value, "{}: two ranks hold {} and {}", param.spec.name, slot, value);
-    slot = value;
-  }
+  test::for_each_element(param, [&](std::int64_t from, std::int64_t to) {
+    global[static_cast<std::size_t>(to)] = test::element(weight, from);
+  });
 }
 
+// As some rank holds it; throws if two ranks hold different values.
 Assembled assemble(const Layout& layout, DType compute, int threads = 1) {
   Assembled all;
-  std::mutex mutex;
-  test::run_ranks(layout.world(), [&](Communicator& world) {
-    Mesh mesh(world, layout, {});
-    ParamStore store(mesh, Device::kCpu, compute);
-    declare(store, mesh.ep().rank(), mesh.ep().size());
-    store.allocate();
-    store.initialize(11, threads);
-    const std::lock_guard lock(mutex);
-    for (ParamId id = 0; id < store.params().size(); ++id)
-      add_part(all, store.params()[id], store.weight(id));
-  });
+  for (const Assembled& part : test::run_ranks(layout.world(), [&](Communicator& world) {
+         Mesh mesh(world, layout, {});
+         ParamStore store(mesh, Device::kCpu, compute);
+         declare(store, mesh.ep().rank(), mesh.ep().size());
+         store.allocate();
+         store.initialize(11, threads);
+         Assembled mine;
+         for (ParamId id = 0; id < store.params().size(); ++id)
+           add_part(mine, store.params()[id], store.weight(id));
+         return mine;
+       })) {
+    for (const auto& [name, values] : part) {
+      std::vector<double>& global = all[name];
+      global.resize(values.size(), NAN);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (std::isnan(values[i])) continue;
+        ENSURE(std::isnan(global[i]) || global[i] == values[i], "{}: two ranks hold {} and {}", name,
+               global[i], values[i]);
+        global[i] = values[i];
+      }
+    }
+  }
   return all;
 }
 
 }  // namespace
 
-TEST_CASE("weights start from the same bits on every layout", "[param_store]") {
+TEST_CASE("weights start from the same bits on every layout", "[param_store][ranks]") {
   for (DType compute : {DType::kF32, DType::kBF16, DType::kF64}) {
     const Assembled serial = assemble({}, compute);
     CHECK(serial.size() == 6 + 2 * kExperts);
@@ -109,7 +114,7 @@ TEST_CASE("initial values: kind, scale and name", "[param_store]") {
   CHECK(other != sum);
 }
 
-TEST_CASE("groups follow who sums a gradient", "[param_store]") {
+TEST_CASE("groups follow who sums a gradient", "[param_store][ranks]") {
   test::run_ranks(4, [](Communicator& world) {
     Mesh mesh(world, {.dp = 2, .tp = 2, .ep = 2}, {});
     ParamStore store(mesh, Device::kCpu, DType::kBF16);

@@ -6,8 +6,8 @@
 
 #include "kernels/core/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/ranks.h"
 #include "tests/support/test_bed.h"
-#include "tests/support/thread_ranks.h"
 
 namespace jevons {
 
@@ -28,7 +28,7 @@ std::string on_rank(const char* name, Communicator& world) {
 
 }  // namespace
 
-TEST_CASE("gather brings the rows of all ranks by rank", "[region]") {
+TEST_CASE("gather brings the rows of all ranks by rank", "[region][ranks]") {
   const int ranks = GENERATE(1, 2, 4);
   test::run_ranks(ranks, [](Communicator& world) {
     test::TestBed bed(world, DType::kF64, {.tp = world.size()});
@@ -43,7 +43,7 @@ TEST_CASE("gather brings the rows of all ranks by rank", "[region]") {
   });
 }
 
-TEST_CASE("reduce-scatter sums partial rows and keeps this rank's", "[region]") {
+TEST_CASE("reduce-scatter sums partial rows and keeps this rank's", "[region][ranks]") {
   const int ranks = GENERATE(1, 2, 4);
   test::run_ranks(ranks, [](Communicator& world) {
     test::TestBed bed(world, DType::kF32, {.tp = world.size()});
@@ -60,7 +60,7 @@ TEST_CASE("reduce-scatter sums partial rows and keeps this rank's", "[region]") 
   });
 }
 
-TEST_CASE("backward is the adjoint of forward", "[region]") {
+TEST_CASE("backward is the adjoint of forward", "[region][ranks]") {
   const int ranks = GENERATE(1, 2, 4);
   test::run_ranks(ranks, [](Communicator& world) {
     test::TestBed bed(world, DType::kF64, {.tp = world.size()});
@@ -79,7 +79,7 @@ TEST_CASE("backward is the adjoint of forward", "[region]") {
   });
 }
 
-TEST_CASE("a group of one returns its input; rows that do not split are refused", "[region]") {
+TEST_CASE("a group of one returns its input; rows that do not split are refused", "[region][ranks]") {
   test::run_ranks(1, [](Communicator& world) {
     test::TestBed bed(world, DType::kF64);
     const Tensor x = bed.random({3, kCols}, "x");

@@ -25,7 +25,7 @@ std::string failure_of(const std::function<void()>& f) {
 std::string failure_with(int nth_exchange, std::int64_t element) {
   const Batch batch = make_batch({4, 4}, 8, 2, at_random(2, first_experts(8)));
   return failure_of([&] {
-    run_ranks(2, [&](Communicator& world) {
+    run_on_threads(2, [&](Communicator& world) {
       Corrupting corrupting(world, world.rank() == 1 ? nth_exchange : -1, element);
       Rank rank(corrupting, batch);
       rank.plan();
@@ -56,7 +56,7 @@ TEST_CASE("waiting for a slower rank's counts is booked as imbalance", "[dispatc
   const Batch batch = make_batch({4, 4}, 8, 2, at_random(2, first_experts(8)));
   std::atomic<bool> first_is_ready = false;
   double imbalance = 0;
-  run_ranks(2, [&](Communicator& ep) {
+  run_on_threads(2, [&](Communicator& ep) {
     Rank rank(ep, batch);
     PhaseClock clock;
     rank.ctx.clock = &clock;

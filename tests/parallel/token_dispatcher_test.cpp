@@ -1,4 +1,4 @@
-// Expert dispatch over ranks that are threads, against brute force over all tokens.
+// Expert dispatch over ranks, against brute force over all tokens.
 #include "parallel/token_dispatcher.h"
 
 #include <cmath>
@@ -8,13 +8,14 @@
 #include "parallel/meta/meta_communicator.h"
 #include "tests/parallel/dispatch_fixture.h"
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/compare.h"
+#include "tests/support/ranks.h"
 
 namespace jevons::test {
 
 TEST_CASE("rows reach their experts in the order source rank, token, slot, each with its scalar",
-          "[dispatch]") {
-  const int ranks = GENERATE(1, 2, 4);
+          "[dispatch][ranks]") {
+  const int ranks = GENERATE(1, 2, 4, 8);
   for (const auto& [name, batch] : batches(ranks)) {
     INFO(name << " on " << ranks << " ranks");
     run_ranks(ranks, [&batch = batch](Communicator& ep) {
@@ -57,8 +58,8 @@ TEST_CASE("rows reach their experts in the order source rank, token, slot, each 
   }
 }
 
-TEST_CASE("experts that do nothing, weighted by parts of 1, give the input back", "[dispatch]") {
-  const int ranks = GENERATE(1, 2, 4);
+TEST_CASE("experts that do nothing, weighted by parts of 1, give the input back", "[dispatch][ranks]") {
+  const int ranks = GENERATE(1, 2, 4, 8);
   const bool reduce = GENERATE(false, true);
   for (const auto& [name, batch] : batches(ranks)) {
     INFO(name << " on " << ranks << " ranks, reduce_at_expert " << reduce);
@@ -84,15 +85,14 @@ TEST_CASE("experts that do nothing, weighted by parts of 1, give the input back"
   }
 }
 
-TEST_CASE("home is the adjoint of out", "[dispatch]") {
-  const int ranks = GENERATE(1, 2, 4);
+TEST_CASE("home is the adjoint of out", "[dispatch][ranks]") {
+  const int ranks = GENERATE(1, 2, 4, 8);
   const bool reduce = GENERATE(false, true);
   const double capacity = GENERATE(0.0, 0.75);
   for (const auto& [name, batch] : batches(ranks)) {
     if (capacity > 0 && !batch.even()) continue;
     INFO(name << " on " << ranks << " ranks, reduce_at_expert " << reduce << ", capacity " << capacity);
-    Values left(static_cast<std::size_t>(ranks)), right(left);
-    run_ranks(ranks, [&, &batch = batch](Communicator& ep) {
+    const auto dots = run_ranks(ranks, [&, &batch = batch](Communicator& ep) {
       Rank rank(ep, batch, {.capacity_factor = capacity, .reduce_at_expert = reduce});
       const DispatchPlan plan = rank.plan();
       const Tensor x = rank.rows(6, DType::kF64, [](auto t, auto c) { return normal("x", t, c); });
@@ -103,26 +103,24 @@ TEST_CASE("home is the adjoint of out", "[dispatch]") {
         return std::inner_product(a.span<double>().begin(), a.span<double>().end(), b.span<double>().begin(),
                                   0.0);
       };
-      left[static_cast<std::size_t>(ep.rank())] = dot(out_x, y);
-      right[static_cast<std::size_t>(ep.rank())] = dot(x, home_y);
+      return std::pair(dot(out_x, y), dot(x, home_y));
     });
-    const double a = std::accumulate(left.begin(), left.end(), 0.0),
-                 b = std::accumulate(right.begin(), right.end(), 0.0);
+    double a = 0, b = 0;
+    for (const auto& [left, right] : dots) a += left, b += right;
     CHECK(std::abs(a - b) <= 1e-12 * std::max(1.0, std::abs(a)));
   }
 }
 
 TEST_CASE("the bits of what comes home do not depend on ep; summed at the expert they stay close",
-          "[dispatch]") {
+          "[dispatch][ranks]") {
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
   const bool reduce = GENERATE(false, true);
   const std::int64_t tokens = 48, top_k = 5;
   std::vector<Values> results;
-  for (int ranks : {1, 2, 4}) {
+  for (int ranks : {1, 2, 4, 8}) {
     const Batch batch = make_batch(std::vector<std::int64_t>(static_cast<std::size_t>(ranks), tokens / ranks),
                                    8, top_k, at_random(top_k, first_experts(8)));
-    Values& result = results.emplace_back(static_cast<std::size_t>(tokens * 4));
-    run_ranks(ranks, [&](Communicator& ep) {
+    const std::vector<Values> parts = run_ranks(ranks, [&](Communicator& ep) {
       Rank rank(ep, batch, {.reduce_at_expert = reduce});
       const DispatchPlan plan = rank.plan();
       const Tensor x = rank.rows(4, dtype, [](auto t, auto c) { return normal("x", t, c); });
@@ -140,52 +138,46 @@ TEST_CASE("the bits of what comes home do not depend on ep; summed at the expert
           }
         }
       }
-      const Tensor y = rank.home(plan, rows);
-      for (std::int64_t i = 0; i < y.numel(); ++i) {
-        const double v =
-            dtype == DType::kF32 ? double(y.ptr<float>()[i]) : double(static_cast<float>(y.ptr<bf16>()[i]));
-        result[static_cast<std::size_t>(batch.first(ep.rank()) * 4 + i)] = v;
-      }
+      return to_vector(rank.home(plan, rows));
     });
+    Values& result = results.emplace_back();
+    for (const Values& part : parts) result.insert(result.end(), part.begin(), part.end());
   }
   if (!reduce) {
-    CHECK(results[1] == results[0]);
-    CHECK(results[2] == results[0]);
+    for (const Values& result : results) CHECK(result == results[0]);
     return;
   }
   // Every partial sum rounds once more: 5 terms of size <= 8/7 * |x|, |x| < 4.
   const double bound = (dtype == DType::kF32 ? 0x1p-24 : 0x1p-8) * 5 * 4 * 8.0 / 7;
   for (std::size_t i = 0; i < results[0].size(); ++i) {
-    CHECK(std::abs(results[1][i] - results[0][i]) <= bound);
-    CHECK(std::abs(results[2][i] - results[0][i]) <= bound);
+    for (const Values& result : results) CHECK(std::abs(result[i] - results[0][i]) <= bound);
   }
 }
 
-TEST_CASE("a token for several experts of one rank crosses the wire once", "[dispatch]") {
+TEST_CASE("a token for several experts of one rank crosses the wire once", "[dispatch][ranks]") {
   // Two ranks of 4 experts; every token of rank 0 goes to four experts of rank 1, rank 1 keeps its own.
   const std::int64_t tokens = 10, cols = 16, top_k = 4;
   const bool reduce = GENERATE(false, true);
   const Batch batch = make_batch({tokens, tokens}, 8, top_k, [](std::int64_t) {
     return Indices{4, 5, 6, 7};
   });
-  double out_bytes = 0, home_bytes = 0;
-  run_ranks(2, [&](Communicator& ep) {
+  const auto wire = run_ranks(2, [&](Communicator& ep) {
     Rank rank(ep, batch, {.reduce_at_expert = reduce});
     const DispatchPlan plan = rank.plan();
     const Tensor x = rank.rows(cols, DType::kF32, [](auto t, auto c) { return normal("x", t, c); });
     rank.meter.reset();
     const Tensor rows = rank.out(plan, x);
-    if (ep.rank() == 0) out_bytes = rank.meter[WorkKind::kWire].bytes;
+    const double out = rank.meter[WorkKind::kWire].bytes;
     rank.meter.reset();
     rank.home(plan, rows);
-    if (ep.rank() == 1) home_bytes = rank.meter[WorkKind::kWire].bytes;
+    return std::pair(out, rank.meter[WorkKind::kWire].bytes);
   });
   const double row = cols * 4;
-  CHECK(out_bytes == tokens * row);
-  CHECK(home_bytes == tokens * row * (reduce ? 1 : top_k));
+  CHECK(wire[0].first == tokens * row);
+  CHECK(wire[1].second == tokens * row * (reduce ? 1 : top_k));
 }
 
-TEST_CASE("slots over capacity are dropped in token order and contribute nothing", "[dispatch]") {
+TEST_CASE("slots over capacity are dropped in token order and contribute nothing", "[dispatch][ranks]") {
   // 6 tokens per rank, all choose (0, 1) of 4 experts: capacity ceil(1.0 * 12 / 4) = 3 per expert and rank.
   const int ranks = GENERATE(1, 2);
   const Batch batch =
@@ -212,8 +204,9 @@ TEST_CASE("slots over capacity are dropped in token order and contribute nothing
   });
 }
 
-TEST_CASE("with a capacity that nobody reaches, what comes home is the same as without", "[dispatch]") {
-  const int ranks = GENERATE(1, 2, 4);
+TEST_CASE("with a capacity that nobody reaches, what comes home is the same as without",
+          "[dispatch][ranks]") {
+  const int ranks = GENERATE(1, 2, 4, 8);
   const bool reduce = GENERATE(false, true);
   for (const auto& [name, batch] : batches(ranks)) {
     if (!batch.even()) continue;
@@ -236,7 +229,7 @@ TEST_CASE("with a capacity that nobody reaches, what comes home is the same as w
   }
 }
 
-TEST_CASE("the dry run counts the bytes and the memory of a balanced exchange", "[dispatch]") {
+TEST_CASE("the dry run counts the bytes and the memory of a balanced exchange", "[dispatch][ranks]") {
   // Four experts on two ranks, every pair of experts equally often: 5 of 6 tokens meet a given rank.
   const Indices pairs[] = {{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}};
   const bool reduce = GENERATE(false, true);
@@ -259,12 +252,11 @@ TEST_CASE("the dry run counts the bytes and the memory of a balanced exchange", 
     return Usage{rank.meter[WorkKind::kWire].bytes, rank.meter[WorkKind::kRow].bytes, rank.stash.peak_bytes(),
                  rank.work.peak_bytes()};
   };
-  Usage real[2] = {};
-  run_ranks(2, [&](Communicator& ep) { real[ep.rank()] = use(ep, Device::kCpu); });
+  const auto real = run_ranks(2, [&](Communicator& ep) { return use(ep, Device::kCpu); });
   for (int r = 0; r < 2; ++r) {
     MetaCommunicator meta(r, 2);
     const Usage dry = use(meta, Device::kMeta);
-    CHECK(dry == real[r]);
+    CHECK(dry == real[static_cast<std::size_t>(r)]);
   }
 }
 

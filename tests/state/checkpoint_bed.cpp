@@ -6,7 +6,7 @@
 
 #include "kernels/core/error.h"
 #include "tests/state/scratch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 #include "trainer/checkpoint/saver.h"
 
 namespace jevons::test {

@@ -7,7 +7,7 @@
 #include "tests/state/checkpoint_bed.h"
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/safetensors.h"
 

@@ -11,7 +11,7 @@
 #include "tests/state/checkpoint_bed.h"
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 
 namespace jevons::test {
 namespace {

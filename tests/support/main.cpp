@@ -5,6 +5,13 @@
 #include <catch2/catch.hpp>
 #endif
 
+#include <memory>
+
+#include "tests/support/mpi_job.h"
+
 int main(int argc, char** argv) {
-  return Catch::Session().run(argc, argv);
+  std::unique_ptr<jevons::test::MpiJob> job;
+  if (jevons::started_by_mpi_launcher()) job = std::make_unique<jevons::test::MpiJob>();
+  const int code = Catch::Session().run(argc, argv);
+  return job == nullptr ? code : job->end(code);
 }

@@ -7,7 +7,7 @@
 
 #include "parallel/meta/meta_communicator.h"
 #include "tests/support/compare.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 
 namespace jevons::test {
 

@@ -326,7 +326,7 @@ class ThreadCommunicator final : public Communicator {
 
 }  // namespace
 
-void run_ranks(int size, const std::function<void(Communicator& world)>& body, double timeout_seconds) {
+void run_on_threads(int size, const std::function<void(Communicator& world)>& body, double timeout_seconds) {
   Team team;
   team.timeout = std::chrono::duration<double>(timeout_seconds);
   std::vector<int> ranks;
@@ -348,6 +348,15 @@ void run_ranks(int size, const std::function<void(Communicator& world)>& body, d
   }
   for (std::thread& thread : threads) thread.join();
   if (team.failure != nullptr) std::rethrow_exception(team.failure);
+}
+
+std::vector<std::string> run_packed_on_threads(int size, const PackedBody& body, double timeout_seconds) {
+  std::vector<std::string> results(static_cast<std::size_t>(size));
+  const auto keep = [&](Communicator& world) {
+    results[static_cast<std::size_t>(world.rank())] = body(world);
+  };
+  run_on_threads(size, keep, timeout_seconds);
+  return results;
 }
 
 }  // namespace jevons::test

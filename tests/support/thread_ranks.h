@@ -5,8 +5,11 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "parallel/communicator.h"
+#include "tests/support/ranks.h"
 
 namespace jevons::test {
 
@@ -14,6 +17,9 @@ namespace jevons::test {
 // peers fails with a message naming the ranks that did not arrive and the collective it was in. The test
 // framework's assertions are not thread-safe: in a body throw (ENSURE), or store results and check them
 // after.
-void run_ranks(int size, const std::function<void(Communicator& world)>& body, double timeout_seconds = 60);
+void run_on_threads(int size, const std::function<void(Communicator& world)>& body,
+                    double timeout_seconds = 60);
+// The same with results: see ranks.h, which tests use.
+std::vector<std::string> run_packed_on_threads(int size, const PackedBody& body, double timeout_seconds);
 
 }  // namespace jevons::test

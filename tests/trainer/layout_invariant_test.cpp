@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,7 +11,7 @@
 #include "kernels/cpu/gemm_engine.h"
 #include "kernels/gemm.h"
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 #include "tests/trainer/training_run.h"
 #include "trainer/run_state.h"
 #include "trainer/train_step.h"
@@ -25,7 +24,33 @@ struct Trajectory {
   std::vector<double> losses, norms, figures;
   double validation = 0;
   std::map<std::string, std::vector<float>> state;  // weights, both moments, selection biases; global
-  bool operator==(const Trajectory&) const = default;
+};
+
+// A rank's part of a tensor of at most two dims.
+struct Piece {
+  std::string name;
+  std::int64_t numel = 0, cols = 0;  // of the whole tensor
+  std::int64_t row = 0, col = 0, my_cols = 0;
+  std::vector<float> values;
+  auto fields() { return std::tie(name, numel, cols, row, col, my_cols, values); }
+};
+
+Piece piece_of(const TensorBox& box) {
+  const std::span<float> values = box.local.span<float>();
+  return {.name = box.name,
+          .numel = box.global_shape.numel(),
+          .cols = box.global_shape[box.global_shape.ndim() - 1],
+          .row = box.global_shape.ndim() == 2 ? box.offset[0] : 0,
+          .col = box.offset.back(),
+          .my_cols = box.local.cols(),
+          .values = {values.begin(), values.end()}};
+}
+
+struct RankResult {
+  std::vector<double> losses, norms, figures;
+  double validation = 0;
+  std::vector<Piece> pieces;
+  auto fields() { return std::tie(losses, norms, figures, validation, pieces); }
 };
 
 struct Setting {
@@ -63,7 +88,7 @@ void fill_batch(const RunConfig& config, std::int64_t first, HostBatch& batch) {
   }
 }
 
-void add_figures(const StepOutcome& outcome, Trajectory& t) {
+void add_figures(const StepOutcome& outcome, RankResult& t) {
   t.losses.push_back(outcome.loss.value()), t.norms.push_back(outcome.grad_norm);
   for (const LayerHealth& h : outcome.layers) {
     t.figures.insert(t.figures.end(), {h.router_entropy, h.micro_batch_balance, h.sequence_balance, h.z_loss,
@@ -72,24 +97,20 @@ void add_figures(const StepOutcome& outcome, Trajectory& t) {
   }
 }
 
-// Writes this rank's part of a tensor of at most two dims.
-void place(const TensorBox& box, std::map<std::string, std::vector<float>>& state) {
-  std::vector<float>& global = state[box.name];
-  global.resize(static_cast<std::size_t>(box.global_shape.numel()));
-  const std::int64_t cols = box.global_shape[box.global_shape.ndim() - 1], my_cols = box.local.cols();
-  const std::int64_t row = box.global_shape.ndim() == 2 ? box.offset[0] : 0, col = box.offset.back();
-  for (std::int64_t i = 0; i < box.local.numel(); ++i) {
-    const std::int64_t at = (row + i / my_cols) * cols + col + i % my_cols;
-    global[static_cast<std::size_t>(at)] = box.local.ptr<float>()[i];
+void place(const Piece& piece, std::map<std::string, std::vector<float>>& state) {
+  std::vector<float>& global = state[piece.name];
+  global.resize(static_cast<std::size_t>(piece.numel));
+  for (std::int64_t i = 0; i < std::ssize(piece.values); ++i) {
+    const std::int64_t at = (piece.row + i / piece.my_cols) * piece.cols + piece.col + i % piece.my_cols;
+    global[static_cast<std::size_t>(at)] = piece.values[static_cast<std::size_t>(i)];
   }
 }
 
 Trajectory run(const Setting& s, std::int64_t sequences, const std::vector<std::string>& more,
                int steps = 3) {
   const RunConfig config = config_of(s, sequences, more);
-  Trajectory t;
-  std::mutex mutex;
-  test::run_ranks(s.layout.world(), [&](Communicator& world) {
+  const auto results = test::run_ranks(s.layout.world(), [&](Communicator& world) {
+    RankResult mine;
     Worker worker(config, world, {}, nullptr);
     HostBatch batch(sequences / s.layout.dp, config.model.seq_len, Device::kCpu);
     for (std::int64_t step = 0; step < steps; ++step) {
@@ -97,16 +118,21 @@ Trajectory run(const Setting& s, std::int64_t sequences, const std::vector<std::
       const StepOutcome outcome =
           train_step(worker, batch, {.global_sequences = sequences, .optimizer_step = step + 1, .lr = 0.01});
       ENSURE(!outcome.skipped, "step {} was skipped", step);
-      if (world.rank() == 0) add_figures(outcome, t);
+      add_figures(outcome, mine);
     }
     const std::int64_t rounds = sequences / (s.micro_batch * s.layout.dp);
     const std::optional<double> loss = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& part) {
       fill_batch(config, (round * s.layout.dp + worker.dp_rank()) * s.micro_batch, part);
     });
-    const std::lock_guard lock(mutex);
-    if (world.rank() == 0) t.validation = loss.value();
-    for (const TensorBox& box : boxes_to_save(worker)) place(box, t.state);
+    mine.validation = loss.value();
+    for (const TensorBox& box : boxes_to_save(worker)) mine.pieces.push_back(piece_of(box));
+    return mine;
   });
+  const RankResult& first = results[0];
+  Trajectory t{first.losses, first.norms, first.figures, first.validation, {}};
+  for (const RankResult& rank : results) {
+    for (const Piece& piece : rank.pieces) place(piece, t.state);
+  }
   return t;
 }
 
@@ -138,7 +164,7 @@ bool runs_here(const char* precision) {
 }  // namespace
 
 TEST_CASE("layout-invariant numerics: every dp, ep, ZeRO stage and micro-batch gives the same bits",
-          "[numerics]") {
+          "[numerics][ranks]") {
   const char* const precision = GENERATE("f32", "bf16");
   if (!runs_here(precision)) return;
   const std::vector<std::string> more = {fmt::format("train.precision={}", precision)};
@@ -155,7 +181,7 @@ TEST_CASE("layout-invariant numerics: every dp, ep, ZeRO stage and micro-batch g
   }
 }
 
-TEST_CASE("layout-invariant numerics: batches and groups that are no powers of two", "[numerics]") {
+TEST_CASE("layout-invariant numerics: batches and groups that are no powers of two", "[numerics][ranks]") {
   if (!runs_here("f32")) return;
   const std::vector<std::string> more = {"model.moe.num_experts=6", "model.recompute=full"};
   const Trajectory want = run({}, 24, more, 2);
@@ -167,7 +193,8 @@ TEST_CASE("layout-invariant numerics: batches and groups that are no powers of t
   }
 }
 
-TEST_CASE("layout-invariant numerics: capacity and balance loss are those of a sequence", "[numerics]") {
+TEST_CASE("layout-invariant numerics: capacity and balance loss are those of a sequence",
+          "[numerics][ranks]") {
   if (!runs_here("f32")) return;
   const std::vector<std::string> more = {"model.moe.capacity_factor=1", "model.moe.balance_loss=0.1"};
   const Trajectory want = run({}, 8, more);
@@ -178,7 +205,7 @@ TEST_CASE("layout-invariant numerics: capacity and balance loss are those of a s
   }
 }
 
-TEST_CASE("layout-invariant numerics: chunks of a sequence on every layout", "[numerics]") {
+TEST_CASE("layout-invariant numerics: chunks of a sequence on every layout", "[numerics][ranks]") {
   if (!runs_here("f32")) return;
   const std::vector<std::string> more = {"model.moe.dispatch_chunks=3"};
   const Trajectory want = run({}, 8, more);

@@ -32,7 +32,7 @@ struct Case {
 
 }  // namespace
 
-TEST_CASE("a run without a final save keeps what it saved on the way, and no more", "[resume]") {
+TEST_CASE("a run without a final save keeps what it saved on the way, and no more", "[resume][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::string run = dir / "run";
@@ -42,7 +42,7 @@ TEST_CASE("a run without a final save keeps what it saved on the way, and no mor
   CHECK_FALSE(fs::exists(run + "/checkpoints/step-00000008"));
 }
 
-TEST_CASE("a resumed run repeats the straight one bit for bit", "[resume]") {
+TEST_CASE("a resumed run repeats the straight one bit for bit", "[resume][ranks]") {
   const std::vector<Case> cases{
       {"one worker", 1, {}},
       {"dp2 ep2", 2, {"parallel.ep=2"}},
@@ -69,7 +69,7 @@ TEST_CASE("a resumed run repeats the straight one bit for bit", "[resume]") {
     CHECK(train(c.world, tiny_yaml(dir / "corpus", stopped), first) == ExitCode::kOk);
     const auto whole = losses_of(stopped);
     for (const char* later : {"/checkpoints/step-00000006", "/checkpoints/step-00000008"}) {
-      REQUIRE(fs::remove_all(stopped + later) > 0);
+      test::once([&] { ENSURE(fs::remove_all(stopped + later) > 0, "no {}", later); });
     }
     CHECK(train(c.world, tiny_yaml(dir / "corpus", stopped), c.layout) == ExitCode::kOk);
 

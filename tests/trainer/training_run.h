@@ -1,4 +1,4 @@
-// Whole training runs on thread ranks, in a temporary directory.
+// Whole training runs on ranks, in a temporary directory.
 #pragma once
 
 #include <fmt/core.h>
@@ -12,7 +12,7 @@
 #include "data/token_writer.h"
 #include "kernels/core/rng.h"
 #include "tests/data/temp_files.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 #include "trainer/config/run_config.h"
 #include "trainer/trainer.h"
 
@@ -20,18 +20,21 @@ namespace jevons::test {
 
 // Text-like ids: each depends on the one before, so that there is something to learn.
 inline void write_corpus(const std::string& prefix, std::int64_t tokens = 20000, std::int32_t vocab = 64) {
-  TokenWriter writer(prefix, TokenDType::kU8);
-  const RandomStream random(11, "corpus");
-  std::vector<std::int32_t> ids;
-  std::int32_t id = 1;
-  for (std::int64_t i = 0; i < tokens; ++i) {
-    const auto r = random.below(static_cast<std::uint64_t>(i), 8);
-    id = r < 6 ? (id * 5 + 3) % vocab : static_cast<std::int32_t>(r * 7 % static_cast<std::uint64_t>(vocab));
-    ids.push_back(id);
-  }
-  writer.append(ids);
-  writer.end_document();
-  writer.commit();
+  once([&] {
+    TokenWriter writer(prefix, TokenDType::kU8);
+    const RandomStream random(11, "corpus");
+    std::vector<std::int32_t> ids;
+    std::int32_t id = 1;
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      const auto r = random.below(static_cast<std::uint64_t>(i), 8);
+      id =
+          r < 6 ? (id * 5 + 3) % vocab : static_cast<std::int32_t>(r * 7 % static_cast<std::uint64_t>(vocab));
+      ids.push_back(id);
+    }
+    writer.append(ids);
+    writer.end_document();
+    writer.commit();
+  });
 }
 
 // A model of 2 layers, one dense and one MoE with selection bias, and a run of 8 sequences a step.
@@ -56,20 +59,18 @@ inline std::string resolved(const std::string& yaml, const std::vector<std::stri
   return dump_run_config(dir / "test.yaml", overrides);
 }
 
-// Runs on `world_size` thread ranks; returns the exit code of rank 0. Errors of any rank are thrown.
+// Runs on `world_size` ranks; returns the exit code of rank 0. Errors of any rank are thrown.
 inline ExitCode train(int world_size, const std::string& yaml, const std::vector<std::string>& overrides,
                       const StartOptions& start = {}) {
-  ExitCode code = ExitCode::kFailure;
   const std::string full = resolved(yaml, overrides);
-  run_ranks(world_size, [&](Communicator& world) {
+  const auto codes = run_ranks(world_size, [&](Communicator& world) {
     RunConfig config = parse_run_config(yaml, "test.yaml", overrides);
     validate_for_world(config, world.size());
     validate_for_training(config);
     PhaseClock clock;
-    const ExitCode mine = jevons::train(config, full, world, clock, start);
-    if (world.rank() == 0) code = mine;
+    return jevons::train(config, full, world, clock, start);
   });
-  return code;
+  return codes[0];
 }
 
 // Training loss by step from the run's metrics.

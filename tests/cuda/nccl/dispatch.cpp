@@ -76,6 +76,8 @@ void check_batch(Communicator& hosts, Communicator& gpus, Stream& stream, const 
   const Tensor w = host.rows(batch.top_k, DType::kF32, [](auto t, auto k) { return normal("w", t, k); });
   const Tensor host_w = host.stash.alloc({host_plan.rows}, DType::kF32);
   host.dispatcher.out_scalars(host.ctx, host_plan, w, host_w);
+  const Tensor host_back = host.stash.alloc(w.shape, DType::kF32);
+  host.dispatcher.home_scalars(host.ctx, host_plan, host_w, host_back);
 
   GpuRank gpu(gpus, batch, options, stream);
   const DispatchPlan plan = gpu.plan();
@@ -83,13 +85,16 @@ void check_batch(Communicator& hosts, Communicator& gpus, Stream& stream, const 
   const TokenDispatcher& d = gpu.dispatcher;
   const Tensor rows = gpu.stash.alloc(host_rows.shape, DType::kF32),
                home = gpu.stash.alloc(host_home.shape, DType::kF32),
-               w_rows = gpu.stash.alloc(host_w.shape, DType::kF32);
+               w_rows = gpu.stash.alloc(host_w.shape, DType::kF32),
+               w_back = gpu.stash.alloc(host_back.shape, DType::kF32);
   d.out_end(gpu.ctx, plan, d.out_begin(gpu.ctx, plan, gpu.upload(x)), rows);
   expect_equal(gpu.ctx, "rows", rows, host_rows);
   d.home_end(gpu.ctx, plan, d.home_begin(gpu.ctx, plan, rows), home);
   expect_equal(gpu.ctx, "what came home", home, host_home);
   d.out_scalars(gpu.ctx, plan, gpu.upload(w), w_rows);
   expect_equal(gpu.ctx, "scalars", w_rows, host_w);
+  d.home_scalars(gpu.ctx, plan, w_rows, w_back);
+  expect_equal(gpu.ctx, "scalars that came home", w_back, host_back);
   stream.synchronise();
 }
 

@@ -1,5 +1,5 @@
-// The checks of every communicator as an MPI job: mpirun -n N test_mpi [fail]. With "fail" the last rank
-// throws while the others wait for it, and the whole job must end with its exit code.
+// What only the MPI back end has: mpirun -n N test_mpi [fail]. With "fail" the last rank throws while the
+// others wait for it, and the whole job must end with its exit code.
 #include <fmt/core.h>
 
 #include <cstring>
@@ -7,7 +7,6 @@
 
 #include "kernels/core/error.h"
 #include "parallel/mpi/mpi_session.h"
-#include "tests/parallel/collectives.h"
 
 namespace jevons {
 
@@ -55,13 +54,6 @@ int run(int argc, char** argv) {
     if (argc > 1 && std::strcmp(argv[1], "fail") == 0) fail_in_last_rank(world);
     check_session(session);
     if (world.size() > 1) check_limits(world);
-    test::check_reductions(world);
-    test::check_gathers(world);
-    test::check_exchanges(world);
-    test::check_empty_parts(world);
-    test::check_overlaps(world);
-    test::check_split(world);
-    test::check_many_under_way(world);
   } catch (const Error& error) {
     fmt::print(stderr, "rank {}: {}\n", world.rank(), error.what());
     world.abort(static_cast<int>(error.code()));

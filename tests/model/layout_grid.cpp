@@ -1,0 +1,157 @@
+#include "tests/model/layout_grid.h"
+
+#include <cmath>
+
+#include "kernels/optimizer.h"
+#include "parallel/meta/meta_communicator.h"
+#include "tests/support/catch.h"
+#include "tests/support/ranks.h"
+
+namespace jevons::test {
+namespace {
+
+// Sequences [first, first + n) of the global batch.
+MicroBatch part_of(const MicroBatch& all, const ModelConfig& config, std::int64_t first, std::int64_t n) {
+  const std::int64_t begin = first * config.seq_len, end = begin + n * config.seq_len;
+  return {.tokens = all.tokens.slice(begin, end), .targets = all.targets.slice(begin, end), .doc_start = {}};
+}
+
+std::vector<double> state_of(const Model& model) {
+  std::vector<double> values;
+  for (const StateTensor& state : model.state()) {
+    const std::vector<double> one = to_vector(state.value);
+    values.insert(values.end(), one.begin(), one.end());
+  }
+  return values;
+}
+
+// w -= g on what this rank owns, then the weights of all.
+void sgd_update(TestBed& bed, GradSync& sync) {
+  for (std::size_t g = 0; g < bed.store.groups().size(); ++g) {
+    const ParamGroup& group = bed.store.groups()[g];
+    const ShardRange range = sync.update_range(g);
+    const Tensor weights = group.weights.slice(range.begin, range.begin + range.numel);
+    const Tensor grads = group.grads.slice(range.begin, range.begin + range.numel);
+    sgd_step(bed.ctx, 1, 1,
+             {.master = weights, .moment1 = {}, .moment2 = {}, .grad = grads, .weight = weights});
+  }
+  sync.gather_weights(bed.ctx);
+}
+
+// The elements of a rank's parameter that it holds the summed gradient of, against the global ones.
+void expect_owned_close(TestBed& bed, const GradSync& sync, const NamedValues& want, double bound) {
+  for (ParamId id = 0; id < bed.store.params().size(); ++id) {
+    const Param& param = bed.store.params()[id];
+    const ShardRange owned = sync.update_range(bed.store.group_of(id));
+    const std::vector<double>& global = want.at(param.spec.name);
+    const Tensor local = bed.store.grad(id);
+    double scale = 1e-30;
+    for (double value : global) scale = std::max(scale, std::abs(value));
+    for_each_element(param, [&](std::int64_t i, std::int64_t at) {
+      const std::int64_t flat = param.flat_begin + i - owned.begin;
+      if (flat < 0 || flat >= owned.numel) return;
+      const double got = element(local, i), expected = global[static_cast<std::size_t>(at)];
+      ENSURE(std::abs(got - expected) <= bound * scale, "gradient of {}[{}] = {}, expected {}",
+             param.spec.name, at, got, expected);
+    });
+  }
+}
+
+void expect_weights_close(TestBed& bed, const NamedValues& want, double bound) {
+  for (ParamId id = 0; id < bed.store.params().size(); ++id) {
+    const Param& param = bed.store.params()[id];
+    const std::vector<double>& global = want.at(param.spec.name);
+    std::vector<double> mine(static_cast<std::size_t>(param.local_shape.numel()));
+    for_each_element(param, [&](std::int64_t i, std::int64_t at) {
+      mine[static_cast<std::size_t>(i)] = global[static_cast<std::size_t>(at)];
+    });
+    expect_close("updated " + param.spec.name, to_vector(bed.store.weight(id)), mine, bound);
+  }
+}
+
+double bound_of(DType dtype, const GridPoint& point) {
+  if (dtype == DType::kF64) return 1e-12;
+  return point.layout.tp == 1 ? 1e-6 : 2e-5;
+}
+
+void check_point(const GridModel& grid_model, const GridPoint& point, const StepResult& want) {
+  const double bound = bound_of(grid_model.dtype, point);
+  run_ranks(point.layout.world(), [&](Communicator& world) {
+    TestBed bed(world, grid_model.dtype, point.layout, Device::kCpu, kSmallBucket);
+    Model model(bed.store, grid_model.config);
+    bed.place_weights();
+    grid_model.prepare(model);
+    GradSync sync(bed.store, point.zero_stage);
+    const double loss = forward_backward(bed, model, point, &sync);
+    ENSURE(std::abs(loss - want.loss) <= bound * want.loss, "loss {}, expected {}", loss, want.loss);
+    sync.start(bed.ctx);
+    sync.finish(bed.ctx);
+    expect_owned_close(bed, sync, want.gradients, bound);
+    const double norm = sync.global_norm(bed.ctx);
+    ENSURE(std::abs(norm - want.norm) <= bound * want.norm, "gradient norm {}, expected {}", norm, want.norm);
+    sgd_update(bed, sync);
+    expect_weights_close(bed, want.weights, bound);
+    model.end_step(bed.ctx, BiasUpdate::kApply);
+    ENSURE(state_of(model) == want.state, "the selection biases differ");
+  });
+}
+
+}  // namespace
+
+std::string GridPoint::to_string() const {
+  return fmt::format("{}, zero {}, micro-batch {}", layout.to_string(), zero_stage, micro_batch);
+}
+
+double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradSync* sync) {
+  const ModelConfig& config = model.config();
+  const MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
+  const auto targets = static_cast<double>(count_targets(all));
+  const LossScales scales{.token = 1 / targets,
+                          .micro_batch = static_cast<double>(point.micro_batch) / kSequences,
+                          .sequence = 1.0 / kSequences,
+                          .position = 1.0 / static_cast<double>(kSequences * config.seq_len)};
+  const std::int64_t mine = kSequences / point.layout.dp, first = bed.mesh.dp().rank() * mine;
+  const Tensor sum = bed.tensor({1}, DType::kF64);
+  Model::Saved saved;
+  for (std::int64_t s = 0; s < mine; s += point.micro_batch) {
+    reset_and_poison(bed.stash);
+    reset_and_poison(bed.work);
+    const MicroBatch batch = part_of(all, config, first + s, point.micro_batch);
+    const double evaluated = evaluated_loss(bed.ctx, model, batch);
+    const double loss = forward_loss(bed.ctx, model, batch, saved);
+    ENSURE(evaluated == loss, "evaluation gives a loss of {}, training {}", evaluated, loss);
+    sum.ptr<double>()[0] += loss;
+    model.backward(bed.ctx, saved, scales, s + point.micro_batch == mine ? sync : nullptr);
+  }
+  bed.mesh.tokens().all_reduce(sum).wait();
+  return sum.ptr<double>()[0] / targets;
+}
+
+StepResult one_worker(const GridModel& grid_model, std::int64_t micro_batch) {
+  MetaCommunicator world(0, 1);
+  TestBed bed(world, grid_model.dtype);
+  Model model(bed.store, grid_model.config);
+  bed.place_weights();
+  grid_model.prepare(model);
+  StepResult result;
+  result.loss = forward_backward(bed, model, {.layout = {}, .micro_batch = micro_batch});
+  GradSync sync(bed.store, 0);
+  sync.start(bed.ctx);
+  sync.finish(bed.ctx);
+  result.norm = sync.global_norm(bed.ctx);
+  result.gradients = gradients_of(bed.store);
+  sgd_update(bed, sync);
+  result.weights = weights_of(bed.store);
+  model.end_step(bed.ctx, BiasUpdate::kApply);
+  result.state = state_of(model);
+  return result;
+}
+
+void check_points(const GridModel& model, const std::vector<GridPoint>& points, const StepResult& want) {
+  for (const GridPoint& point : points) {
+    INFO(point.to_string());
+    CHECK_NOTHROW(check_point(model, point, want));
+  }
+}
+
+}  // namespace jevons::test
