@@ -28,6 +28,10 @@ ComputeDevice::ComputeDevice(DeviceChoice choice, int local_rank, Communicator& 
   world_ = nccl::make_device_world(hosts, *stream_);
 }
 
+bool ComputeDevice::cut_links() noexcept {
+  return !stream_ || stream_->links() == nullptr || stream_->links()->cut();
+}
+
 void ComputeDevice::require_memory(const MemoryReport& predicted) const {
   if (device_ != Device::kCuda) return;
   agree(hosts_, [&] {

@@ -25,6 +25,11 @@ class ComputeDevice {
   // Collective.
   void require_memory(const MemoryReport& predicted) const;
 
+  // Ends all that the device has under way with those of other workers, and every possibility of it: before
+  // what this worker computes with is destroyed because of an error, which waits for the device. False if
+  // the device does not let go.
+  bool cut_links() noexcept;
+
   ComputePlace place() { return {device_, stream_ ? &*stream_ : nullptr}; }
   Communicator& world() { return world_ ? *world_ : hosts_; }
 

@@ -10,7 +10,6 @@
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
 #include "trainer/checkpoint/retention.h"
-#include "trainer/config/advice.h"
 #include "trainer/continuation.h"
 #include "trainer/data_report.h"
 #include "trainer/find_nonfinite.h"
@@ -58,13 +57,7 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice
       saver_(world_, checkpoint_dir(config), worker_.ctx().stream) {
   check_same_data();
   begin();
-  if (world_.rank() == 0) {
-    say_what_is_read();
-    for (const std::string& doubt :
-         doubtful_options(config_, {total_steps_, loader_->validation_samples()})) {
-      log_warning("{}", doubt);
-    }
-  }
+  if (world_.rank() == 0) say_what_is_read();
   recorder_.begin(state_, data_identity());
   if (world_.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
     schedule_.emplace(config.checkpoint, recorder_.failures(), world_.size(), clock.seconds());
@@ -116,7 +109,6 @@ Trainer::Agreement Trainer::agree_on_next() {
 }
 
 StepOutcome Trainer::step() {
-  const auto begin = std::chrono::steady_clock::now();
   Whereabouts* const whereabouts = clock_.whereabouts();
   if (whereabouts != nullptr) whereabouts->begin_step(state_.step + 1);
   const std::int64_t sequences = batch_size_at(config_.train, state_.consumed_samples);
@@ -128,11 +120,11 @@ StepOutcome Trainer::step() {
     loader_->read(Split::kTrain, state_.consumed_samples + offset, batch_->view());
     loader_->prefetch(state_.consumed_samples + static_cast<std::uint64_t>(sequences) + offset, mine);
   }
-  StepOutcome outcome = train_step(worker_, *batch_,
-                                   {.global_sequences = sequences,
-                                    .optimizer_step = state_.optimizer_step + 1,
-                                    .lr = learning_rate(config_.optim, state_.step, total_steps_),
-                                    .spike_limit = spike_limit(config_.train, state_.recent_losses)});
+  const StepOutcome outcome = train_step(worker_, *batch_,
+                                         {.global_sequences = sequences,
+                                          .optimizer_step = state_.optimizer_step + 1,
+                                          .lr = learning_rate(config_.optim, state_.step, total_steps_),
+                                          .spike_limit = spike_limit(config_.train, state_.recent_losses)});
   state_.step += 1;
   state_.consumed_samples += static_cast<std::uint64_t>(sequences);
   state_.consumed_tokens += sequences * config_.model.seq_len;
@@ -141,7 +133,6 @@ StepOutcome Trainer::step() {
     remember_loss(config_.train, *outcome.loss, state_.recent_losses);
   }
   if (whereabouts != nullptr) whereabouts->end_step();
-  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return outcome;
 }
 
@@ -351,25 +342,40 @@ Error with_position(const Error& error, const Whereabouts* whereabouts) {
   return Error(error.code(), fmt::format("{}: {}", describe_position(place), error.what()));
 }
 
+// Before what this worker computes with is destroyed: the others may not come any more to what its device
+// waits for. A device that does not let go would keep it from ever telling them.
+void leave_alone(std::optional<ComputeDevice>& device, const Error& error, Communicator& world) {
+  if (!device || device->cut_links()) return;
+  log_error("{}; the device does not let go of what it does with other workers", error.what());
+  log_flush();
+  world.abort(static_cast<int>(error.code()));
+}
+
 }  // namespace
 
 ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
                const StartOptions& start) {
   RunRecorder recorder(config, yaml, world, clock, start.sign != nullptr ? start.sign->launch() : "");
   if (start.sign != nullptr) start.sign->booked();
+  std::optional<ComputeDevice> device;  // these outlive an error: what to do before they end is decided then
+  std::optional<Trainer> trainer;
   try {
-    ComputeDevice device(config.device, start.local_rank, world);
-    device.require_memory(recorder.predict_memory());
-    return Trainer(config, yaml, device, clock, recorder, start).run();
+    device.emplace(config.device, start.local_rank, world);
+    device->require_memory(recorder.predict_memory());
+    trainer.emplace(config, yaml, *device, clock, recorder, start);
+    return trainer->run();
   } catch (const AgreedError& e) {
     recorder.end_by_error(e.what(), e.code());
+    leave_alone(device, e, world);
     throw;
   } catch (const Error& e) {
     const Error placed = with_position(e, clock.whereabouts());
     recorder.end_by_error(placed.what(), placed.code());
+    leave_alone(device, placed, world);
     throw placed;
   } catch (const std::exception& e) {
     recorder.end_by_error(e.what(), ExitCode::kFailure);
+    leave_alone(device, Error(ExitCode::kFailure, e.what()), world);
     throw;
   }
 }

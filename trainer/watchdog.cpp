@@ -65,7 +65,8 @@ Watchdog::Watchdog(const WatchdogConfig& config, const std::string& directory, C
     std::error_code ignored;
     fs::remove_all(directory_, ignored);
   });
-  if (config.stall_seconds > 0 || config.long_stall_seconds > 0 || config.step_seconds > 0) {
+  if (std::max({config.stall_seconds, config.long_stall_seconds, config.connect_seconds,
+                config.step_seconds}) > 0) {
     thread_ = std::thread([this] { watch(); });
     listener_ = std::thread([this] { listen(); });
   }
@@ -109,8 +110,10 @@ void Watchdog::look() {
   place_ = place;
 }
 
-// Starting, saving and ending take their time, and in the first step devices prepare.
+// Starting, saving and ending take their time, and in the first step devices prepare. But a network that does
+// not connect now will not later.
 double Watchdog::limit(const WorkerPlace& place) const {
+  if (place.in_collective && place.connects) return config_.connect_seconds;
   const bool is_long = place.phase == Phase::kInit || place.phase == Phase::kCheckpoint ||
                        place.phase == Phase::kShutdown || place.steps_begun <= 1;
   return is_long ? config_.long_stall_seconds : config_.stall_seconds;

@@ -13,6 +13,10 @@
 
 #include "kernels/core/error.h"
 
+namespace jevons {
+enum class StreamPriority : std::uint8_t;
+}
+
 namespace jevons::cuda {
 
 // GPUs that this process can use; if there is none, `reason` says why in a few words ("no CUDA driver").
@@ -69,9 +73,10 @@ void* allocate_pinned(std::size_t bytes);
 void deallocate_pinned(void* memory) noexcept;
 
 // Streams run beside each other; none waits for the default stream. Events do not measure time.
-void* create_stream();
+void* create_stream(StreamPriority priority);
 void destroy_stream(void* stream) noexcept;
 void synchronise_stream(void* stream);
+bool is_idle(void* stream);  // all work given so far is done
 void* create_event();
 void destroy_event(void* event) noexcept;
 void record_event(void* event, void* stream);

@@ -3,6 +3,8 @@
 // nothing.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/core/tensor.h"
 
 namespace jevons {
@@ -24,10 +26,25 @@ class Event {
   void* handle_ = nullptr;
 };
 
+// What this device has under way with those of other processes. Such work may wait for ever: for a process
+// that is gone, or behind a link that broke.
+class DeviceLinks {
+ public:
+  virtual ~DeviceLinks() = default;
+  // Throws if a link has failed; what its work waits for will not come then.
+  virtual void check() = 0;
+  // Ends all work over the links and the links themselves, so that nothing waits for other processes any
+  // more. False if it cannot.
+  virtual bool cut() noexcept = 0;
+};
+
+// Whose work a device with too little room for all takes first.
+enum class StreamPriority : std::uint8_t { kUsual, kHighest };
+
 // Move-only. Destroying a stream waits for its work.
 class Stream {
  public:
-  explicit Stream(Device device);
+  explicit Stream(Device device, StreamPriority priority = StreamPriority::kUsual);
   ~Stream();
   Stream(Stream&& other) noexcept;
   Stream& operator=(Stream&& other) noexcept;
@@ -36,13 +53,18 @@ class Stream {
   void record(Event& event) const;
   // Work given from now on starts after the work marked by `event`; the host does not wait.
   void wait(const Event& event) const;
-  // Blocks the host until all work given so far is done.
+  // Blocks the host until all work given so far is done. Asks links(), if there are any, about every
+  // millisecond, and throws what they throw.
   void synchronise() const;
+  // Those that work of this stream may wait for; null: none. They must outlive it, or be taken away.
+  void set_links(DeviceLinks* links) { links_ = links; }
+  DeviceLinks* links() const { return links_; }
   // For kernels/cuda and parallel/nccl: a cudaStream_t on kCuda, null elsewhere.
   void* handle() const { return handle_; }
 
  private:
   void* handle_ = nullptr;
+  DeviceLinks* links_ = nullptr;
 };
 
 // to := from, same dtype and number of elements, each on any device; with a side on kMeta nothing happens. If

@@ -41,7 +41,7 @@ void Whereabouts::begin(const CollectiveCall& call) {
   const std::lock_guard lock(mutex_);
   place_.in_collective = true;
   place_.collective = call.name, place_.over = call.over;
-  place_.number = call.number, place_.peer = call.peer;
+  place_.number = call.number, place_.peer = call.peer, place_.connects = call.connects;
   ++place_.changes;
 }
 

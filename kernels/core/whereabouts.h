@@ -21,6 +21,7 @@ struct CollectiveCall {
   std::string_view over;    // name of the communicator
   std::int64_t number = 0;  // from 1
   int peer = -1;            // rank in the communicator: of a send or recv, or the root of a broadcast
+  bool connects = false;    // makes the connections that calls need
 };
 
 enum class Pass : std::uint8_t { kNone, kForward, kBackward };
@@ -34,6 +35,7 @@ struct WorkerPlace {
   Pass pass = Pass::kNone;
   Phase phase = Phase::kInit;
   bool in_collective = false;  // else the figures below are of the last one
+  bool connects = false;       // it is one that makes connections
   bool awaits_device = false;  // that is, all work given to it, with the last collective
   std::string collective, over;
   std::int64_t number = 0;

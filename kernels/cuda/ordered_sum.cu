@@ -18,11 +18,13 @@ __device__ Sum combine(Combine how, Sum a, Sum b) {
 }
 
 template <class T, class Sum>
-__global__ void combine_kernel(Combine how, const T* parts, int count, std::int64_t n, T* out) {
+__global__ void combine_kernel(Combine how, const T* parts, int count, std::int64_t n, std::int64_t stride,
+                               T* out) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
     Sum sum = static_cast<Sum>(parts[i]);
-    for (int part = 1; part < count; ++part) sum = combine(how, sum, static_cast<Sum>(parts[part * n + i]));
+    for (int part = 1; part < count; ++part)
+      sum = combine(how, sum, static_cast<Sum>(parts[part * stride + i]));
     out[i] = static_cast<T>(sum);
   }
 }
@@ -33,7 +35,7 @@ void start(const Stream& stream, Combine how, const Parts& parts, void* out) {
   const std::int64_t blocks = (parts.n + kThreads - 1) / kThreads;
   const auto grid = static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks);
   launch(combine_kernel<T, Sum>, dim3(grid), dim3(kThreads), 0, static_cast<cudaStream_t>(stream.handle()),
-         how, static_cast<const T*>(parts.data), parts.count, parts.n, static_cast<T*>(out));
+         how, static_cast<const T*>(parts.data), parts.count, parts.n, parts.stride, static_cast<T*>(out));
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "kernels/cuda/runtime.h"
 
+#include <cstdlib>
+
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 
@@ -23,6 +25,12 @@ cudaStream_t as_stream(void* handle) {
 }
 cudaEvent_t as_event(void* handle) {
   return static_cast<cudaEvent_t>(handle);
+}
+
+// Streams beyond the connections to the GPU, 8 unless it is told otherwise, wait for each other. The driver
+// reads this when it first makes a context.
+void share_no_connections() {
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 }
 
 }  // namespace
@@ -78,14 +86,19 @@ std::string obstacle(int index) {
 }
 
 void select_device(int index) {
+  share_no_connections();
   const std::string reason = obstacle(index);
   if (!reason.empty()) fail(ExitCode::kUsage, "{}; use another GPU, or device: cpu", reason);
   keep_pool_memory();
 }
 
-void* create_stream() {
+void* create_stream(StreamPriority priority) {
+  int lowest = 0, highest = 0;  // the usual one is 0, higher ones are negative
+  check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
   cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking,
+                                     priority == StreamPriority::kHighest ? highest : 0),
+        "cudaStreamCreateWithPriority");
   return stream;
 }
 
@@ -96,6 +109,13 @@ void destroy_stream(void* stream) noexcept {
 
 void synchronise_stream(void* stream) {
   check(cudaStreamSynchronize(as_stream(stream)), "cudaStreamSynchronize");
+}
+
+bool is_idle(void* stream) {
+  const cudaError_t state = cudaStreamQuery(as_stream(stream));
+  if (state == cudaErrorNotReady) return false;
+  check(state, "cudaStreamQuery");
+  return true;
 }
 
 void* create_event() {

@@ -8,12 +8,8 @@ void attention_forward(const Context&, const AttentionShape&, const AttentionSav
   fail(ExitCode::kFailure, "attention on CUDA is not part of this build");
 }
 void attention_backward(const Context&, const AttentionShape&, const AttentionSaved&, HeadView,
-                        const AttentionGrads&, std::int64_t) {
+                        const AttentionGrads&) {
   fail(ExitCode::kFailure, "attention on CUDA is not part of this build");
-}
-
-std::vector<std::string> attention_engines() {
-  return {};
 }
 
 }  // namespace jevons::cuda

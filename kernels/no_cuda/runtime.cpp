@@ -61,11 +61,14 @@ Facts facts() {
   absent();
 }
 
-void* create_stream() {
+void* create_stream(StreamPriority) {
   absent();
 }
 void destroy_stream(void*) noexcept {}
 void synchronise_stream(void*) {
+  absent();
+}
+bool is_idle(void*) {
   absent();
 }
 void* create_event() {

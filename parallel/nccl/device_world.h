@@ -3,6 +3,7 @@
 // or CUDA types here: parallel/no_nccl has the same function for builds without them. Order on the device: a
 // collective starts behind all work that `compute` was given before the call, on a stream of its own;
 // Work::wait() orders `compute` behind it and does not block the host. So "done" means done for `compute`.
+// The communicators are the links of `compute`.
 #pragma once
 
 #include <cstddef>

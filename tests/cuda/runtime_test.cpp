@@ -1,4 +1,6 @@
 // Memory, streams, events and copies of a GPU behind kernels/core, and the messages when there is none.
+#include <cstdlib>
+
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "tests/cuda/gpu_bench.h"
@@ -32,6 +34,16 @@ TEST_CASE("GPUs are counted and selected", "[emulation]") {
   cuda::select_device(1);
   CHECK(message_of([] { cuda::select_device(2); }) ==
         "cudaSetDevice: cudaErrorInvalidDevice (cudaErrorInvalidDevice)");
+}
+
+TEST_CASE("streams share no connection to the GPU unless the user wants it", "[emulation]") {
+  const char* const name = "CUDA_DEVICE_MAX_CONNECTIONS";
+  unsetenv(name);
+  cuda::select_device(0);
+  CHECK(std::string(std::getenv(name)) == "32");
+  setenv(name, "8", 1);
+  cuda::select_device(0);
+  CHECK(std::string(std::getenv(name)) == "8");
 }
 
 TEST_CASE("copies keep every byte, of any memory and any size", "[device]") {

@@ -25,16 +25,17 @@ struct Settings {
   bool code = true;                            // whether the program has code for it
   bool pools = true;                           // whether its driver has memory pools
   bool mapping = true;                         // whether it can map memory into reserved addresses
-  bool fill = true;                            // new memory with 0xff; else it is 0 and untouched
-  int allocations_fail_after = 0;              // allocations of this process fail after as many; 0: never
-  bool exact_algorithms = false;               // whether an algorithm of cuBLASLt takes its own shape alone
-  bool steady_attention = true;                // whether cuDNN has an engine that gives the same bits again
   int nccl_fails = 0;                          // every n-th ncclSend or ncclRecv fails; 0: none
+  int nccl_stalls = 0;       // the n-th and all later ones never end, as over a link that broke; 0: none
+  int nccl_tells = 0;        // ncclCommGetAsyncError tells so from its n-th call on; 0: never
+  int nccl_start_hangs = 0;  // the n-th ncclCommInitRank does not come back; 0: none
 };
 const Settings& settings();
 // Finishes the work under way, then goes on under other settings.
 void configure(const Settings& settings);
 
+// Whether the device is an emulated one at all.
+bool emulated();
 // Whether the kernels of this program were compiled for the checker.
 bool checking();
 
@@ -42,6 +43,10 @@ bool checking();
 std::int64_t device_allocations();
 // How often the host waited for a stream, an event or the device.
 std::int64_t host_waits();
+// Streams that exist.
+int live_streams();
+// Messages of NCCL whose buffer does not begin on 16 bytes: NCCL moves those byte by byte.
+std::int64_t misaligned_messages();
 
 // What was found since the last call: accesses the checker objects to, misuse of the runtime, launches that
 // failed. Also clears the error that CUDA calls return after a failed launch. A program that ends with

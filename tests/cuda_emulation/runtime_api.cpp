@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include "checker.h"
@@ -22,6 +23,13 @@ std::int64_t waits = 0;
 
 bool has_driver() {
   return settings().devices > 0;
+}
+
+// Every GPU of the world has a UUID of its own.
+std::string boot_id() {
+  std::string id;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
+  return id;
 }
 
 bool host_side(const void* p, size_t bytes) {
@@ -81,6 +89,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024;
   properties->memoryPoolsSupported = settings().pools ? 1 : 0;
+  (std::to_string(device) + " " + boot_id()).copy(properties->uuid.bytes, sizeof properties->uuid.bytes);
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
@@ -143,10 +152,19 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
   });
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+cudaError_t cudaDeviceGetStreamPriorityRange(int* lowest, int* highest) {
+  *lowest = 0;
+  *highest = kHighestPriority;
+  return last_error();
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
   if (flags != cudaStreamNonBlocking)
     return misuse(cudaErrorInvalidValue, "a stream that waits for the default stream");
-  *stream = create_stream();
+  *stream = create_stream(std::clamp(priority, kHighestPriority, 0));
+  return last_error();
+}
+cudaError_t cudaStreamGetPriority(cudaStream_t stream, int* priority) {
+  *priority = priority_of(stream);
   return last_error();
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
@@ -157,8 +175,11 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   ++waits;
   return synchronise(stream);
 }
+// A host that asks until it hears yes has waited.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  return idle(stream) ? last_error() : cudaErrorNotReady;
+  if (!idle(stream)) return cudaErrorNotReady;
+  ++waits;
+  return last_error();
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   return wait_for(stream, event);
@@ -185,7 +206,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return synchronise(event);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return reached(event) ? last_error() : cudaErrorNotReady;
+  if (!reached(event)) return cudaErrorNotReady;
+  ++waits;
+  return last_error();
 }
 
 // A failed launch stays until take_findings(), as a real one stays until the process ends.

@@ -31,6 +31,7 @@ struct Queued {
 
 struct CUstream_st {
   std::uint32_t id = 0;
+  int priority = 0;
   std::uint32_t length = 0;  // operations given so far
   Clock clock;
   std::deque<Queued> queue;
@@ -95,22 +96,41 @@ cudaStream_t obstacle(cudaStream_t wanted) {
   return wanted;
 }
 
+enum class Progress { kMade, kWaitsForOthers, kNever };
+
+// Runs an operation that brings `wanted` on, or any, according to the mode.
+Progress step(cudaStream_t wanted) {
+  Device& gpu = device();
+  std::vector<cudaStream_t> able;
+  std::copy_if(gpu.streams.begin(), gpu.streams.end(), std::back_inserter(able), runnable);
+  if (able.empty()) {
+    misuse(cudaErrorUnknown, "every stream waits for an event that no stream will reach");
+    return Progress::kNever;
+  }
+  const bool random = settings().streams == Streams::kRandom;
+  if (run_next(random ? able[gpu.random() % able.size()] : obstacle(wanted))) return Progress::kMade;
+  run_next(able[gpu.random() % able.size()]);
+  return Progress::kWaitsForOthers;
+}
+
 template <class Done>
 void run_until(cudaStream_t wanted, Done done) {
   const DeviceRuns scope;
-  Device& gpu = device();
   while (!done()) {
-    std::vector<cudaStream_t> able;
-    std::copy_if(gpu.streams.begin(), gpu.streams.end(), std::back_inserter(able), runnable);
-    if (able.empty()) {
-      misuse(cudaErrorUnknown, "every stream waits for an event that no stream will reach");
-      return;
-    }
-    const bool random = settings().streams == Streams::kRandom;
-    if (run_next(random ? able[gpu.random() % able.size()] : obstacle(wanted))) continue;
-    run_next(able[gpu.random() % able.size()]);
-    sched_yield();
+    const Progress progress = step(wanted);
+    if (progress == Progress::kNever) return;
+    if (progress == Progress::kWaitsForOthers) sched_yield();
   }
+}
+
+// Whether it is done, after what needs nothing from outside.
+template <class Done>
+bool done_by_now(cudaStream_t wanted, Done done) {
+  const DeviceRuns scope;
+  while (!done()) {
+    if (step(wanted) != Progress::kMade) return done();
+  }
+  return true;
 }
 
 cudaError_t append(cudaStream_t stream, Queued operation) {
@@ -148,12 +168,21 @@ bool happened_before(std::uint32_t earlier, std::uint32_t later) {
   return order.stream < before.size() && order.place <= before[order.stream];
 }
 
-cudaStream_t create_stream() {
+cudaStream_t create_stream(int priority) {
   Device& gpu = device();
   auto* stream = new CUstream_st;
+  stream->priority = priority;
   stream->id = gpu.streams_made++;
   gpu.streams.push_back(stream);
   return stream;
+}
+
+int live_streams() {
+  return static_cast<int>(device().streams.size());
+}
+
+int priority_of(cudaStream_t stream) {
+  return known(stream) ? stream->priority : 0;
 }
 
 void destroy_stream(cudaStream_t stream) {
@@ -176,7 +205,13 @@ void finish_all_streams() {
 }
 
 bool idle(cudaStream_t stream) {
-  return stream->queue.empty();
+  if (!known(stream)) {
+    misuse(cudaErrorInvalidResourceHandle, "asks for the default stream, or none");
+    return true;
+  }
+  if (!done_by_now(stream, [&] { return stream->queue.empty(); })) return false;
+  join(device().host, stream->clock);
+  return true;
 }
 
 cudaEvent_t create_event() {
@@ -230,7 +265,10 @@ cudaError_t synchronise(cudaEvent_t event) {
 }
 
 bool reached(cudaEvent_t event) {
-  return event->reached >= event->recorded;
+  const auto done = [&] { return event->reached >= event->recorded; };
+  if (event->recorded > 0 && !done_by_now(event->stream, done)) return false;
+  join(device().host, event->clock);
+  return true;
 }
 
 cudaError_t misuse(cudaError_t error, const std::string& what) {

@@ -25,10 +25,14 @@ std::uint32_t next_operation();
 // Whether every run finishes `earlier` before it starts `later`.
 bool happened_before(std::uint32_t earlier, std::uint32_t later);
 
-cudaStream_t create_stream();
+// Priorities are from kHighestPriority to 0, the usual one, as a GPU's.
+inline constexpr int kHighestPriority = -5;
+cudaStream_t create_stream(int priority);
+int priority_of(cudaStream_t stream);
 void destroy_stream(cudaStream_t stream);
 cudaError_t synchronise(cudaStream_t stream);
 void finish_all_streams();
+// Whether all its work is done, after all that need not wait for something outside: a host that asks waits.
 bool idle(cudaStream_t stream);
 
 cudaEvent_t create_event();
@@ -36,7 +40,7 @@ void destroy_event(cudaEvent_t event);
 cudaError_t record(cudaEvent_t event, cudaStream_t stream);
 cudaError_t wait_for(cudaStream_t stream, cudaEvent_t event);
 cudaError_t synchronise(cudaEvent_t event);
-bool reached(cudaEvent_t event);
+bool reached(cudaEvent_t event);  // as idle()
 
 // Reports misuse of the runtime and keeps `error` for the calls that follow.
 cudaError_t misuse(cudaError_t error, const std::string& what);

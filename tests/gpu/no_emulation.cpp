@@ -9,6 +9,9 @@ const Settings& settings() {
   return none;
 }
 void configure(const Settings&) {}
+bool emulated() {
+  return false;
+}
 bool checking() {
   return false;
 }
@@ -16,6 +19,12 @@ std::int64_t device_allocations() {
   return 0;
 }
 std::int64_t host_waits() {
+  return 0;
+}
+int live_streams() {
+  return 0;
+}
+std::int64_t misaligned_messages() {
   return 0;
 }
 std::vector<std::string> take_findings() {

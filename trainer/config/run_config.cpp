@@ -167,6 +167,7 @@ BudgetConfig to_struct(const schema::Budget& budget) {
 WatchdogConfig to_struct(const schema::Watchdog& watchdog) {
   return {.stall_seconds = watchdog.stall_seconds(),
           .long_stall_seconds = watchdog.long_stall_seconds(),
+          .connect_seconds = watchdog.connect_seconds(),
           .step_seconds = watchdog.step_seconds()};
 }
 

@@ -28,6 +28,7 @@ class Runs {
         job_of(workers, fmt::format("{} train {} {}", JEVONS_PROGRAM, dir_ / (name + ".yaml"), options))));
   }
   Result result(const std::string& name) const { return result_of(dir_ / name); }
+  std::string ledger(const std::string& name) const { return read_bytes(dir_ / name + "/ledger.jsonl"); }
 
  private:
   TempDir dir_;
@@ -157,13 +158,43 @@ TEST_CASE("doctor calls a GPU bad that the program has no code for", "[program]"
 
 TEST_CASE("a failure of NCCL is told with collective, peer and position in the model", "[program]") {
   Runs runs;
-  const Ran ran = runs.train(2, "failing", "train.steps=1 device=cuda parallel.ep=2", "nccl_fails=12");
+  const Ran ran = runs.train(2, "failing", "train.steps=1 device=cuda parallel.ep=2", "nccl_fails=20");
   INFO(ran.output);
   CHECK(ran.code == 70);
   const std::regex message(
-      "step 1, micro-batch 0, forward of layer [0-9]+: [a-z_]+ over ep, rank [01] of 2, "
+      "step 1, micro-batch [0-9]+, [a-z]+ of layer [0-9]+: [a-z_]+ over ep, rank [01] of 2, "
       "(send to|recv from) rank [01]: NCCL: unhandled system error");
   CHECK(std::regex_search(ran.output, message));
+}
+
+TEST_CASE("a link that breaks ends the job with the collective that waits, and the account knows why",
+          "[program]") {
+  Runs runs;
+  const Ran ran =
+      runs.train(2, "broken", "train.steps=1 device=cuda parallel.ep=2", "nccl_stalls=30 nccl_tells=1");
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  const std::string message =
+      " over ep, rank [01] of 2, or a collective before it: NCCL: remote process exited or there was a "
+      "network "
+      "error";
+  CHECK(std::regex_search(ran.output,
+                          std::regex("[a-z_]+" + message + " *; all communicators of NCCL are ended")));
+  const std::regex placed("step 1, micro-batch [0-9]+, [a-z]+ of layer [0-9]+: [a-z_]+" + message);
+  CHECK(std::regex_search(ran.output, placed));
+  CHECK(std::regex_search(runs.ledger("broken"), placed));
+}
+
+TEST_CASE("NCCL that does not start ends the job by a limit of its own", "[program]") {
+  Runs runs;
+  const Ran ran = runs.train(2, "unconnected",
+                             "train.steps=1 device=cuda parallel.ep=2 watchdog.connect_seconds=2 "
+                             "watchdog.stall_seconds=10",
+                             "nccl_start_hangs=2");
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  CHECK_THAT(ran.output, ContainsSubstring("the job does not get on and is ended, exit code 70"));
+  CHECK_THAT(ran.output, ContainsSubstring("inside NCCL start 2 over tokens"));
 }
 
 TEST_CASE("what a GPU cannot do is said before anything is trained", "[program]") {

@@ -1,0 +1,61 @@
+#include "parallel/nccl/gpu_identity.h"
+
+#include <cuda_runtime_api.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "kernels/core/error.h"
+
+namespace jevons::nccl {
+namespace {
+
+void check(cudaError_t error) {
+  if (error != cudaSuccess)
+    fail(ExitCode::kFailure, "which GPU is selected cannot be told: {}", cudaGetErrorString(error));
+}
+
+// Its name where the kernel does not tell which boot this is.
+std::string identity_of_host() {
+  std::string id;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
+  if (!id.empty()) return id;
+  char name[64] = "";
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+bool share(const GpuIdentity& a, const GpuIdentity& b) {
+  const bool known = a.uuid != decltype(a.uuid){};
+  return (known && a.uuid == b.uuid) || (a.host == b.host && a.bus == b.bus);
+}
+
+}  // namespace
+
+GpuIdentity identity_of_gpu() {
+  GpuIdentity identity;
+  const std::string host = identity_of_host();
+  std::copy_n(host.begin(), std::min(host.size(), identity.host.size() - 1), identity.host.begin());
+  int device = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetPCIBusId(identity.bus.data(), static_cast<int>(identity.bus.size()), device));
+  cudaDeviceProp gpu{};
+  check(cudaGetDeviceProperties(&gpu, device));
+  static_assert(sizeof gpu.uuid.bytes == sizeof identity.uuid);
+  std::memcpy(identity.uuid.data(), gpu.uuid.bytes, sizeof identity.uuid);
+  return identity;
+}
+
+std::pair<int, int> ranks_of_one_gpu(std::span<const GpuIdentity> by_rank) {
+  for (std::size_t higher = 1; higher < by_rank.size(); ++higher) {
+    for (std::size_t lower = 0; lower < higher; ++lower) {
+      if (share(by_rank[lower], by_rank[higher])) return {static_cast<int>(lower), static_cast<int>(higher)};
+    }
+  }
+  return {-1, -1};
+}
+
+}  // namespace jevons::nccl
