@@ -20,6 +20,8 @@ Unit unit_for(double bytes) {
 }
 
 std::string duration_text(double seconds) {
+  constexpr double kMost = 3.6e9;  // a million hours
+  if (!(seconds < kMost)) return "very long";
   const auto s = static_cast<std::int64_t>(seconds + 0.5);
   if (s < 100) return fmt::format("{} s", s);
   if (s < 100 * 60) return fmt::format("{} min {:02} s", s / 60, s % 60);

@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 
+#include "kernels/attention_scratch.h"
 #include "kernels/cpu/attention_engine.h"
 #include "kernels/cpu/launch.h"
 #include "kernels/cuda/attention.h"
@@ -39,6 +40,10 @@ void check_saved(OpCall& call, const AttentionSaved& s) {
       .writes("o", s.o, like(s.q, s.q.heads, s.v.head_dim), dtype)
       .writes("lse", s.lse, {rows, s.q.heads}, accumulator_of(dtype));
   if (s.doc_start.defined()) call.reads("doc_start", s.doc_start, {rows}, DType::kI32);
+}
+
+bool counts_a_gpu(const Context& ctx, const AttentionSaved& s) {
+  return s.q.base.device == Device::kMeta && ctx.modelled == Device::kCuda;
 }
 
 // Rows of one sequence, from the first column of head `head` on.
@@ -99,6 +104,7 @@ void attention_forward(const Context& ctx, const AttentionShape& shape, HeadView
   const auto width = static_cast<double>(q.heads * (q.head_dim + v.head_dim));
   call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
   if (q.base.device == Device::kCuda) return cuda::attention_forward(ctx, shape, saved);
+  if (counts_a_gpu(ctx, saved)) return count_attention_forward(ctx, attention_sizes(shape, saved));
   const cpu::AttentionEngine& engine = cpu::attention_engine(q.base.dtype);
   for_each_head(ctx, shape, saved,
                 [&](const cpu::AttentionTask& task, std::int64_t, std::int64_t) { engine.forward(task); });
@@ -117,7 +123,9 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const A
   // Five products: q k^T again, d_o v^T, and one for each gradient.
   const auto width = static_cast<double>(s.q.heads * (3 * s.q.head_dim + 2 * s.v.head_dim));
   call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
-  if (s.q.base.device == Device::kCuda) return cuda::attention_backward(ctx, shape, s, d_o, grads);
+  if (s.q.base.device == Device::kCuda)
+    return cuda::attention_backward(ctx, shape, s, d_o, grads, kMostSquareBytes);
+  if (counts_a_gpu(ctx, s)) return count_attention_backward(ctx, attention_sizes(shape, s));
   const cpu::AttentionEngine& engine = cpu::attention_engine(dtype);
   const std::int64_t group = s.q.heads / s.k.heads;
   for_each_head(ctx, shape, s, [&](cpu::AttentionTask task, std::int64_t sequence, std::int64_t kv_head) {

@@ -73,9 +73,16 @@ Product product_of(const Linear& l, std::int64_t group, std::int64_t begin, std:
   return {};
 }
 
+// Takes of ctx.work, and gives back, what products on a GPU would.
+void count_scratch(const Context& ctx, std::int64_t lanes) {
+  if (ctx.modelled != Device::kCuda) return;
+  const ArenaScope scope(*ctx.work);
+  ctx.work->alloc({lanes, cuda::kMostGemmScratch}, DType::kU8);
+}
+
 void run_dense(const Context& ctx, const Linear& l) {
   record(ctx, l, WorkKind::kGemm);
-  if (l.weight.device == Device::kMeta) return;
+  if (l.weight.device == Device::kMeta) return count_scratch(ctx, 1);
   const DType dtype = l.rows_in.dtype;
   const Product product = product_of(l, 0, 0, l.rows);
   if (l.weight.device == Device::kCuda) {
@@ -87,7 +94,7 @@ void run_dense(const Context& ctx, const Linear& l) {
 
 void run_grouped(const Context& ctx, std::span<const std::int64_t> offsets, const Linear& l) {
   record(ctx, l, WorkKind::kGroupedGemm);
-  if (l.weight.device == Device::kMeta) return;
+  if (l.weight.device == Device::kMeta) return count_scratch(ctx, cuda::kGemmLanes);
   std::vector<Product> products;
   for (std::size_t g = 0; g + 1 < offsets.size(); ++g) {
     if (offsets[g] == offsets[g + 1]) continue;

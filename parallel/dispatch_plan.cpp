@@ -63,7 +63,8 @@ SlotCounts received_if_alike(const SlotCounts& sent, std::int64_t self) {
 std::int64_t capacity(std::int64_t tokens, const DispatchOptions& options) {
   if (options.capacity_factor <= 0) return kNoCapacity;
   const double even = static_cast<double>(tokens * options.top_k) / static_cast<double>(options.num_experts);
-  return std::min(tokens, static_cast<std::int64_t>(std::ceil(options.capacity_factor * even)));
+  const double most = std::ceil(options.capacity_factor * even);  // may be more than an integer can hold
+  return most < static_cast<double>(tokens) ? static_cast<std::int64_t>(most) : tokens;
 }
 
 Counts source_offsets(const SlotCounts& received) {

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -17,6 +18,8 @@
 #include "parallel/meta/meta_communicator.h"
 #include "parallel/mpi/mpi_session.h"
 #include "trainer/commands/commands.h"
+#include "trainer/config/paths.h"
+#include "trainer/hints.h"
 #include "trainer/host.h"
 
 namespace jevons {
@@ -48,10 +51,15 @@ const std::map<std::string, LogLevel>& log_levels() {
 CLI::Validator at_least(int least) {
   const auto problem = [least](const std::string& text) {
     double value = 0;
-    const bool good = CLI::detail::lexical_cast(text, value) && value >= least;
+    const bool good = CLI::detail::lexical_cast(text, value) && std::isfinite(value) && value >= least;
     return good ? std::string() : fmt::format("{} is not a number of at least {}", text, least);
   };
   return {problem, fmt::format(">={}", least)};
+}
+
+// For files that are made: a shell leaves the ~ of --csv=~/x as it is.
+CLI::Validator written_out() {
+  return {[](const std::string& path) { return unexpanded_in(path); }, ""};
 }
 
 void add_config_arguments(CLI::App& command, ConfigArguments& config) {
@@ -142,6 +150,7 @@ void add_data_prepare(CLI::App& data, CommandLine& line) {
       ->type_name("FILE");
   command->add_option("-o,--output", options->output, "Prefix of the .bin/.idx pair")
       ->required()
+      ->check(written_out())
       ->type_name("PREFIX");
   command
       ->add_option(
@@ -226,9 +235,11 @@ void add_cost(CLI::App& app, CommandLine& line) {
       ->type_name("NAME");
   command->add_flag("--json", options->json, "As JSON");
   command->add_option("--csv", options->csv, "Also write one line per launch to this file")
+      ->check(written_out())
       ->type_name("FILE");
   command
       ->add_option("--sqlite", options->sqlite, "Also write an SQLite database, made anew from the ledgers")
+      ->check(written_out())
       ->type_name("FILE");
   command->callback([options, &line] { line.run = [options](Job&) { return run_cost(*options); }; });
 }
@@ -241,6 +252,7 @@ void add_report(CLI::App& app, CommandLine& line) {
   command
       ->add_option("-o,--output", options->output,
                    "File to write [report.html in the run's directory; for several runs: here]")
+      ->check(written_out())
       ->type_name("FILE");
   command->callback([options, &line] { line.run = [options](Job&) { return run_report(*options); }; });
 }
@@ -249,7 +261,9 @@ void add_doctor(CLI::App& app, CommandLine& line) {
   CLI::App* command = app.add_subcommand(
       "doctor", "Check MPI, cores, math, memory, disk and GPU; under mpirun also the workers");
   auto options = std::make_shared<DoctorOptions>();
-  command->add_option("--dir", options->directory, "Directory whose disk is measured")->capture_default_str();
+  command->add_option("--dir", options->directory, "Directory whose disk is measured")
+      ->capture_default_str()
+      ->check(written_out());
   command->add_flag("--json", options->json, "As JSON");
   command->callback([options, &line] {
     line.needs_world = true;
@@ -257,10 +271,24 @@ void add_doctor(CLI::App& app, CommandLine& line) {
   });
 }
 
+// The command, or command of a command, that was understood last.
+const CLI::App& last_command(const CLI::App& app) {
+  const auto commands = app.get_subcommands();
+  return commands.empty() ? app : last_command(*commands.front());
+}
+
+CommandFacts facts_of(const CLI::App& command) {
+  CommandFacts facts{.takes_options = command.get_option_no_throw("overrides") != nullptr};
+  for (const CLI::App* known : command.get_subcommands({})) facts.subcommands.push_back(known->get_name());
+  return facts;
+}
+
 // Help, version or a mistake, as a command that prints it once for all workers.
 void answer_from_parser(const CLI::App& app, const CLI::ParseError& error, CommandLine& line) {
   std::ostringstream out, err;
   const int code = app.exit(error, out, err) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  const std::vector<std::string> left = app.remaining(/*recurse=*/true);
+  if (code != 0 && !left.empty()) err << hint_about(left.front(), facts_of(last_command(app)));
   line.needs_world = true;
   line.begin = nullptr;
   line.run = [code, out = out.str(), err = err.str()](Job& job) {

@@ -112,6 +112,9 @@ void RunBudget::check_start(std::int64_t steps_to_checkpoint) const {
   if (!budget_.has_limits()) return;
   const Spending nothing = priced(0, energy_known_ ? std::optional(0.0) : std::nullopt);
   budget_.check_measurable(others_ + nothing);
+  if (const std::string passed = budget_.limit_passed(others_, nothing, unix_time()); !passed.empty()) {
+    fail(ExitCode::kUsage, "{}; the run is not started", passed);
+  }
   const Pace pace = pace_of(run_);
   const double ahead =
       pace.init * static_cast<double>(devices_) + pace.per_step * static_cast<double>(steps_to_checkpoint);

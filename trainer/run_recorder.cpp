@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -19,6 +18,7 @@
 #include "trainer/host.h"
 #include "trainer/host_energy.h"
 #include "trainer/io/format.h"
+#include "trainer/layer_loads.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/report/console_line.h"
 #include "trainer/report/event_file.h"
@@ -30,12 +30,6 @@
 
 namespace jevons {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_between(Clock::time_point a, Clock::time_point b) {
-  return std::chrono::duration<double>(b - a).count();
-}
 
 // Host name of every rank, by rank.
 std::vector<std::string> gather_hosts(Communicator& world) {
@@ -49,33 +43,6 @@ std::vector<std::string> gather_hosts(Communicator& world) {
   std::vector<std::string> hosts;
   for (int r = 0; r < world.size(); ++r) hosts.emplace_back(all.data() + r * kLength);
   return hosts;
-}
-
-enum class ExpertDetail : std::uint8_t { kNone, kEvery };
-
-// Every expert's load over the mean.
-std::vector<double> relative_load(const std::vector<std::int64_t>& load) {
-  const double mean =
-      static_cast<double>(std::accumulate(load.begin(), load.end(), std::int64_t{0})) / std::ssize(load);
-  std::vector<double> relative;
-  for (const std::int64_t slots : load) relative.push_back(mean > 0 ? static_cast<double>(slots) / mean : 0);
-  return relative;
-}
-
-std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcome, ExpertDetail detail) {
-  const std::vector<std::int64_t> index = model.moe_layers();
-  std::vector<LayerLoad> loads;
-  for (std::size_t i = 0; i < outcome.layers.size(); ++i) {
-    const LayerHealth& h = outcome.layers[i];
-    loads.push_back({.layer = index[i],
-                     .max_over_mean = h.max_over_mean,
-                     .dead_experts = h.dead_experts,
-                     .router_entropy = h.router_entropy,
-                     .dropped_tokens = h.dropped_slots,
-                     .load = {}});
-    if (detail == ExpertDetail::kEvery) loads.back().load = relative_load(h.load);
-  }
-  return loads;
 }
 
 void write_text(const std::string& path, const std::string& text) {
@@ -104,7 +71,7 @@ struct RunRecorder::Impl {
   std::string stop_reason;          // of the budget, rank 0 only; empty: go on
 
   // Since the last report.
-  Clock::time_point report_time;
+  double report_seconds = 0;  // that rank 0's steps took
   std::int64_t report_step = 0, report_tokens = 0;
   std::int64_t detailed_part = -1;  // of the run, whose experts were reported last
   Totals totals;
@@ -210,24 +177,25 @@ struct RunRecorder::Impl {
 
   StepMetrics step_metrics(const TrainState& state, const StepOutcome& outcome) {
     StepMetrics m;
-    const Clock::time_point now = Clock::now();
     const auto steps = static_cast<double>(std::max<std::int64_t>(1, state.step - report_step));
-    const double elapsed = seconds_between(report_time, now);
+    const double elapsed = std::exchange(report_seconds, 0);
     m.step = state.step, m.total_steps = total_steps, m.tokens = state.consumed_tokens;
     m.loss = outcome.loss, m.grad_norm = outcome.grad_norm, m.skipped = outcome.skipped;
     m.spike = outcome.spike, m.skipped_steps = state.step - state.optimizer_step;
     m.lr = learning_rate(config.optim, state.step - 1, total_steps);
     m.step_seconds = elapsed / steps;
-    m.tokens_per_second = static_cast<double>(state.consumed_tokens - report_tokens) / elapsed;
+    if (elapsed > 0) {
+      m.tokens_per_second = static_cast<double>(state.consumed_tokens - report_tokens) / elapsed;
+    }
     m.devices = world.size();
-    if (config.cost.peak_tflops > 0) {
-      m.mfu = model_flops_per_token(config.model) * m.tokens_per_second /
+    if (config.cost.peak_tflops > 0 && m.tokens_per_second) {
+      m.mfu = model_flops_per_token(config.model) * *m.tokens_per_second /
               (config.cost.peak_tflops * 1e12 * static_cast<double>(m.devices));
     }
     m.device_seconds = device_seconds(), m.cost = ledger->money(own_device_seconds()),
     m.currency = config.cost.currency;
     m.eta_seconds = m.step_seconds * static_cast<double>(total_steps - state.step);
-    report_time = now, report_step = state.step, report_tokens = state.consumed_tokens;
+    report_step = state.step, report_tokens = state.consumed_tokens;
     return m;
   }
 };
@@ -246,7 +214,6 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
                      .energy = {},
                      .budget = {},
                      .stop_reason = {},
-                     .report_time = {},
                      .totals = {}}) {
   const std::vector<std::string> hosts = gather_hosts(world);
   agree(world, [&] {
@@ -259,7 +226,6 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
 RunRecorder::~RunRecorder() = default;
 
 void RunRecorder::begin(const TrainState& state, const DataIdentity& data) {
-  impl_->report_time = Clock::now();
   impl_->report_step = impl_->spread_step = state.step, impl_->report_tokens = state.consumed_tokens;
   impl_->gather_totals();
   impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
@@ -277,6 +243,7 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   const PhaseScope phase(&impl_->clock, Phase::kLog);
   impl_->gather_totals();
   impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
+  impl_->report_seconds += outcome.seconds;
   const bool last = state.step == impl_->total_steps;
   const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
   const auto ranks = due ? impl_->spread_of_ranks(state.step) : std::nullopt;

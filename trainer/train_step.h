@@ -43,6 +43,7 @@ struct StepOutcome {
   bool spike = false;               // skipped although it is finite
   std::string origin;               // of what is not finite (find_nonfinite.h); the same on all ranks
   std::vector<LayerHealth> layers;  // of each MoE layer, in order
+  double seconds = 0;  // that this worker's step took, with reading its batch; set by the trainer
 
   bool is_finite() const { return std::isfinite(grad_norm) && std::isfinite(loss.value_or(0)); }
 };

@@ -10,6 +10,7 @@
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
 #include "trainer/checkpoint/retention.h"
+#include "trainer/config/advice.h"
 #include "trainer/continuation.h"
 #include "trainer/data_report.h"
 #include "trainer/find_nonfinite.h"
@@ -57,7 +58,13 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice
       saver_(world_, checkpoint_dir(config), worker_.ctx().stream) {
   check_same_data();
   begin();
-  if (world_.rank() == 0) say_what_is_read();
+  if (world_.rank() == 0) {
+    say_what_is_read();
+    for (const std::string& doubt :
+         doubtful_options(config_, {total_steps_, loader_->validation_samples()})) {
+      log_warning("{}", doubt);
+    }
+  }
   recorder_.begin(state_, data_identity());
   if (world_.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
     schedule_.emplace(config.checkpoint, recorder_.failures(), world_.size(), clock.seconds());
@@ -109,6 +116,7 @@ Trainer::Agreement Trainer::agree_on_next() {
 }
 
 StepOutcome Trainer::step() {
+  const auto begin = std::chrono::steady_clock::now();
   Whereabouts* const whereabouts = clock_.whereabouts();
   if (whereabouts != nullptr) whereabouts->begin_step(state_.step + 1);
   const std::int64_t sequences = batch_size_at(config_.train, state_.consumed_samples);
@@ -120,11 +128,11 @@ StepOutcome Trainer::step() {
     loader_->read(Split::kTrain, state_.consumed_samples + offset, batch_->view());
     loader_->prefetch(state_.consumed_samples + static_cast<std::uint64_t>(sequences) + offset, mine);
   }
-  const StepOutcome outcome = train_step(worker_, *batch_,
-                                         {.global_sequences = sequences,
-                                          .optimizer_step = state_.optimizer_step + 1,
-                                          .lr = learning_rate(config_.optim, state_.step, total_steps_),
-                                          .spike_limit = spike_limit(config_.train, state_.recent_losses)});
+  StepOutcome outcome = train_step(worker_, *batch_,
+                                   {.global_sequences = sequences,
+                                    .optimizer_step = state_.optimizer_step + 1,
+                                    .lr = learning_rate(config_.optim, state_.step, total_steps_),
+                                    .spike_limit = spike_limit(config_.train, state_.recent_losses)});
   state_.step += 1;
   state_.consumed_samples += static_cast<std::uint64_t>(sequences);
   state_.consumed_tokens += sequences * config_.model.seq_len;
@@ -133,6 +141,7 @@ StepOutcome Trainer::step() {
     remember_loss(config_.train, *outcome.loss, state_.recent_losses);
   }
   if (whereabouts != nullptr) whereabouts->end_step();
+  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return outcome;
 }
 

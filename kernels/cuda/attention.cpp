@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/core/error.h"
@@ -46,14 +48,21 @@ std::string name_of(const char* direction, const AttentionProblem& p) {
                      p.batch, p.seq, p.heads, p.kv_heads, p.dim, p.v_dim, p.documents ? ", documents" : "");
 }
 
+class Handle {
+ public:
+  Handle() { check_cudnn(cudnnCreate(&handle_), "creation"); }
+  ~Handle() { cudnnDestroy(handle_); }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  cudnnHandle_t get() const { return handle_; }
+
+ private:
+  cudnnHandle_t handle_ = nullptr;
+};
+
 // The library's handle and the plans made so far. One per thread, since a thread is what works on one GPU.
 class AttentionLibrary {
  public:
-  AttentionLibrary() { check_cudnn(cudnnCreate(&handle_), "creation"); }
-  ~AttentionLibrary() { cudnnDestroy(handle_); }
-  AttentionLibrary(const AttentionLibrary&) = delete;
-  AttentionLibrary& operator=(const AttentionLibrary&) = delete;
-
   const CudnnPlan& forward(const AttentionProblem& p) {
     return find(forward_, p, "forward", attention_forward_graph);
   }
@@ -62,8 +71,17 @@ class AttentionLibrary {
   }
   void execute(const Context& ctx, const CudnnPlan& plan, std::span<const CudnnPlan::Binding> bindings) {
     const Tensor workspace = ctx.work->alloc({static_cast<std::int64_t>(plan.workspace_bytes())}, DType::kU8);
-    check_cudnn(cudnnSetStream(handle_, stream_of(ctx)), "choosing a stream");
-    plan.execute(handle_, bindings, workspace.data);
+    check_cudnn(cudnnSetStream(handle_.get(), stream_of(ctx)), "choosing a stream");
+    plan.execute(handle_.get(), bindings, workspace.data);
+  }
+  std::vector<std::string> engines() const {
+    std::vector<std::string> all;
+    for (const auto& [direction, plans] :
+         {std::pair("forward", &forward_), std::pair("backward", &backward_)}) {
+      for (const auto& [problem, plan] : *plans)
+        all.push_back(fmt::format("{}: engine {}", name_of(direction, problem), plan.engine()));
+    }
+    return all;
   }
 
  private:
@@ -71,11 +89,11 @@ class AttentionLibrary {
   const CudnnPlan& find(Plans& plans, const AttentionProblem& p, const char* direction,
                         CudnnGraph (*graph)(const AttentionProblem&)) {
     if (const auto known = plans.find(p); known != plans.end()) return known->second;
-    CudnnPlan plan(graph(p), {handle_, nullptr}, name_of(direction, p));
+    CudnnPlan plan(graph(p), {handle_.get(), nullptr}, name_of(direction, p));
     return plans.emplace(p, std::move(plan)).first->second;
   }
 
-  cudnnHandle_t handle_ = nullptr;
+  Handle handle_;  // before the plans, which must go first
   Plans forward_, backward_;
 };
 
@@ -98,32 +116,9 @@ struct Bindings {
   std::vector<CudnnPlan::Binding> all;
 };
 
-// Some key heads, with their query heads, of some sequences.
-struct Piece {
-  std::int64_t sequence, sequences, kv_head, kv_heads;
-};
-
-// cuDNN's backward without atomic additions keeps a square of bf16 per sequence and query head, its sides
-// rounded up to 64 positions or more, so that it is called for as many of them as this memory holds.
-constexpr std::int64_t kMostSquareBytes = std::int64_t{1} << 30;
-
-std::vector<Piece> pieces_of(const AttentionShape& shape, const AttentionSaved& s) {
-  const std::int64_t side = (shape.seq + 127) / 128 * 128, kv_heads = s.k.heads;
-  const std::int64_t group_bytes = s.q.heads / kv_heads * side * side * 2;
-  const std::int64_t groups = std::max<std::int64_t>(kMostSquareBytes / group_bytes, 1);
-  const std::int64_t heads = std::min(groups, kv_heads),
-                     sequences = std::max<std::int64_t>(groups / kv_heads, 1);
-  std::vector<Piece> pieces;
-  for (std::int64_t b = 0; b < shape.batch; b += sequences) {
-    for (std::int64_t h = 0; h < kv_heads; h += heads)
-      pieces.push_back({b, std::min(sequences, shape.batch - b), h, std::min(heads, kv_heads - h)});
-  }
-  return pieces;
-}
-
 // The part of what the whole call is given that belongs to a piece.
 struct PartOf {
-  Piece piece;
+  AttentionPiece piece;
   std::int64_t seq, group;  // query heads that share a key head
 
   Tensor rows(const Tensor& t) const {
@@ -180,14 +175,18 @@ void attention_forward(const Context& ctx, const AttentionShape& shape, const At
 }
 
 void attention_backward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
-                        HeadView d_o, const AttentionGrads& grads) {
+                        HeadView d_o, const AttentionGrads& grads, std::int64_t most_square_bytes) {
   ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
   if (shape.batch * shape.seq == 0) return;
-  for (const Piece& piece : pieces_of(shape, saved)) {
+  for (const AttentionPiece& piece : attention_pieces(attention_sizes(shape, saved), most_square_bytes)) {
     const PartOf part{piece, shape.seq, saved.q.heads / saved.k.heads};
     backward_of_piece(ctx, {piece.sequences, shape.seq, shape.scale}, part.saved(saved), part.of_queries(d_o),
                       {part.of_queries(grads.dq), part.of_keys(grads.dk), part.of_keys(grads.dv)});
   }
+}
+
+std::vector<std::string> attention_engines() {
+  return library().engines();
 }
 
 }  // namespace jevons::cuda

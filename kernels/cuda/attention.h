@@ -3,13 +3,20 @@
 // for builds without it.
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "kernels/attention.h"
 
 namespace jevons::cuda {
 
-// doc_start does not decrease within a sequence (documents lie one behind another).
+// doc_start does not decrease within a sequence (documents lie one behind another). most_square_bytes: what a
+// call of the library may keep of squares of scores (kernels/attention_scratch.h).
 void attention_forward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved);
 void attention_backward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
-                        HeadView d_o, const AttentionGrads& grads);
+                        HeadView d_o, const AttentionGrads& grads, std::int64_t most_square_bytes);
+// The engines chosen so far by this thread, "attention forward: 1 x 4096 positions, ...: engine 2".
+std::vector<std::string> attention_engines();
 
 }  // namespace jevons::cuda

@@ -50,8 +50,11 @@ class Builder {
   Node square(cudnnDataType_t type = CUDNN_DATA_FLOAT) { return packed(p_.seq, type); }
   Node column(std::int64_t id = 0) { return packed(1, CUDNN_DATA_FLOAT, id); }
   Node lse() {
-    return graph_.tensor(
-        {{p_.batch, p_.heads, p_.seq, 1}, {p_.seq * p_.lse_row, 1, p_.lse_row, 1}, CUDNN_DATA_FLOAT, kLse});
+    return graph_.tensor({{p_.batch, p_.heads, p_.seq, 1},
+                          {p_.seq * p_.lse_row, 1, p_.lse_row, 1},
+                          CUDNN_DATA_FLOAT,
+                          kLse,
+                          sizeof(float)});
   }
   // Heads inside the rows of a matrix, as (batch, heads, seq, dim), and with the last two dims exchanged.
   Node heads(std::int64_t count, std::int64_t dim, std::int64_t row, std::int64_t id) {

@@ -7,6 +7,7 @@
 #include <compare>
 #include <cstdint>
 
+#include "kernels/attention_scratch.h"
 #include "kernels/cuda/cudnn_graph.h"
 
 namespace jevons::cuda {
@@ -41,11 +42,6 @@ enum AttentionId : std::int64_t {
   kDv,
   kDelta,  // (batch, heads, seq) f32 scratch: row sums of dO * O
 };
-
-// Elements of a row of the document mask: whole packs of 16 bytes.
-inline std::int64_t document_mask_row(std::int64_t seq) {
-  return (seq + 7) / 8 * 8;
-}
 
 CudnnGraph attention_forward_graph(const AttentionProblem& problem);
 CudnnGraph attention_backward_graph(const AttentionProblem& problem);

@@ -1,5 +1,6 @@
 #include "kernels/cuda/cudnn_graph.h"
 
+#include <algorithm>
 #include <string>
 
 #include "kernels/core/error.h"
@@ -9,12 +10,10 @@ namespace {
 
 // Engines asked for; the heuristics rank them by expected speed.
 constexpr std::int64_t kMaxEngines = 8;
-// The alignment promised for every tensor (bytes).
-constexpr std::int64_t kTensorAlignment = 16;
 
 CudnnDescriptor& shaped(CudnnDescriptor& made, const CudnnTensor& tensor) {
   return made.set(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, tensor.dtype)
-      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, kTensorAlignment)
+      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, tensor.alignment)
       .set(CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, std::span<const std::int64_t>(tensor.dims))
       .set(CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, std::span<const std::int64_t>(tensor.strides));
 }
@@ -38,6 +37,32 @@ std::vector<CudnnDescriptor> engines_for(const CudnnDescriptor& graph, const Cud
               "choosing an engine");
   while (std::ssize(engines) > found) engines.pop_back();
   return engines;
+}
+
+struct Engine {
+  std::int64_t id = 0;
+  bool same_bits = true;  // at every call with the same inputs
+};
+
+// What cuDNN says of the engine that a configuration is for.
+Engine engine_of(const CudnnDescriptor& configuration) {
+  CudnnDescriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  cudnnBackendDescriptor_t handle = engine.get();
+  std::int64_t found = 0;
+  check_cudnn(cudnnBackendGetAttribute(configuration.get(), CUDNN_ATTR_ENGINECFG_ENGINE,
+                                       CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &found, &handle),
+              "reading an engine");
+  Engine result;
+  check_cudnn(cudnnBackendGetAttribute(handle, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &found,
+                                       &result.id),
+              "reading an engine's number");
+  std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes{};
+  check_cudnn(cudnnBackendGetAttribute(handle, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                       CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &found, notes.data()),
+              "reading an engine's notes");
+  const auto end = notes.begin() + std::min<std::int64_t>(found, std::ssize(notes));
+  result.same_bits = std::find(notes.begin(), end, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) == end;
+  return result;
 }
 
 }  // namespace
@@ -170,7 +195,13 @@ CudnnPlan::CudnnPlan(CudnnGraph graph, const CudnnTarget& target, std::string_vi
     whole_.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
   whole_.finalize();
 
+  std::string refused;  // engines whose bits may differ from call to call
   for (CudnnDescriptor& engine : engines_for(whole_, target)) {
+    const Engine facts = engine_of(engine);
+    if (!facts.same_bits) {
+      refused += fmt::format("{}{}", refused.empty() ? "" : ", ", facts.id);
+      continue;
+    }
     CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     if (target.handle != nullptr)
       plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
@@ -183,9 +214,11 @@ CudnnPlan::CudnnPlan(CudnnGraph graph, const CudnnTarget& target, std::string_vi
     engine_ = std::move(engine);
     plan_ = std::move(plan);
     workspace_bytes_ = static_cast<std::size_t>(bytes);
+    engine_id_ = facts.id;
     return;
   }
-  fail(ExitCode::kFailure, "cuDNN has no engine for {}", what);
+  fail(ExitCode::kFailure, "cuDNN has no engine for {}{}", what,
+       refused.empty() ? "" : " but some whose results differ from call to call: " + refused);
 }
 
 void CudnnPlan::execute(cudnnHandle_t handle, std::span<const Binding> bindings, void* workspace) const {

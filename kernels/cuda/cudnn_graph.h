@@ -60,6 +60,7 @@ struct CudnnTensor {
   std::array<std::int64_t, 4> dims{}, strides{};  // elements
   cudnnDataType_t dtype = CUDNN_DATA_FLOAT;
   std::int64_t id = 0;
+  std::int64_t alignment = 16;  // promised of its first element, bytes
 };
 
 class CudnnGraph {
@@ -101,22 +102,24 @@ class CudnnGraph {
 // A compiled graph.
 class CudnnPlan {
  public:
-  // The first engine of the heuristics that compiles; throws Error(kFailure) naming `what` when there is
-  // none.
+  // The first engine of the heuristics that gives the same bits at every call and compiles; throws
+  // Error(kFailure) naming `what` when there is none.
   CudnnPlan(CudnnGraph graph, const CudnnTarget& target, std::string_view what);
 
   std::size_t workspace_bytes() const { return workspace_bytes_; }
+  std::int64_t engine() const { return engine_id_; }  // cuDNN's number of it, for this graph
   struct Binding {
     std::int64_t id;
     void* data;  // on the device; on the host for a scalar
   };
-  // On the stream that `handle` has. `workspace`: workspace_bytes() on the device.
+  // On the stream that `handle` has. `workspace`: workspace_bytes() on the device, on 256 bytes.
   void execute(cudnnHandle_t handle, std::span<const Binding> bindings, void* workspace) const;
 
  private:
   CudnnGraph graph_;
   CudnnDescriptor whole_, engine_, plan_;
   std::size_t workspace_bytes_ = 0;
+  std::int64_t engine_id_ = -1;
 };
 
 }  // namespace jevons::cuda

@@ -17,8 +17,6 @@
 namespace jevons::cuda {
 namespace {
 
-// What an algorithm may use of ctx.work at most: the size that cuBLAS itself takes on Hopper.
-constexpr std::size_t kMaxWorkspace = std::size_t{32} << 20;
 constexpr std::uint32_t kAlignedBytes = 16;  // of one load of the widest kind
 
 void check(cublasStatus_t status, const char* what, const Product& p) {
@@ -130,7 +128,7 @@ class GemmLibrary {
   GemmLibrary() {
     check(cublasLtCreate(handle_.out()), "creation", {});
     check(cublasLtMatmulPreferenceCreate(preference_.out()), "preferences", {});
-    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kMaxWorkspace});
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kMostGemmScratch});
   }
 
   void run(const Context& ctx, DType dtype, const Product& p) {
@@ -151,11 +149,11 @@ class GemmLibrary {
       most = std::max(most, prepared.back().algorithm.workspaceSize);
     }
     const ArenaScope scope(work_of(ctx));
-    const Tensor workspaces = allocate(ctx, kLanes, most);
+    const Tensor workspaces = allocate(ctx, kGemmLanes, most);
     ctx.stream->record(begun_);
     for (Lane& lane : lanes_) lane.stream.wait(begun_);
     for (std::int64_t i = 0; i < std::ssize(prepared); ++i) {
-      const std::int64_t lane = i % kLanes;
+      const std::int64_t lane = i % kGemmLanes;
       start(prepared[static_cast<std::size_t>(i)], workspaces.slice(lane, lane + 1),
             native(lanes_[static_cast<std::size_t>(lane)].stream));
     }
@@ -166,7 +164,6 @@ class GemmLibrary {
   }
 
  private:
-  static constexpr std::int64_t kLanes = 4;
   struct Lane {
     Stream stream{Device::kCuda};
     Event done{Device::kCuda};
@@ -191,12 +188,20 @@ class GemmLibrary {
     return ctx.work->alloc({lanes, static_cast<std::int64_t>(row)}, DType::kU8);
   }
 
+  // An algorithm that was chosen for other sizes may not take these: then one of their own is chosen.
   void choose(Prepared& one, const Product& chosen_for) {
     one.algorithm = algorithm_for(chosen_for, one.dtype);
+    cublasStatus_t status = check_algorithm(one);
+    if (status != CUBLAS_STATUS_SUCCESS) {
+      one.algorithm = algorithm_for(one.product, one.dtype);
+      status = check_algorithm(one);
+    }
+    check(status, "algorithm", one.product);
+  }
+  cublasStatus_t check_algorithm(Prepared& one) {
     const Call& call = one.call;
-    check(cublasLtMatmulAlgoCheck(handle_.get(), call.operation.get(), call.first.get(), call.second.get(),
-                                  call.result.get(), call.result.get(), &one.algorithm.algo, &one.algorithm),
-          "algorithm", one.product);
+    return cublasLtMatmulAlgoCheck(handle_.get(), call.operation.get(), call.first.get(), call.second.get(),
+                                   call.result.get(), call.result.get(), &one.algorithm.algo, &one.algorithm);
   }
 
   void start(const Prepared& one, const Tensor& workspace, cudaStream_t stream) {
@@ -251,7 +256,7 @@ class GemmLibrary {
   Owned<cublasLtHandle_t, &cublasLtDestroy> handle_;
   Owned<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy> preference_;
   std::map<Key, cublasLtMatmulHeuristicResult_t> algorithms_;
-  std::array<Lane, kLanes> lanes_;
+  std::array<Lane, kGemmLanes> lanes_;
   Event begun_{Device::kCuda};
 };
 

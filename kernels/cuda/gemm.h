@@ -11,6 +11,10 @@
 
 namespace jevons::cuda {
 
+// Scratch of ctx.work that a product takes at most: the size that cuBLAS itself takes on Hopper. Products
+// side by side take it on each of their streams.
+inline constexpr std::int64_t kMostGemmScratch = std::int64_t{32} << 20, kGemmLanes = 4;
+
 void run_product(const Context& ctx, DType dtype, const Product& product);
 
 // Products that do not depend on each other: a call of the library for each that is not empty, side by side

@@ -8,8 +8,12 @@ void attention_forward(const Context&, const AttentionShape&, const AttentionSav
   fail(ExitCode::kFailure, "attention on CUDA is not part of this build");
 }
 void attention_backward(const Context&, const AttentionShape&, const AttentionSaved&, HeadView,
-                        const AttentionGrads&) {
+                        const AttentionGrads&, std::int64_t) {
   fail(ExitCode::kFailure, "attention on CUDA is not part of this build");
+}
+
+std::vector<std::string> attention_engines() {
+  return {};
 }
 
 }  // namespace jevons::cuda

@@ -1,10 +1,14 @@
 // Every kind of mistake in a configuration, with the exact message that a user sees.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <string>
 #include <vector>
 
 #include "kernels/core/error.h"
 #include "tests/config/sample.h"
 #include "tests/support/catch.h"
+#include "trainer/config/advice.h"
 #include "trainer/config/run_config.h"
 
 namespace jevons {
@@ -227,6 +231,79 @@ TEST_CASE("config: mistakes on the command line", "[config]") {
   CHECK(refusal_of("include=x.yaml") == "command line: include can be given in a file only");
 }
 
+TEST_CASE("config: what a shell would have replaced is refused in every path", "[config]") {
+  CHECK(
+      refusal_of_line("run_dir: ~/runs/x") ==
+      "run.yaml:17:10: run_dir: \"~/runs/x\" begins with ~, which only a shell replaces; write the path out");
+  CHECK(refusal_of("run_dir=$HOME/x") ==
+        "command line: run_dir: \"$HOME/x\" has a variable ($...) in it, which only a shell replaces; write "
+        "the path "
+        "out");
+  for (const char* option : {"data.train.0.path", "data.validation.0.path", "cost.prices", "run_dir"}) {
+    for (const char* path : {"~", "~/x", "~name/x", "$X", "a/${X}", "/scratch/$USER/x"}) {
+      INFO(option << " = " << path);
+      CHECK(refusal_of(fmt::format("{}={}", option, path)).find("which only a shell replaces") !=
+            std::string::npos);
+    }
+    for (const char* path : {"a~", "./~", "cost$", "a$/b", "5$.bin"}) {
+      INFO(option << " = " << path);
+      CHECK(refusal_of(fmt::format("{}={}", option, path)) == "accepted");
+    }
+  }
+  CHECK(refusal_of("cost.project=$5") == "accepted");  // no path
+}
+
+TEST_CASE("config: numbers whose products overflow are refused", "[config]") {
+  const std::string most = "9223372036854775807";
+  for (const char* option :
+       {"model.vocab_size", "model.num_layers", "model.hidden_size", "model.ffn_hidden_size",
+        "model.num_heads", "model.num_kv_heads", "model.head_dim", "model.seq_len", "model.moe.num_experts",
+        "model.moe.expert_hidden_size", "model.moe.num_shared_experts", "model.moe.first_dense_layers",
+        "train.global_batch_size", "train.micro_batch_size", "train.batch_ramp_start",
+        "train.batch_ramp_samples", "train.tokens", "train.steps", "schedule.warmup_steps"}) {
+    INFO(option);
+    const std::string message = refusal_of(fmt::format("{}={}", option, most));
+    CHECK(message.find(most + " is out of range; must be at least ") != std::string::npos);
+  }
+  CHECK(refusal_of("model.vocab_size=" + most) ==
+        "command line: model.vocab_size: 9223372036854775807 is out of range; must be at least 1 and at most "
+        "16777216");
+  CHECK(refusal(test::kSample,
+                {"model.seq_len=16777216", "train.global_batch_size=64", "train.micro_batch_size=64"}) ==
+        "command line: train.micro_batch_size * model.seq_len = 64 * 16777216 tokens are too many for a "
+        "pass; at most "
+        "268435456");
+  CHECK(refusal(test::kSample, {"model.num_heads=65536", "model.num_kv_heads=1", "model.head_dim=1024"}) ==
+        "command line: model.num_heads * model.head_dim = 65536 * 1024 is too wide; at most 1048576");
+  CHECK(refusal(test::kSample, {"model.hidden_size=1048576", "model.moe.num_experts=65536",
+                                "model.moe.expert_hidden_size=1048576"}) ==
+        "run.yaml:3:15: the model would have about 4.3e+17 weights; at most 1e+15");
+}
+
+TEST_CASE("config: a price is known or -1", "[config]") {
+  CHECK(refusal_of("cost.price_per_device_hour=-0.5") ==
+        "command line: cost.price_per_device_hour = -0.5 is not a price; use one of at least 0, or -1 = "
+        "unknown");
+  CHECK(refusal_of("cost.price_per_device_hour=-1") == "accepted");
+  CHECK(refusal_of("cost.price_per_device_hour=0") == "accepted");
+}
+
+TEST_CASE("config: dots are for the command line; what was typed is never the suggestion", "[config]") {
+  CHECK(refusal_of_line("train.steps: 5") ==
+        "run.yaml:17:1: unknown key \"train.steps\"; in a file, nest it: train: {steps: ...}");
+  CHECK(refusal_of_line("optimizer: {}\nmodel.moe.topk: 5") ==
+        "run.yaml:18:1: unknown key \"model.moe.topk\"; in a file, nest it: model: {moe: {top_k: ...}}");
+  CHECK(refusal_of_line("parallel: {a.b: 5}") ==
+        "run.yaml:17:12: unknown key \"parallel.a.b\"; in a file, nest it: a: {b: ...}");
+  CHECK(refusal_of("model={moe.top_k: 5}") ==
+        "command line: unknown key \"model.moe.top_k\"; in a file, nest it: moe: {top_k: ...}");
+  CHECK(refusal(test::kSample, {"data.train=[{path: a}]", "data.train.0=x"}) ==
+        "command line: data.train.0: expected a section of options, found \"x\"");
+  CHECK(refusal(test::kSample, {"data.train=[{path: a}]", "data.train.0="}) ==
+        "command line: data.train.0: expected a section of options, found no value");
+  CHECK(refusal_of("data.train.0={path: a}") == "accepted");
+}
+
 TEST_CASE("config: all mistakes are reported, up to twenty", "[config]") {
   CHECK(refusal_of_line("threads: x\ndevice: y\nnmae: z") ==
         "run.yaml:17:10: threads: expected a whole number, found \"x\"\n"
@@ -237,6 +314,44 @@ TEST_CASE("config: all mistakes are reported, up to twenty", "[config]") {
   const std::string message = refusal_of_line(lines);
   CHECK_THAT(message, Catch::Matchers::EndsWith("\n... and 5 more"));
   CHECK(std::count(message.begin(), message.end(), '\n') == 20);
+}
+
+TEST_CASE("config: options that cannot do what they say are warned of", "[config]") {
+  const auto doubts = [](std::vector<std::string> overrides, const RunExtent& extent) {
+    const RunConfig config = parse_run_config(test::kSample, "run.yaml", overrides);
+    return fmt::format("{}", fmt::join(doubtful_options(config, extent), "\n"));
+  };
+  const RunExtent run{.total_steps = 10, .validation_samples = 4};
+  CHECK(doubts({"schedule.warmup_steps=10"}, run) == "");
+  CHECK(doubts({"schedule.warmup_steps=11"}, run) ==
+        "schedule.warmup_steps = 11 is more than the 10 steps of the run: the learning rate never reaches "
+        "its peak, "
+        "and does not come down");
+  const std::string decay = "schedule={kind: warmup_stable_decay, warmup_steps: 4, decay_steps: ";
+  CHECK(doubts({decay + "6}"}, run) == "");
+  CHECK(doubts({decay + "7}"}, run) ==
+        "schedule.decay_steps = 7 does not fit into the 6 steps that schedule.warmup_steps = 4 leaves of 10: "
+        "the decay "
+        "takes these, and is as much steeper");
+
+  const auto best = [&](const char* save, const char* eval, const RunExtent& extent) {
+    return doubts({fmt::format("checkpoint={{keep_last: 1, keep_best: 2, interval: {}}}", save),
+                   fmt::format("train.eval_interval={}", eval)},
+                  extent);
+  };
+  CHECK(best("2", "3", run) == "");
+  CHECK(best("auto", "3", run) == "");
+  CHECK(best("4", "3", run) ==
+        "checkpoint.keep_best = 2 keeps none but the last: no step before it is both saved "
+        "(checkpoint.interval = 4) "
+        "and validated (train.eval_interval = 3)");
+  CHECK(best("2", "5", run) != "");  // step 10 is the last
+  CHECK(best("2", "0", run) != "");
+  CHECK(best("0", "2", run) != "");
+  CHECK(best("auto", "10", run) != "");
+  CHECK(best("9223372036854775807", "9223372036854775806", run) != "");
+  CHECK(best("2", "3", {.total_steps = 10}) ==
+        "checkpoint.keep_best = 2 keeps none: there is no validation data");
 }
 
 TEST_CASE("config: what the number of workers decides", "[config]") {

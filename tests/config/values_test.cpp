@@ -242,7 +242,7 @@ TEST_CASE("config: a dumped configuration reads back to the same values", "[conf
                                         "cost.project=say \"no\" \\ yes\tor\x7f é",
                                         "cost.currency=null",
                                         "cost.device_type=true",
-                                        "data.train=[{path: '/a b', weight: 0.3}, {path: ~/x}]",
+                                        "data.train=[{path: '/a b', weight: 0.3}, {path: x~y$/z}]",
                                         "data.seed=18446744073709551615",
                                         "parallel.dp=2",
                                         "run_dir=-x"};
@@ -253,9 +253,10 @@ TEST_CASE("config: a dumped configuration reads back to the same values", "[conf
     CHECK(load_run_config(copy, {}) == load_run_config(path, odd));
     CHECK(dump_run_config(copy, {}, comments) == dumped);
   }
-  CHECK_THAT(dump_run_config(path, {}, Comments::kHelp),
-             Catch::Matchers::ContainsSubstring(
-                 "  # transformer blocks (layers; at least 1; required)\n  num_layers: 2\n"));
+  CHECK_THAT(
+      dump_run_config(path, {}, Comments::kHelp),
+      Catch::Matchers::ContainsSubstring(
+          "  # transformer blocks (layers; at least 1 and at most 65536; required)\n  num_layers: 2\n"));
 }
 
 }  // namespace jevons

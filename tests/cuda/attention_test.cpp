@@ -2,9 +2,14 @@
 // product builds, operation by operation, so this holds their operands, strides and masks.
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <cmath>
+#include <string>
+#include <vector>
 
+#include "kernels/attention_scratch.h"
 #include "kernels/core/error.h"
+#include "kernels/cuda/attention.h"
 #include "tests/cuda/gpu_bench.h"
 
 namespace jevons::test {
@@ -24,17 +29,23 @@ struct Side {
     const std::int64_t k_col = c.heads * c.dim + 8, v_col = k_col + c.kv_heads * c.dim;
     return {{base, 0, c.heads, c.dim}, {base, k_col, c.kv_heads, c.dim}, {base, v_col, c.kv_heads, c.v_dim}};
   }
-  void run(const Context& ctx, const Case& c) const {
+  // most_square_bytes: of the backward pass on a GPU.
+  void run(const Context& ctx, const Case& c, std::int64_t most_square_bytes = kMostSquareBytes) const {
     const AttentionShape shape{c.batch, c.seq, static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim)))};
     const AttentionGrads in = views(c, qkv);
     const AttentionSaved saved{in.dq, in.dk, in.dv, {o, 0, c.heads, c.v_dim}, doc_start, lse};
+    const HeadView d_out{d_o, 0, c.heads, c.v_dim};
     attention_forward(ctx, shape, saved.q, saved.k, saved.v, doc_start, saved.o, lse);
-    attention_backward(ctx, shape, saved, {d_o, 0, c.heads, c.v_dim}, views(c, d_qkv));
+    if (ctx.device == Device::kCuda) {
+      cuda::attention_backward(ctx, shape, saved, d_out, views(c, d_qkv), most_square_bytes);
+    } else {
+      attention_backward(ctx, shape, saved, d_out, views(c, d_qkv));
+    }
   }
 };
 
-void check_case(const Case& c) {
-  CAPTURE(c.batch, c.seq, c.heads, c.kv_heads, c.dim, c.v_dim, c.documents);
+void check_case(const Case& c, std::int64_t most_square_bytes = kMostSquareBytes) {
+  CAPTURE(c.batch, c.seq, c.heads, c.kv_heads, c.dim, c.v_dim, c.documents, most_square_bytes);
   KernelBench cpu;
   GpuBench gpu;
   const std::int64_t rows = c.batch * c.seq, out = c.heads * c.v_dim;
@@ -59,7 +70,7 @@ void check_case(const Case& c) {
     device.doc_start = gpu.upload(host.doc_start);
   }
   host.run(cpu.ctx, c);
-  device.run(gpu.ctx, c);
+  device.run(gpu.ctx, c, most_square_bytes);
   CHECK(max_error(gpu.download(device.o), to_doubles(host.o)) < 0.025);
   CHECK(max_error(gpu.download(device.lse), to_doubles(host.lse)) < 1e-5);
   CHECK(max_error(gpu.download(device.d_qkv), to_doubles(host.d_qkv)) <
@@ -80,6 +91,104 @@ TEST_CASE("attention on the GPU matches the CPU", "[attention]") {
 TEST_CASE("attention on the GPU in pieces matches the CPU", "[attention]") {
   check_case({4100, 3, 8, 4, 8, 8});
   check_case({1, 2, 33000, 33000, 8, 8});
+}
+
+// A square of these takes 32 KiB a query head. Pieces begin at log-sum-exps on any multiple of 4 bytes.
+TEST_CASE("attention on the GPU cut by heads matches the CPU for every size of a group", "[attention]") {
+  for (const std::int64_t group : {1, 2, 4}) {
+    for (const std::int64_t pieces_of_groups : {1, 2, 3}) {
+      const std::int64_t most = pieces_of_groups * group * (32 << 10);
+      check_case({1, 7, 5 * group, 5, 8, 8}, most);
+      check_case({3, 5, 3 * group, 3, 8, 16, true}, most);
+    }
+  }
+  check_case({2, 9, 7, 7, 8, 8}, 1);  // at least one head, however little memory is given
+}
+
+TEST_CASE("attention's pieces cover every head of every sequence once and keep to their memory",
+          "[attention]") {
+  for (const std::int64_t kv_heads : {1, 3, 8}) {
+    for (const std::int64_t group : {1, 4}) {
+      for (const std::int64_t most : {1 << 15, 5 << 15, 40 << 15}) {
+        const AttentionSizes whole{3, 100, kv_heads * group, kv_heads, 64, 64, false};
+        std::vector<int> covered(static_cast<std::size_t>(whole.batch * kv_heads));
+        for (const AttentionPiece& p : attention_pieces(whole, most)) {
+          for (std::int64_t b = p.sequence; b < p.sequence + p.sequences; ++b) {
+            for (std::int64_t h = p.kv_head; h < p.kv_head + p.kv_heads; ++h)
+              ++covered.at(static_cast<std::size_t>(b * kv_heads + h));
+          }
+          const bool smallest = p.sequences == 1 && p.kv_heads == 1;
+          CHECK((smallest || p.sequences * p.kv_heads * group * (1 << 15) <= most));
+        }
+        CHECK(covered == std::vector<int>(covered.size(), 1));
+      }
+    }
+  }
+}
+
+// Figures of the real library's plans, for an H100: tests/cuda/plans.
+TEST_CASE("what attention's backward pass takes of long sequences is known before", "[attention]") {
+  constexpr double kGiB = 1 << 30;
+  const auto takes = [](std::int64_t seq, std::int64_t heads, std::int64_t kv_heads, bool documents) {
+    return static_cast<double>(attention_scratch_bytes({1, seq, heads, kv_heads, 128, 128, documents})) /
+           kGiB;
+  };
+  CHECK(takes(4096, 32, 8, false) < 1.1);
+  CHECK(takes(16384, 32, 4, false) == Approx(4160 / 1024.0).epsilon(0.03));
+  CHECK(takes(65536, 64, 8, false) == Approx(65792 / 1024.0).epsilon(0.03));
+  CHECK(takes(131072, 64, 8, false) > 256);
+  CHECK(takes(32768, 32, 32, true) - takes(32768, 32, 32, false) == Approx(2).epsilon(0.01));
+  CHECK(longest_bounded_sequence({1, 65536, 64, 8, 128, 128, false}) == 8192);
+  CHECK(longest_bounded_sequence({1, 65536, 64, 64, 128, 128, false}) == 23168);
+}
+
+TEST_CASE("the dry run counts at least what attention on a GPU takes of the work arena", "[attention]") {
+  for (const Case& c : {Case{2, 24, 4, 1, 8, 16}, Case{3, 40, 2, 2, 16, 16, true}}) {
+    GpuBench gpu;
+    const std::int64_t rows = c.batch * c.seq, out = c.heads * c.v_dim;
+    const std::int64_t columns = (c.heads + c.kv_heads) * c.dim + 8 + c.kv_heads * c.v_dim;
+    Arena counted(Device::kMeta, "work");
+    Context dry{.device = Device::kMeta, .modelled = Device::kCuda, .work = &counted};
+    const auto side_on = [&](Device device) {
+      const auto make = [&](Shape shape, DType dtype) {
+        return device == Device::kCuda ? gpu.zeros(shape, dtype) : Tensor{nullptr, shape, dtype, device};
+      };
+      return Side{make({rows, columns}, DType::kBF16), make({rows, out}, DType::kBF16),
+                  make({rows, c.heads}, DType::kF32),  make({rows, out}, DType::kBF16),
+                  make({rows, columns}, DType::kBF16), c.documents ? make({rows}, DType::kI32) : Tensor{}};
+    };
+    side_on(Device::kCuda).run(gpu.ctx, c);
+    side_on(Device::kMeta).run(dry, c);
+    CHECK(counted.used_bytes() == 0);
+    CHECK(counted.peak_bytes() >= gpu.ctx.work->peak_bytes());
+    dry.modelled = Device::kCpu;
+    const std::size_t before = counted.peak_bytes();
+    side_on(Device::kMeta).run(dry, c);
+    CHECK(counted.peak_bytes() == before);
+  }
+}
+
+TEST_CASE("an engine of cuDNN whose bits differ from call to call is not used", "[attention]") {
+  check_case({1, 33, 4, 2, 16, 8});  // the stand-in proposes such a one first
+  const std::vector<std::string> engines = cuda::attention_engines();
+  const auto names = [&](const std::string& what) {
+    return std::find(engines.begin(), engines.end(), what) != engines.end();
+  };
+  CHECK(names("attention forward: 1 x 33 positions, 4 query and 2 key heads of 16 and 8: engine 7"));
+  CHECK(names("attention backward: 1 x 33 positions, 4 query and 2 key heads of 16 and 8: engine 7"));
+  const EmulationScope scope(emulation::Settings{.steady_attention = false});
+  GpuBench gpu;
+  const Tensor x = gpu.zeros({19, 8}, DType::kBF16), lse = gpu.zeros({19, 1}, DType::kF32);
+  const HeadView view{x, 0, 1, 8};
+  std::string said;
+  try {
+    attention_forward(gpu.ctx, {1, 19, 1}, view, view, view, {}, view, lse);
+  } catch (const Error& error) {
+    said = error.what();
+  }
+  CHECK(said ==
+        "cuDNN has no engine for attention forward: 1 x 19 positions, 1 query and 1 key heads of 8 and 8 but "
+        "some whose results differ from call to call: 5");
 }
 
 TEST_CASE("attention on the GPU keeps documents apart", "[attention]") {

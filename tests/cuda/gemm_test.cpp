@@ -106,6 +106,37 @@ TEST_CASE("grouped products on the GPU match the CPU", "[gemm]") {
   }
 }
 
+// Sizes of groups are rounded up to choose an algorithm, which may not take the sizes themselves.
+TEST_CASE("grouped products fall back to an algorithm for their own sizes", "[gemm]") {
+  const EmulationScope scope(emulation::Settings{.exact_algorithms = true});
+  for (const DType dtype : kTypes) {
+    check_grouped(dtype, {0, 5, 12, 12, 28, 41}, 24, 40);
+    check_grouped(dtype, {0, 5, 12, 12, 28, 41}, 24, 40);
+    check_dense(dtype, 11, 24, 40);
+  }
+}
+
+TEST_CASE("the dry run counts at least what products on a GPU take of the work arena", "[gemm]") {
+  const bool grouped = GENERATE(false, true);
+  const std::vector<std::int64_t> offsets{0, 5, 12, 40};
+  const auto peak_of = [&](const Context& ctx, const Tensor& x, const Tensor& w, const Tensor& y) {
+    grouped ? grouped_linear_forward(ctx, offsets, x, w, y) : linear_forward(ctx, x, w, y);
+    CHECK(ctx.work->used_bytes() == 0);
+    return ctx.work->peak_bytes();
+  };
+  const Shape rows{40, 16}, weight = grouped ? Shape{3, 16, 16} : Shape{16, 16};
+  GpuBench gpu;
+  const std::size_t real = peak_of(gpu.ctx, gpu.zeros(rows, DType::kBF16), gpu.zeros(weight, DType::kBF16),
+                                   gpu.zeros(rows, DType::kBF16));
+  Arena counted(Device::kMeta, "work");
+  const Context dry{.device = Device::kMeta, .modelled = Device::kCuda, .work = &counted};
+  const auto meta = [](Shape shape) { return Tensor{nullptr, shape, DType::kBF16, Device::kMeta}; };
+  const std::size_t dry_peak = peak_of(dry, meta(rows), meta(weight), meta(rows));
+  CHECK(real > 0);
+  CHECK(dry_peak >= real);
+  CHECK(dry_peak == static_cast<std::size_t>(grouped ? 4 : 1) << 25);
+}
+
 // Products of one stream share scratch memory; two streams that do are a race.
 TEST_CASE("products of one shape on one stream do not disturb each other", "[gemm]") {
   Pair p;

@@ -58,6 +58,14 @@ void set(Settings& settings, const std::string& word) {
       settings.pools = std::stoi(value) != 0;
     else if (key == "mapping")
       settings.mapping = std::stoi(value) != 0;
+    else if (key == "fill")
+      settings.fill = std::stoi(value) != 0;
+    else if (key == "allocations_fail_after")
+      settings.allocations_fail_after = std::stoi(value);
+    else if (key == "exact_algorithms")
+      settings.exact_algorithms = std::stoi(value) != 0;
+    else if (key == "steady_attention")
+      settings.steady_attention = std::stoi(value) != 0;
     else if (key == "nccl_fails")
       settings.nccl_fails = std::stoi(value);
     else if (key == "nccl_stalls")

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "control.h"
 #include "stand_in.h"
 #include "tests/cuda_emulation/matrix_product.h"
 
@@ -14,7 +15,7 @@ using namespace emulation;
 
 namespace {
 
-constexpr std::size_t kWorkspace = 4096;             // what every algorithm asks for, bytes
+constexpr std::size_t kMostWorkspace = 8192;         // bytes
 constexpr std::uintptr_t kWorkspaceAlignment = 256;  // as seen on an H100; the headers do not say
 constexpr std::uint64_t kAlgorithm = 0xa190;         // marks an algorithm made here
 
@@ -42,6 +43,22 @@ bool fits(const Description& d, const Layout& a, const Layout& b, const Layout& 
   const std::uint64_t m = d.transpose_a ? a.cols : a.rows, k = d.transpose_a ? a.rows : a.cols;
   const std::uint64_t n = d.transpose_b ? b.rows : b.cols, k_of_b = d.transpose_b ? b.cols : b.rows;
   return k == k_of_b && c.rows == m && c.cols == n && m > 0 && n > 0 && k > 0 && a.type == b.type;
+}
+
+// What algorithms ask for depends on the shape.
+std::size_t workspace_of(const Layout& c) {
+  return kMostWorkspace - 256 * ((c.rows + 3 * c.cols) % 16);
+}
+
+// Of the shape that an algorithm was chosen for.
+std::uint64_t mark_of(const Description& d, const Layout& a, const Layout& c) {
+  const std::uint64_t k = d.transpose_a ? a.rows : a.cols;
+  return c.rows << 42 ^ c.cols << 21 ^ k;
+}
+
+// Whether an algorithm takes its own shape alone, and this is another.
+bool refused(const cublasLtMatmulAlgo_t& algorithm, const Description& d, const Layout& a, const Layout& c) {
+  return settings().exact_algorithms && algorithm.data[2] != mark_of(d, a, c);
 }
 
 // The types that the documentation of cublasLtMatmul lists for these scales.
@@ -132,12 +149,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (wanted < 1 || !fits(of<Description>(d), of<Layout>(a), of<Layout>(b), of<Layout>(c)))
     return CUBLAS_STATUS_INVALID_VALUE;
   *found = 0;
-  if (p.workspace < kWorkspace || !supported(of<Description>(d), of<Layout>(a).type, of<Layout>(c).type))
+  if (p.workspace < kMostWorkspace || !supported(of<Description>(d), of<Layout>(a).type, of<Layout>(c).type))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   results[0] = {};
   results[0].algo.data[0] = kAlgorithm;
   results[0].algo.data[1] = p.alignment;
-  results[0].workspaceSize = kWorkspace;
+  results[0].algo.data[2] = mark_of(of<Description>(d), of<Layout>(a), of<Layout>(c));
+  results[0].workspaceSize = workspace_of(of<Layout>(c));
   *found = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -149,7 +167,9 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
   if (algorithm->data[0] != kAlgorithm ||
       !fits(of<Description>(d), of<Layout>(a), of<Layout>(b), of<Layout>(c)))
     return CUBLAS_STATUS_INVALID_VALUE;
-  result->workspaceSize = kWorkspace;
+  if (refused(*algorithm, of<Description>(d), of<Layout>(a), of<Layout>(c)))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  result->workspaceSize = workspace_of(of<Layout>(c));
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -173,6 +193,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                   load_element(beta, scale, 0)};
   if (!fits(description, task.a, task.b, task.d) || algorithm == nullptr || algorithm->data[0] != kAlgorithm)
     return CUBLAS_STATUS_INVALID_VALUE;
+  if (refused(*algorithm, description, task.a, task.d)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const std::size_t scratch = workspace_of(task.d);
   if (reinterpret_cast<std::uintptr_t>(workspace) % kWorkspaceAlignment != 0)
     return CUBLAS_STATUS_INVALID_VALUE;
   const std::uint64_t alignment = algorithm->data[1];
@@ -180,7 +202,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (reinterpret_cast<std::uintptr_t>(p) % alignment != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
   }
   if (!on_device(a, task.a.bytes()) || !on_device(b, task.b.bytes()) || !on_device(out, task.d.bytes()) ||
-      c != out || workspace_bytes < kWorkspace || !on_device(workspace, kWorkspace)) {
+      c != out || workspace_bytes < scratch || !on_device(workspace, scratch)) {
     misuse(cudaErrorInvalidValue,
            "cublasLtMatmul: an operand or the workspace is not device memory, or too short");
     return CUBLAS_STATUS_INVALID_VALUE;
@@ -189,8 +211,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     check_operation_access(task.pa, task.a.bytes(), Access::kRead);
     check_operation_access(task.pb, task.b.bytes(), Access::kRead);
     if (task.beta != 0) check_operation_access(task.pc, task.d.bytes(), Access::kRead);
-    check_operation_access(workspace, kWorkspace, Access::kWrite);
-    std::memset(workspace, 0xff, kWorkspace);
+    check_operation_access(workspace, scratch, Access::kWrite);
+    std::memset(workspace, 0xff, scratch);
     check_operation_access(task.pd, task.d.bytes(), Access::kWrite);
     scale == CUDA_R_64F ? multiply<double>(task) : multiply<float>(task);
     return cudaSuccess;

@@ -1,17 +1,16 @@
-// cuDNN on the emulated GPU: an interpreter of operation graphs given through the backend C API. Every
-// operation is evaluated by itself, in fp32, rounded where a tensor inside the graph is bf16; so a wrong
-// stride, operand or mask in a graph gives wrong numbers. Which graphs the real library has an engine for is
-// another question: tests/cuda/plans.
+// cuDNN on the emulated GPU: its backend C API over an interpreter of operation graphs (cudnn_evaluation.h).
+// Which graphs the real library has an engine for is another question: tests/cuda/plans.
 #include <cudnn.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "kernels/core/dtype.h"
+#include "control.h"
+#include "cudnn_evaluation.h"
 #include "stand_in.h"
 
 using namespace emulation;
@@ -22,24 +21,11 @@ struct cudnnContext {
 
 namespace {
 
-constexpr std::int64_t kWorkspace = 4096;
+constexpr std::int64_t kWorkspace = 4096, kWorkspaceAlignment = 256;
+// Two engines take any graph; the first would give other bits at every call.
+constexpr std::int64_t kFastEngine = 5, kSteadyEngine = 7;
 constexpr auto kGraph =
     CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH;  // of the heuristics, and of the engine they give
-
-struct Descriptor {
-  cudnnBackendDescriptorType_t type;
-  std::map<int, std::vector<char>> attributes;
-  bool has(cudnnBackendAttributeName_t name) const { return attributes.contains(name); }
-  template <class T>
-  T get(cudnnBackendAttributeName_t name, std::size_t i = 0) const {
-    T value{};
-    std::memcpy(&value, attributes.at(name).data() + i * sizeof(T), sizeof value);
-    return value;
-  }
-  const Descriptor& child(cudnnBackendAttributeName_t name, std::size_t i = 0) const {
-    return *get<const Descriptor*>(name, i);
-  }
-};
 
 std::size_t bytes_of(cudnnBackendAttributeType_t type) {
   switch (type) {
@@ -55,216 +41,6 @@ std::size_t bytes_of(cudnnBackendAttributeType_t type) {
       return 4;  // enumerations
   }
 }
-
-// A tensor of a graph, row-major in the order of its dims.
-struct Values {
-  std::int64_t dims[4], strides[4];
-  cudnnDataType_t type;
-  std::vector<float> data;
-
-  explicit Values(const Descriptor& tensor) : type(tensor.get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE)) {
-    for (std::size_t d = 0; d < 4; ++d) {
-      dims[d] = tensor.get<std::int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS, d);
-      strides[d] = tensor.get<std::int64_t>(CUDNN_ATTR_TENSOR_STRIDES, d);
-    }
-    data.resize(static_cast<std::size_t>(dims[0] * dims[1] * dims[2] * dims[3]));
-  }
-  std::size_t at(const std::int64_t (&i)[4]) const {
-    return static_cast<std::size_t>(((i[0] * dims[1] + i[1]) * dims[2] + i[2]) * dims[3] + i[3]);
-  }
-  std::size_t offset(const std::int64_t (&i)[4]) const {
-    return static_cast<std::size_t>(i[0] * strides[0] + i[1] * strides[1] + i[2] * strides[2] +
-                                    i[3] * strides[3]);
-  }
-  // The element that belongs to index `i` of a tensor of dims `of`: a dim of 1 serves all, one of fewer heads
-  // a group.
-  std::size_t shared_at(const std::int64_t (&i)[4], const std::int64_t (&of)[4]) const {
-    std::int64_t own[4];
-    for (int d = 0; d < 4; ++d) own[d] = i[d] * dims[d] / of[d];
-    return at(own);
-  }
-  template <class F>
-  void each(F f) const {
-    std::int64_t i[4];
-    for (i[0] = 0; i[0] < dims[0]; ++i[0])
-      for (i[1] = 0; i[1] < dims[1]; ++i[1])
-        for (i[2] = 0; i[2] < dims[2]; ++i[2])
-          for (i[3] = 0; i[3] < dims[3]; ++i[3]) f(i);
-  }
-};
-
-std::size_t element_bytes(cudnnDataType_t type) {
-  return type == CUDNN_DATA_BFLOAT16 ? 2 : 4;
-}
-
-// Evaluates one execution of a graph.
-class Evaluation {
- public:
-  Evaluation(std::map<std::int64_t, char*> memory, std::map<std::int64_t, float> scalars)
-      : memory_(std::move(memory)), scalars_(std::move(scalars)) {}
-
-  void run(const Descriptor& graph) {
-    const std::size_t count =
-        graph.attributes.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).size() / sizeof(const Descriptor*);
-    for (std::size_t i = 0; i < count; ++i) run_operation(graph.child(CUDNN_ATTR_OPERATIONGRAPH_OPS, i));
-  }
-
- private:
-  const Values& value(const Descriptor& tensor) {
-    if (const auto known = values_.find(&tensor); known != values_.end()) return known->second;
-    Values& v = values_.emplace(&tensor, Values(tensor)).first->second;
-    const auto id = tensor.get<std::int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID);
-    if (const auto scalar = scalars_.find(id); scalar != scalars_.end()) {
-      v.data[0] = scalar->second;
-      return v;
-    }
-    const char* const from = memory_.at(id);
-    const std::size_t size = element_bytes(v.type);
-    v.each([&](const auto& i) {
-      const char* const element = from + v.offset(i) * size;
-      check_operation_access(element, size, Access::kRead);
-      v.data[v.at(i)] = v.type == CUDNN_DATA_BFLOAT16 ? float(load<jevons::bf16>(element))
-                        : v.type == CUDNN_DATA_INT32  ? static_cast<float>(load<std::int32_t>(element))
-                                                      : load<float>(element);
-    });
-    return v;
-  }
-  template <class T>
-  static T load(const char* from) {
-    T value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-  }
-
-  // Keeps a result for the operations behind and, if it is the caller's, writes it.
-  void keep(const Descriptor& tensor, Values v) {
-    if (v.type == CUDNN_DATA_BFLOAT16) {
-      for (float& x : v.data) x = float(jevons::bf16(x));
-    }
-    if (!tensor.get<bool>(CUDNN_ATTR_TENSOR_IS_VIRTUAL)) {
-      char* const to = memory_.at(tensor.get<std::int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID));
-      const std::size_t size = element_bytes(v.type);
-      v.each([&](const auto& i) {
-        char* const element = to + v.offset(i) * size;
-        check_operation_access(element, size, Access::kWrite);
-        const float x = v.data[v.at(i)];
-        const jevons::bf16 rounded(x);
-        std::memcpy(element, v.type == CUDNN_DATA_BFLOAT16 ? static_cast<const void*>(&rounded) : &x, size);
-      });
-    }
-    values_.insert_or_assign(&tensor, std::move(v));
-  }
-
-  void run_operation(const Descriptor& op) {
-    switch (op.type) {
-      case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
-        return pointwise(op);
-      case CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR:
-        return matmul(op);
-      case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
-        return reduce(op);
-      default:
-        return reshape(op);
-    }
-  }
-
-  void pointwise(const Descriptor& op) {
-    const Descriptor& how = op.child(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
-    const auto mode = how.get<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE);
-    const Descriptor& to = op.child(CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
-    Values y(to);
-    if (mode == CUDNN_POINTWISE_GEN_INDEX) {
-      const auto axis = how.get<std::int64_t>(CUDNN_ATTR_POINTWISE_AXIS);
-      y.each([&](const auto& i) { y.data[y.at(i)] = static_cast<float>(i[axis]); });
-      return keep(to, std::move(y));
-    }
-    const Values* const x = &value(op.child(CUDNN_ATTR_OPERATION_POINTWISE_XDESC));
-    const Values* const b = op.has(CUDNN_ATTR_OPERATION_POINTWISE_BDESC)
-                                ? &value(op.child(CUDNN_ATTR_OPERATION_POINTWISE_BDESC))
-                                : x;
-    const Values* const t = op.has(CUDNN_ATTR_OPERATION_POINTWISE_TDESC)
-                                ? &value(op.child(CUDNN_ATTR_OPERATION_POINTWISE_TDESC))
-                                : x;
-    y.each([&](const auto& i) {
-      y.data[y.at(i)] = apply(mode, x->data[x->shared_at(i, y.dims)], b->data[b->shared_at(i, y.dims)],
-                              t->data[t->shared_at(i, y.dims)]);
-    });
-    keep(to, std::move(y));
-  }
-  static float apply(cudnnPointwiseMode_t mode, float x, float b, float t) {
-    switch (mode) {
-      case CUDNN_POINTWISE_MUL:
-        return x * b;
-      case CUDNN_POINTWISE_ADD:
-        return x + b;
-      case CUDNN_POINTWISE_SUB:
-        return x - b;
-      case CUDNN_POINTWISE_DIV:
-        return x / b;
-      case CUDNN_POINTWISE_EXP:
-        return std::exp(x);
-      case CUDNN_POINTWISE_LOG:
-        return std::log(x);
-      case CUDNN_POINTWISE_CMP_GE:
-        return x >= b ? 1 : 0;
-      case CUDNN_POINTWISE_CMP_LT:
-        return x < b ? 1 : 0;
-      case CUDNN_POINTWISE_BINARY_SELECT:
-        return t != 0 ? x : b;
-      case CUDNN_POINTWISE_IDENTITY:
-        return x;
-      default:
-        return NAN;
-    }
-  }
-
-  void matmul(const Descriptor& op) {
-    const Values& a = value(op.child(CUDNN_ATTR_OPERATION_MATMUL_ADESC));
-    const Values& b = value(op.child(CUDNN_ATTR_OPERATION_MATMUL_BDESC));
-    const Descriptor& to = op.child(CUDNN_ATTR_OPERATION_MATMUL_CDESC);
-    Values c(to);
-    c.each([&](const auto& i) {
-      float sum = 0;
-      for (std::int64_t k = 0; k < a.dims[3]; ++k) {
-        const std::int64_t in_a[4] = {i[0], i[1] * a.dims[1] / c.dims[1], i[2], k};
-        const std::int64_t in_b[4] = {i[0], i[1] * b.dims[1] / c.dims[1], k, i[3]};
-        sum += a.data[a.at(in_a)] * b.data[b.at(in_b)];
-      }
-      c.data[c.at(i)] = sum;
-    });
-    keep(to, std::move(c));
-  }
-
-  void reduce(const Descriptor& op) {
-    const bool max =
-        op.child(CUDNN_ATTR_OPERATION_REDUCTION_DESC)
-            .get<cudnnReduceTensorOp_t>(CUDNN_ATTR_REDUCTION_OPERATOR) == CUDNN_REDUCE_TENSOR_MAX;
-    const Values& x = value(op.child(CUDNN_ATTR_OPERATION_REDUCTION_XDESC));
-    const Descriptor& to = op.child(CUDNN_ATTR_OPERATION_REDUCTION_YDESC);
-    Values y(to);
-    y.data.assign(y.data.size(), max ? -INFINITY : 0);
-    x.each([&](const auto& i) {
-      float& result = y.data[y.shared_at(i, x.dims)];
-      result = max ? std::max(result, x.data[x.at(i)]) : result + x.data[x.at(i)];
-    });
-    keep(to, std::move(y));
-  }
-
-  // The same memory under other dims and strides.
-  void reshape(const Descriptor& op) {
-    const Values& x = value(op.child(CUDNN_ATTR_OPERATION_RESHAPE_XDESC));
-    const Descriptor& to = op.child(CUDNN_ATTR_OPERATION_RESHAPE_YDESC);
-    std::map<std::size_t, float> memory;
-    x.each([&](const auto& i) { memory[x.offset(i)] = x.data[x.at(i)]; });
-    Values y(to);
-    y.each([&](const auto& i) { y.data[y.at(i)] = memory.at(y.offset(i)); });
-    keep(to, std::move(y));
-  }
-
-  std::map<std::int64_t, char*> memory_;
-  std::map<std::int64_t, float> scalars_;
-  std::map<const Descriptor*, Values> values_;
-};
 
 // Ids of the scalars of a graph, which are read from host memory at the call.
 std::vector<std::int64_t> scalars_of(const Descriptor& graph) {
@@ -285,6 +61,55 @@ Descriptor& of(cudnnBackendDescriptor_t descriptor) {
   return *static_cast<Descriptor*>(descriptor);
 }
 
+template <class T>
+void put(Descriptor& descriptor, cudnnBackendAttributeName_t name, const T& value) {
+  const auto* const bytes = reinterpret_cast<const char*>(&value);
+  descriptor.attributes[name].assign(bytes, bytes + sizeof value);
+}
+
+// What a graph promises of the address of each of its tensors.
+std::map<std::int64_t, std::uintptr_t> alignments_of(const Descriptor& graph) {
+  std::map<std::int64_t, std::uintptr_t> all;
+  const std::size_t count =
+      graph.attributes.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).size() / sizeof(const Descriptor*);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Descriptor& op = graph.child(CUDNN_ATTR_OPERATIONGRAPH_OPS, i);
+    for (const auto& [name, bytes] : op.attributes) {
+      if (bytes.size() != sizeof(const Descriptor*)) continue;
+      const Descriptor& part = op.child(static_cast<cudnnBackendAttributeName_t>(name));
+      if (part.type != CUDNN_BACKEND_TENSOR_DESCRIPTOR) continue;
+      auto& alignment = all[part.get<std::int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID)];
+      const auto promised = part.get<std::int64_t>(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT);
+      alignment = std::max(alignment, static_cast<std::uintptr_t>(promised));
+    }
+  }
+  return all;
+}
+
+// Lives to the end of the program, as may the plans of a thread.
+std::set<cudnnHandle_t>& handles() {
+  static auto* const alive = new std::set<cudnnHandle_t>;
+  return *alive;
+}
+
+cudnnStatus_t wrong(const std::string& what) {
+  misuse(cudaErrorInvalidValue, what);
+  return CUDNN_STATUS_BAD_PARAM;
+}
+
+// The engines of a graph into the caller's configurations.
+std::int64_t propose(const Descriptor& heuristics, cudnnBackendDescriptor_t* configurations,
+                     std::int64_t wanted) {
+  std::int64_t found = 0;
+  for (const std::int64_t engine : {kFastEngine, kSteadyEngine}) {
+    if (found == wanted || (engine == kSteadyEngine && !settings().steady_attention)) continue;
+    Descriptor& configuration = of(configurations[found++]);
+    configuration.attributes[kGraph] = heuristics.attributes.at(kGraph);
+    put(configuration, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, engine);
+  }
+  return found;
+}
+
 }  // namespace
 
 extern "C" {
@@ -300,9 +125,11 @@ void cudnnGetLastErrorString(char* message, std::size_t bytes) {
 }
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
   *handle = new cudnnContext;
+  handles().insert(*handle);
   return CUDNN_STATUS_SUCCESS;
 }
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
+  handles().erase(handle);
   delete handle;
   return CUDNN_STATUS_SUCCESS;
 }
@@ -317,6 +144,9 @@ cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
   return CUDNN_STATUS_SUCCESS;
 }
 cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor) {
+  if (of(descriptor).has(CUDNN_ATTR_EXECUTION_PLAN_HANDLE) &&
+      !handles().contains(of(descriptor).get<cudnnHandle_t>(CUDNN_ATTR_EXECUTION_PLAN_HANDLE)))
+    wrong("cudnnBackendDestroyDescriptor: a plan outlives its handle");
   delete &of(descriptor);
   return CUDNN_STATUS_SUCCESS;
 }
@@ -331,12 +161,24 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t) {
   return CUDNN_STATUS_SUCCESS;
 }
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
-                                       cudnnBackendAttributeType_t, std::int64_t, std::int64_t* count,
+                                       cudnnBackendAttributeType_t, std::int64_t wanted, std::int64_t* count,
                                        void* to) {
-  if (name == CUDNN_ATTR_ENGINEHEUR_RESULTS) {  // one engine, for any graph, which it remembers
-    Descriptor& engine = of(*static_cast<cudnnBackendDescriptor_t*>(to));
-    engine.attributes[kGraph] = of(descriptor).attributes.at(kGraph);
+  if (name == CUDNN_ATTR_ENGINEHEUR_RESULTS) {
+    *count = propose(of(descriptor), static_cast<cudnnBackendDescriptor_t*>(to), wanted);
+    return CUDNN_STATUS_SUCCESS;
+  }
+  if (name == CUDNN_ATTR_ENGINECFG_ENGINE) {
+    put(of(*static_cast<cudnnBackendDescriptor_t*>(to)), CUDNN_ATTR_ENGINE_GLOBAL_INDEX,
+        of(descriptor).get<std::int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX));
+    return CUDNN_STATUS_SUCCESS;
+  }
+  if (name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX || name == CUDNN_ATTR_ENGINE_NUMERICAL_NOTE) {
+    const auto engine = of(descriptor).get<std::int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
+    const auto note =
+        engine == kFastEngine ? CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC : CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
     *count = 1;
+    name == CUDNN_ATTR_ENGINE_NUMERICAL_NOTE ? std::memcpy(to, &note, sizeof note)
+                                             : std::memcpy(to, &engine, sizeof engine);
     return CUDNN_STATUS_SUCCESS;
   }
   if (name != CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) return CUDNN_STATUS_BAD_PARAM;
@@ -346,7 +188,10 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
                                   cudnnBackendDescriptor_t variant_pack) {
-  const Descriptor* const graph = &of(plan).child(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG).child(kGraph);
+  const Descriptor& engine = of(plan).child(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+  if (engine.get<std::int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX) == kFastEngine)
+    return wrong("cudnnBackendExecute: an engine whose bits differ from call to call");
+  const Descriptor* const graph = &engine.child(kGraph);
   const Descriptor& pack = of(variant_pack);
   std::map<std::int64_t, char*> memory;
   const std::size_t count =
@@ -361,17 +206,18 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
   }
   for (const auto& [id, value] : scalars) memory.erase(id);
   char* const workspace = pack.get<char*>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
+  const auto alignments = alignments_of(*graph);
   for (const auto& [id, data] : memory) {
-    if (on_device(data, 1) && reinterpret_cast<std::uintptr_t>(data) % 16 == 0) continue;
-    misuse(cudaErrorInvalidValue,
-           "cudnnBackendExecute: tensor " + std::to_string(id) + " is not aligned device memory");
-    return CUDNN_STATUS_BAD_PARAM;
+    if (on_device(data, 1) && reinterpret_cast<std::uintptr_t>(data) % alignments.at(id) == 0) continue;
+    return wrong("cudnnBackendExecute: tensor " + std::to_string(id) + " is not aligned device memory");
   }
-  if (!on_device(workspace, kWorkspace)) return CUDNN_STATUS_BAD_PARAM;
+  if (!on_device(workspace, kWorkspace) ||
+      reinterpret_cast<std::uintptr_t>(workspace) % kWorkspaceAlignment != 0)
+    return wrong("cudnnBackendExecute: the workspace is not aligned device memory, or too short");
   enqueue(handle->stream, [=] {
     check_operation_access(workspace, kWorkspace, Access::kWrite);
     std::memset(workspace, 0xff, kWorkspace);
-    Evaluation(memory, scalars).run(*graph);
+    evaluate(*graph, memory, scalars);
     return cudaSuccess;
   });
   return CUDNN_STATUS_SUCCESS;

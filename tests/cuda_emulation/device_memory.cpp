@@ -74,6 +74,10 @@ std::size_t remove(Allocations& list, void* memory) {
   return node.empty() ? 0 : node.mapped();
 }
 
+void fill(void* memory, std::size_t bytes) {
+  if (settings().fill) std::memset(memory, 0xff, bytes);
+}
+
 void protect(char* memory, std::size_t bytes, bool open) {
   mprotect(memory, bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
@@ -103,7 +107,7 @@ void* allocate_device(std::size_t bytes) {
     return nullptr;
   }
   const DeviceRuns scope;
-  std::memset(memory, 0xff, bytes);
+  fill(memory, bytes);
   note_allocation(memory, bytes, kAllocatedByHost);
   return memory;
 }
@@ -128,7 +132,7 @@ std::size_t release_pooled(void* memory) {
 }
 
 void begin_pooled(void* memory, std::size_t bytes) {
-  std::memset(memory, 0xff, bytes);
+  fill(memory, bytes);
 }
 
 void end_pooled(void* memory, std::size_t bytes) {
@@ -167,7 +171,7 @@ void open_mapped(void* memory, std::size_t bytes) {
   ++allocations;
   mapped[static_cast<char*>(memory)] = bytes;
   const DeviceRuns scope;
-  std::memset(memory, 0xff, bytes);
+  fill(memory, bytes);
   note_allocation(memory, bytes, kAllocatedByHost);
 }
 
@@ -205,6 +209,8 @@ bool in_pinned(const void* p, std::size_t bytes) {
   return within(pinned, p, bytes);
 }
 bool take_device_bytes(std::size_t bytes) {
+  const int last = settings().allocations_fail_after;
+  if (last > 0 && allocations >= last) return false;
   if (bytes > settings().memory - std::min(settings().memory, in_use)) return false;
   in_use += bytes;
   return true;

@@ -27,9 +27,18 @@ TEST_CASE("command line: mistakes are named and end with code 2", "[e2e]") {
   check_answer(test::jevons(""), 2, "A command is missing.");
   check_answer(test::jevons("data"), 2, "inspect");
   check_answer(test::jevons("trian"), 2, "not expected: trian");
+  check_answer(test::jevons("trian"), 2, "Did you mean \"train\"?");
   check_answer(test::jevons("data prepar"), 2, "not expected: prepar");
+  check_answer(test::jevons("data prepar"), 2, "Did you mean \"prepare\"?");
+  check_answer(test::jevons("train " + kTiny + " --train.steps=5"), 2, "without dashes: train.steps=5\n");
+  check_answer(test::jevons("plan " + kTiny + " --model.num_layers 5"), 2,
+               "dashes: model.num_layers=VALUE\n");
+  check_answer(test::jevons("report x --output=~/y"), 2, "which only a shell replaces");
   check_answer(test::jevons("train"), 2, "file is required");
   check_answer(test::jevons("generate x --max-tokens -1"), 2, "-1 is not a number of at least 1");
+  check_answer(test::jevons("train " + kTiny + " --exit-after-minutes inf"), 2,
+               "inf is not a number of at least 0");
+  check_answer(test::jevons("generate x --temperature nan"), 2, "nan is not a number of at least 0");
   check_answer(test::jevons("--log-level loud doctor"), 2, "loud");
 }
 

@@ -62,7 +62,7 @@ TEST_CASE("train, resume on another layout, inspect, generate, cost", "[e2e]") {
   check(mpirun(4, "train " + w.config() + " parallel.ep=4"), 0, "step 8/8");
   check(jevons("checkpoint inspect " + w.run()), 0, "layers.1.moe.experts.3.up");
   check(jevons("checkpoint verify " + w.run()), 0, "");
-  check(jevons("generate " + w.run() + " --prompt ab --max-tokens 5"), 0, "ab");
+  check(jevons("generate " + w.run() + " --prompt 12 --max-tokens 5"), 0, "12");
   const Ran cost = jevons("cost --json " + w.run());
   check(cost, 0, "device");
   CHECK(nlohmann::json::accept(cost.output));
@@ -120,6 +120,33 @@ TEST_CASE("a loss that is not finite ends every rank with code 70", "[e2e]") {
   const Workspace w;
   check(mpirun(2, "train " + w.config() + " optimizer.lr=1e30 optimizer.clip_norm=0 train.max_bad_steps=2"),
         70, "in a row");
+}
+
+TEST_CASE("a time limit that the clock does not reach is no limit", "[e2e]") {
+  const Workspace w;
+  for (const char* minutes : {"153722868", "999999999", "1e300"}) {
+    check(jevons(fmt::format("train {} --resume never train.steps=2 --exit-after-minutes {}", w.config(),
+                             minutes)),
+          0, "step 2/2");
+  }
+  check(jevons("train " + w.config() + " --resume never --exit-after-minutes 1e-9"), 75, "its time is up");
+}
+
+TEST_CASE("generate refuses what is not bytes before it prints", "[e2e]") {
+  const Workspace w;
+  check(jevons("train " + w.config() + " train.steps=1"), 0, "step 1/1");
+  const Ran high = jevons("generate " + w.run() + " --prompt abc --max-tokens 2");
+  check(high, 2, "--prompt: byte 97 (\"a\") is not in the model");
+  CHECK_FALSE(contains(high.output, "abc"));
+  check(jevons("generate " + w.run() + " --prompt \"?!\" --max-tokens 2 --temperature 0"), 0, "?!");
+
+  write_pair(w / "wide", TokenDType::kU16, {counting(0, 2000)});
+  check(jevons(fmt::format("train {} run_dir={} model.vocab_size=2000 data.train.0.path={} train.steps=1",
+                           w.config(), w / "run2", w / "wide")),
+        0, "step 1/1");
+  const Ran wide = jevons("generate " + (w / "run2") + " --prompt \"?!\"");
+  check(wide, 2, "knows 2000 tokens, so they are not bytes");
+  CHECK_FALSE(contains(wide.output, "?!"));
 }
 
 TEST_CASE("USR1 saves and ends with code 75; the same command finishes the run", "[e2e]") {

@@ -36,7 +36,51 @@ std::string opened(const std::string& path, int width, const std::string& what) 
   return ran.output;
 }
 
+// Says in the page which labels of its charts stand outside their picture, and which charts give their title
+// again as a label.
+constexpr const char* kInspector = R"(<script>
+addEventListener("load", () => setTimeout(() => {
+  const cut = [], twice = [];
+  for (const label of document.querySelectorAll("svg text")) {
+    const box = label.getBBox(), view = label.ownerSVGElement.viewBox.baseVal;
+    if (box.x < 0 || box.x + box.width > view.width || box.y < 0 || box.y + box.height > view.height + 1) cut.push(label.textContent);
+    const title = label.closest("section").querySelector("h2").textContent;
+    if (title.toLowerCase() === label.textContent.toLowerCase()) twice.push(title);
+  }
+  document.body.dataset.found = `labels ${document.querySelectorAll("svg text").length > 40}; cut [${cut}]; twice [${twice}]`;
+}, 1000));
+</script></body>)";
+
 }  // namespace
+
+TEST_CASE("labels of the report are whole and none says its title again", "[e2e]") {
+  if (!has_chromium()) {
+    WARN("no chromium: the page is not opened");
+    return;
+  }
+  const TempDir dir;
+  test::write_corpus(dir / "corpus");
+  const std::string config = dir / "tiny.yaml", run = dir / "run";
+  write_bytes(config, test::tiny_yaml(dir / "corpus", run));
+  // 2000 steps end in a wide label at the edge; without a price the cost is in device-hours.
+  REQUIRE(
+      jevons("train " + config +
+             " train.steps=2000 train.log_interval=20 cost.price_per_device_hour=-1 optimizer.lr=1.234e-5")
+          .code == 0);
+  std::string page = read_bytes(run + "/report.html");
+  const std::size_t end = page.rfind("</body>");
+  REQUIRE(end != std::string::npos);
+  const std::string inspected = dir / "inspected.html";
+  write_bytes(inspected, page.replace(end, 7, kInspector));
+  for (const int width : {390, 1200}) {
+    const std::string drawn = opened(inspected, width, "--dump-dom");
+    CHECK(count(drawn, "data-found=\"labels true; cut []; twice []\"") == 1);
+    CHECK(count(drawn, "<h2>Balance loss</h2>") == 1);
+    CHECK(count(drawn, "<h2>Router z-loss</h2>") == 1);
+    CHECK(count(drawn, "<h2>Sequence balance loss</h2>") == 0);  // the model has none
+    CHECK(count(drawn, ">2000</text>") >= 3);
+  }
+}
 
 TEST_CASE("a run leaves a report that a browser draws without errors", "[e2e]") {
   const TempDir dir;

@@ -62,9 +62,10 @@ TEST_CASE("MoE model: gradients of all losses", "[model]") {
       std::copy(gradients[g].begin(), gradients[g].end(), bed.store.groups()[g].grads.ptr<double>());
     }
     for (const LayerHealth& layer : model.end_step(ctx, BiasUpdate::kSkip)) {
-      loss += config.moe.balance_loss * layer.micro_batch_balance +
-              config.moe.sequence_balance_loss * layer.sequence_balance +
-              config.moe.global_balance_loss * layer.global_balance + config.moe.z_loss * layer.z_loss;
+      loss += config.moe.balance_loss * layer.micro_batch_balance.value_or(0) +
+              config.moe.sequence_balance_loss * layer.sequence_balance.value_or(0) +
+              config.moe.global_balance_loss * layer.global_balance.value_or(0) +
+              config.moe.z_loss * layer.z_loss.value_or(0);
     }
     return loss;
   };

@@ -51,7 +51,10 @@ TEST_CASE("each limit stops at what was spent and what comes next") {
     CHECK(budget.limit_passed({}, {.seconds = 1000}, kStart + 6000).empty());
     CHECK(budget.limit_passed({}, {.seconds = 1300}, kStart + 6000) ==
           "budget.date: 1h 40m of 2h 00m are spent, and what comes next needs 21m 40s");
-    CHECK_FALSE(Budget({.end_time = kStart - 1}, "USD", kStart).limit_passed({}, {}, kStart).empty());
+    CHECK(Budget({.end_time = kStart - 1}, "USD", kStart).limit_passed({}, {}, kStart) ==
+          "budget.date: the date, 2023-11-14 22:13:19 UTC, has passed");
+    CHECK(budget.limit_passed({}, {.seconds = 1300}, kStart + 7200) ==
+          "budget.date: the date, 2023-11-15 00:13:20 UTC, has passed");
   }
 }
 

@@ -156,6 +156,20 @@ TEST_CASE("a report of several runs holds each, and long curves are thinned but 
   CHECK(data["runs"][1]["load"]["steps"].size() <= 300);
 }
 
+TEST_CASE("a report has the router's losses, as means over the layers") {
+  const Scratch scratch;
+  make_run(scratch.path("a"), 0);
+  StepMetrics m = metrics_at(1);
+  m.layers = {{.layer = 1, .max_rows = 9, .balance_loss = 1.5, .z_loss = 2},
+              {.layer = 2, .max_rows = 7, .balance_loss = 2.5, .z_loss = 3}};
+  MetricsWriter(scratch.path("a/metrics.jsonl"), 0).write(m);
+  const ordered_json steps = embedded_data(html_report({scratch.path("a")}))["runs"][0]["steps"];
+  CHECK(steps["balance_loss"] == ordered_json({2.0}));
+  CHECK(steps["z_loss"] == ordered_json({2.5}));
+  CHECK(steps["max_rows"] == ordered_json({9.0}));
+  CHECK(steps["global_balance_loss"] == ordered_json({nullptr}));
+}
+
 TEST_CASE("steps of unknown loss are gaps in a report's curve, however much it is thinned") {
   const Scratch scratch;
   make_run(scratch.path("a"), 0);

@@ -5,6 +5,7 @@
 
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"
+#include "trainer/io/clock.h"
 #include "trainer/io/crc32c.h"
 #include "trainer/io/format.h"
 #include "trainer/report/console_line.h"
@@ -30,7 +31,9 @@ StepMetrics some_metrics(std::int64_t step) {
   m.cost = 0.84;
   m.currency = "USD";
   m.eta_seconds = 192;
-  m.layers = {{1, 1.31, 0, 2.07, 0, {1.31, 0.69}}, {2, 1.12, 1, 2.05, 12, {}}};
+  m.layers = {
+      {.layer = 1, .max_over_mean = 1.31, .router_entropy = 2.07, .load = {1.31, 0.69}},
+      {.layer = 2, .max_over_mean = 1.12, .dead_experts = 1, .router_entropy = 2.05, .dropped_tokens = 12}};
   return m;
 }
 
@@ -189,6 +192,35 @@ TEST_CASE("unknown losses and bits per byte are null, without a point and not on
         "validation at step 3  loss 1.5000  2.1250 bits per byte");
 }
 
+TEST_CASE("the router's losses stand in the metrics, null where the model has none") {
+  const Scratch scratch;
+  StepMetrics m = some_metrics(3);
+  m.layers[0].balance_loss = 1.25, m.layers[0].z_loss = 3.5, m.layers[0].max_rows = 70;
+  m.layers[1].balance_loss = 1.5, m.layers[1].z_loss = 4.5, m.layers[1].max_rows = 90;
+  std::string events;
+  {
+    MetricsWriter(scratch.path("m"), 0).write(m);
+    EventFile file(scratch.path(), 0);
+    file.write(m);
+    events = file.path();
+  }
+  const auto moe = nlohmann::json::parse(contents_of(scratch.path("m")))["moe"];
+  CHECK(moe[0]["balance_loss"] == 1.25);
+  CHECK(moe[1]["z_loss"] == 4.5);
+  CHECK(moe[1]["max_rows"] == 90);
+  CHECK(moe[0]["sequence_balance_loss"].is_null());
+  CHECK(moe[0]["global_balance_loss"].is_null());
+  const std::string record = records_of(contents_of(events))[1];
+  // Tag, then simple_value = 1.25f.
+  CHECK(record.find(std::string("\nbalance_loss/layer_1\x15\x00\x00\xa0\x3f", 26).substr(1)) !=
+        std::string::npos);
+  CHECK(record.find("z_loss/layer_2") != std::string::npos);
+  CHECK(record.find("max_rows/layer_2") != std::string::npos);
+  CHECK(record.find("sequence_balance_loss") == std::string::npos);
+  CHECK(console_line(m).find("load 1.31  balance 1.375  dead 1") != std::string::npos);
+  CHECK(console_line(some_metrics(3)).find("balance") == std::string::npos);
+}
+
 TEST_CASE("an event file is framed as TensorBoard reads it") {
   const Scratch scratch;
   std::string path;
@@ -236,12 +268,24 @@ TEST_CASE("the console line shows what is known and leaves out the rest") {
         "12s");
 }
 
+TEST_CASE("a moment so far away that the clock does not reach it is none") {
+  const auto start = std::chrono::steady_clock::now();
+  CHECK(moment_after(start, 90) == start + std::chrono::seconds(90));
+  CHECK(moment_after(start, 3.1e9) > start);
+  for (const double seconds : {3.2e9, 9.3e9, 6e10, 1e300, std::numeric_limits<double>::infinity()}) {
+    CHECK_FALSE(moment_after(start, seconds));
+  }
+}
+
 TEST_CASE("numbers for people") {
   CHECK(format_duration(4.24) == "4.2 s");
   CHECK(format_duration(59.96) == "1m 00s");
   CHECK(format_duration(187) == "3m 07s");
   CHECK(format_duration(7500) == "2h 05m");
   CHECK(format_duration(93784) == "1d 02h 03m");
+  CHECK(format_duration(86400.0 * 365000) == "365000d 00h 00m");
+  CHECK(format_duration(3.15576e15) == "1e+08 years");
+  CHECK(format_duration(6e300) == "1.9e+293 years");
   CHECK(format_duration(-1) == "unknown");
   CHECK(format_duration(std::numeric_limits<double>::infinity()) == "unknown");
   CHECK(format_count(0) == "0");
@@ -265,6 +309,8 @@ TEST_CASE("numbers for people") {
   CHECK(format_money(12.344, "USD") == "12.34 USD");
   CHECK(format_money(0.0123, "EUR") == "0.012 EUR");
   CHECK(format_utc(0) == "1970-01-01 00:00:00 UTC");
+  CHECK(format_utc(1e300) == "unknown");
+  CHECK(format_utc(std::numeric_limits<double>::quiet_NaN()) == "unknown");
   CHECK(format_utc(1735689599.9) == "2024-12-31 23:59:59 UTC");
   CHECK(format_table({{"a", "bb"}, {"ccc", "d"}}) == "a    bb\nccc   d\n");
 }

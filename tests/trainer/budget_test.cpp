@@ -61,7 +61,8 @@ TEST_CASE("a run is not started when a limit cannot be watched or is over", "[bu
   write_corpus(dir / "corpus");
   const std::string yaml = tiny_yaml(dir / "corpus", dir / "run");
   CHECK(contains(refusal(yaml, {"budget.money=5", "cost.price_per_device_hour=-1"}), "budget.money cannot"));
-  CHECK(contains(refusal(yaml, {"budget.date=2020-01-01"}), "budget.date"));
+  CHECK(contains(refusal(yaml, {"budget.date=2020-01-01"}),
+                 "budget.date: the date, 2020-01-01 00:00:00 UTC, has passed; the run is not started"));
   CHECK_FALSE(fs::exists(dir / "run/config.yaml"));
 }
 

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "tests/data/temp_files.h"
 #include "tests/support/catch.h"
@@ -286,6 +288,61 @@ TEST_CASE("the metrics have the spread of the ranks' own time", "[health]") {
     ++lines;
   }
   CHECK(lines == 3);  // steps 3, 6, 8
+}
+
+TEST_CASE("the metrics have the router's losses that the model has", "[health]") {
+  const TempDir dir;
+  test::write_corpus(dir / "corpus");
+  CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"), {"parallel.ep=2", "train.steps=2"}) ==
+        ExitCode::kOk);
+  std::ifstream file(dir / "run/metrics.jsonl");
+  int lines = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["kind"] != "step") continue;
+    const auto& layer = record["moe"][0];
+    CHECK(layer["balance_loss"].get<double>() >= 0.99);  // 1 at perfect balance
+    CHECK(layer["balance_loss"].get<double>() < 4);      // all tokens on one expert
+    CHECK(layer["z_loss"].get<double>() > 0);
+    CHECK(layer["sequence_balance_loss"].is_null());
+    CHECK(layer["global_balance_loss"].is_null());
+    // 16 tokens choose 2 of 4 experts, and each of the 2 workers sends as many.
+    CHECK(layer["max_rows"].get<int>() >= 32);
+    CHECK(layer["max_rows"].get<int>() <= 64);
+    ++lines;
+  }
+  CHECK(lines == 2);
+}
+
+// A run whose validation takes longer than its steps; phases and steps are measured by one clock.
+TEST_CASE("rates are those of the steps, without validation and saves", "[health]") {
+  const TempDir dir;
+  test::write_corpus(dir / "corpus", 200000);
+  CHECK(test::train(1, test::tiny_yaml(dir / "corpus", dir / "run"),
+                    {"train.eval_interval=1", "train.eval_samples=600", "checkpoint.interval=1",
+                     "train.steps=6", "checkpoint.asynchronous=false"}) == ExitCode::kOk);
+  double steps = 0;
+  std::ifstream metrics(dir / "run/metrics.jsonl");
+  for (std::string line; std::getline(metrics, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record["kind"] != "step") continue;
+    const double seconds = record["step_seconds"];
+    steps += seconds;
+    CHECK(record["tokens_per_second"].get<double>() == Approx(8 * 16 / seconds));
+  }
+  std::ifstream ledger(dir / "run/ledger.jsonl");
+  std::map<std::string, double> phases;  // the last record's
+  for (std::string line; std::getline(ledger, line);) {
+    const auto record = nlohmann::json::parse(line, nullptr, false);
+    if (record.is_object() && record.contains("device_seconds")) record["device_seconds"].get_to(phases);
+  }
+  const double all = std::accumulate(phases.begin(), phases.end(), 0.0,
+                                     [](double sum, const auto& phase) { return sum + phase.second; });
+  const double apart = phases["eval"] + phases["checkpoint"] + phases["init"] + phases["shutdown"];
+  INFO("steps " << steps << " s, all " << all << " s, apart " << apart << " s");
+  CHECK(phases["eval"] > 0);
+  CHECK(steps >= phases["compute"]);
+  CHECK(steps <= all - apart);
 }
 
 TEST_CASE("replicas that differ in one bit are named with their ranks", "[health][ranks]") {

@@ -91,8 +91,9 @@ void fill_batch(const RunConfig& config, std::int64_t first, HostBatch& batch) {
 void add_figures(const StepOutcome& outcome, RankResult& t) {
   t.losses.push_back(outcome.loss.value()), t.norms.push_back(outcome.grad_norm);
   for (const LayerHealth& h : outcome.layers) {
-    t.figures.insert(t.figures.end(), {h.router_entropy, h.micro_batch_balance, h.sequence_balance, h.z_loss,
-                                       static_cast<double>(h.dropped_slots)});
+    t.figures.insert(t.figures.end(),
+                     {h.router_entropy, h.micro_batch_balance.value_or(0), h.sequence_balance.value_or(0),
+                      h.z_loss.value_or(0), static_cast<double>(h.dropped_slots)});
     t.figures.insert(t.figures.end(), h.load.begin(), h.load.end());
   }
 }

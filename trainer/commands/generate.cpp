@@ -27,21 +27,43 @@ RunConfig config_of(const CheckpointReader& reader, const std::string& path) {
   return config;
 }
 
+// Refuses a model whose tokens cannot be bytes: what it writes could not be shown.
+void check_vocabulary(const RunConfig& config, const std::string& path, const Tokenizer& tokenizer) {
+  if (config.model.vocab_size <= tokenizer.vocab_size()) return;
+  fail(ExitCode::kUsage,
+       "{}: the model knows {} tokens, so they are not bytes, and generate has no other tokenizer", path,
+       config.model.vocab_size);
+}
+
+// The prompt's tokens, or the separator for none. Throws Error(kUsage) for one that the model does not know.
+std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokenizer& tokenizer,
+                                        std::int64_t vocab_size) {
+  std::vector<std::int32_t> tokens;
+  tokenizer.encode(prompt, tokens);
+  for (const std::int32_t token : tokens) {
+    if (token < vocab_size) continue;
+    const bool printable = token > ' ' && token < 127;
+    fail(ExitCode::kUsage, "--prompt: byte {}{} is not in the model's vocabulary of {}", token,
+         printable ? fmt::format(" (\"{}\")", static_cast<char>(token)) : "", vocab_size);
+  }
+  if (tokens.empty()) tokens.push_back(tokenizer.separator());
+  return tokens;
+}
+
 }  // namespace
 
 int run_generate(const GenerateOptions& options) {
   const std::string path = find_checkpoint(options.checkpoint);
   const CheckpointReader reader(path);
   const RunConfig config = config_of(reader, path);
+  const ByteTokenizer tokenizer;
+  check_vocabulary(config, path, tokenizer);
+  std::vector<std::int32_t> tokens = encode_prompt(options.prompt, tokenizer, config.model.vocab_size);
 
   MetaCommunicator world(0, 1);
   Worker worker(config, world, {}, nullptr);
   restore_weights(worker, reader);
 
-  const ByteTokenizer tokenizer;
-  std::vector<std::int32_t> tokens;
-  tokenizer.encode(options.prompt, tokens);
-  if (tokens.empty()) tokens.push_back(tokenizer.separator());
   fmt::print("{}", options.prompt);
   const Sampling sampling{.max_tokens = options.max_tokens,
                           .temperature = options.temperature,

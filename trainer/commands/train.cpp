@@ -102,9 +102,7 @@ StartOptions start_options(const TrainOptions& options, SignOfLife* sign) {
          options.init_from);
   }
   if (options.exit_after_minutes > 0) {
-    const std::chrono::duration<double, std::ratio<60>> limit(options.exit_after_minutes);
-    start.deadline =
-        options.process_start + std::chrono::duration_cast<std::chrono::steady_clock::duration>(limit);
+    start.deadline = moment_after(options.process_start, 60 * options.exit_after_minutes);
   }
   return start;
 }

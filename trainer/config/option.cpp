@@ -62,6 +62,9 @@ std::string help_of(const FieldDescriptor& field) {
 std::string unit_of(const FieldDescriptor& field) {
   return annotation(field).unit();
 }
+bool is_path(const FieldDescriptor& field) {
+  return annotation(field).path();
+}
 bool is_required(const FieldDescriptor& field) {
   return annotation(field).required();
 }

@@ -84,6 +84,29 @@ void check_experts(const schema::Model& model, Checker& check) {
   check_groups(moe, check);
 }
 
+// Bounds within which no count of tokens, elements or bytes overflows 64 bits, whatever the rest is.
+void check_sizes(const schema::Model& model, const schema::Train& train, Checker& check) {
+  constexpr std::int64_t kMostTokens = std::int64_t{1} << 28, kMostWidth = std::int64_t{1} << 20;
+  constexpr double kMostWeights = 1e15;
+  check.rule(train.micro_batch_size() <= kMostTokens / model.seq_len(), "train.micro_batch_size",
+             "train.micro_batch_size * model.seq_len = {} * {} tokens are too many for a pass; at most {}",
+             train.micro_batch_size(), model.seq_len(), kMostTokens);
+  check.rule(model.num_heads() * model.head_dim() <= kMostWidth, "model.num_heads",
+             "model.num_heads * model.head_dim = {} * {} is too wide; at most {}", model.num_heads(),
+             model.head_dim(), kMostWidth);
+  const schema::Moe& moe = model.moe();
+  const auto width = static_cast<double>(model.hidden_size());
+  const double attention = width * static_cast<double>(2 * model.head_dim()) *
+                           static_cast<double>(model.num_heads() + model.num_kv_heads());
+  const double experts = static_cast<double>(moe.expert_hidden_size()) *
+                         static_cast<double>(moe.num_experts() + moe.num_shared_experts());
+  const double layer = attention + 3 * width * (static_cast<double>(model.ffn_hidden_size()) + experts);
+  const double weights =
+      2 * width * static_cast<double>(model.vocab_size()) + layer * static_cast<double>(model.num_layers());
+  check.rule(weights <= kMostWeights, "model.num_layers",
+             "the model would have about {:.1e} weights; at most {:.0e}", weights, kMostWeights);
+}
+
 void check_batches(const schema::Train& train, Checker& check) {
   check.rule(train.global_batch_size() % train.micro_batch_size() == 0, "train.micro_batch_size",
              "train.global_batch_size = {} is not divisible by train.micro_batch_size = {}",
@@ -120,6 +143,12 @@ void check_budget(const schema::Budget& budget, Checker& check) {
   check.rule(parse_shares(budget.warn_at()).has_value(), "budget.warn_at",
              "budget.warn_at = \"{}\": expected shares between 0 and 1 with spaces between them",
              budget.warn_at());
+}
+
+void check_price(const schema::Cost& cost, Checker& check) {
+  const double price = cost.price_per_device_hour();
+  check.rule(price >= 0 || price == -1, "cost.price_per_device_hour",
+             "cost.price_per_device_hour = {} is not a price; use one of at least 0, or -1 = unknown", price);
 }
 
 void check_sources(const schema::Data& data, Checker& check) {
@@ -201,6 +230,8 @@ void check_options_together(const schema::Run& run, const Place& source, Finding
   check_attention(run.model(), check);
   check_experts(run.model(), check);
   check_batches(run.train(), check);
+  check_sizes(run.model(), run.train(), check);
+  check_price(run.cost(), check);
   check_retention(run.checkpoint(), check);
   check_interval(run.checkpoint(), check);
   check_sources(run.data(), check);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "trainer/config/option.h"
+#include "trainer/config/paths.h"
 #include "trainer/config/scalars.h"
 
 namespace jevons {
@@ -101,7 +102,9 @@ void YamlWalker::walk_section(const YamlNode& node, Message& section, const std:
       continue;
     }
     const FieldDescriptor* field = section.GetDescriptor()->FindFieldByName(name.text);
-    if (field == nullptr) {
+    if (field == nullptr && name.text.find('.') != std::string::npos) {
+      dotted_key(name.place, prefix, name.text);
+    } else if (field == nullptr) {
       unknown_key(name.place, section, prefix, name.text);
     } else {
       walk_value(node.items[i], section, *field, key);
@@ -115,11 +118,7 @@ void YamlWalker::walk_value(const YamlNode& node, Message& section, const FieldD
   if (field.is_repeated()) return walk_list(node, section, field, key);
   if (!is_section(field)) return set_scalar(node, section, field, key);
   if (node.kind == YamlNode::Kind::kNull) return;  // a section whose options are all commented out
-  if (node.kind != YamlNode::Kind::kMap) {
-    findings_.add(node.place,
-                  fmt::format("{}: expected a section of options, found {}", key, node.describe()));
-    return;
-  }
+  if (!is_section_of(node, key)) return;
   walk_section(node, *section.GetReflection()->MutableMessage(&section, &field), key + ".");
 }
 
@@ -135,13 +134,16 @@ void YamlWalker::walk_list(const YamlNode& node, Message& section, const FieldDe
   for (std::size_t i = 0; i < node.items.size(); ++i) {
     const YamlNode& item = node.items[i];
     const std::string item_key = fmt::format("{}.{}", key, i);
-    if (item.kind != YamlNode::Kind::kMap) {
-      findings_.add(item.place,
-                    fmt::format("{}: expected a section of options, found {}", item_key, item.describe()));
-      continue;
+    if (is_section_of(item, item_key)) {
+      walk_section(item, *reflection->AddMessage(&section, &field), item_key + ".");
     }
-    walk_section(item, *reflection->AddMessage(&section, &field), item_key + ".");
   }
+}
+
+bool YamlWalker::is_section_of(const YamlNode& node, const std::string& key) {
+  if (node.kind == YamlNode::Kind::kMap) return true;
+  findings_.add(node.place, fmt::format("{}: expected a section of options, found {}", key, node.describe()));
+  return false;
 }
 
 void YamlWalker::set_scalar(const YamlNode& node, Message& section, const FieldDescriptor& field,
@@ -162,7 +164,7 @@ std::string YamlWalker::store(const YamlNode& node, Message& section, const Fiel
   const std::string& text = node.text;
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
     set->SetString(&section, &field, text);
-    return "";
+    return is_path(field) ? unexpanded_in(text) : "";
   }
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) return store_choice(text, section, field);
   if (node.quoted) {
@@ -224,22 +226,31 @@ void YamlWalker::override_in(Message& section, const std::string& prefix, std::s
   }
   const auto [index, rest] = cut(inner, '.');
   Message* next = element(section, *field, index, key);
-  if (next != nullptr) override_in(*next, fmt::format("{}.{}.", key, index), rest, value);
+  if (next == nullptr) return;
+  const std::string element_key = fmt::format("{}.{}", key, index);
+  if (index.size() == inner.size()) return override_element(*next, element_key, value);
+  override_in(*next, element_key + ".", rest, value);
+}
+
+std::optional<YamlNode> YamlWalker::node_of(std::string_view value) {
+  if (value.find_first_not_of(" \t\n") == std::string_view::npos) {
+    return YamlNode{YamlNode::Kind::kNull, kCommandLine, std::string(value), false, {}, {}};
+  }
+  return parse_yaml({value, kCommandLine.source, YamlOrigin::kCommandLine}, findings_);
 }
 
 void YamlWalker::override_value(Message& section, const FieldDescriptor& field, const std::string& key,
                                 std::string_view value) {
-  YamlNode node{YamlNode::Kind::kScalar, kCommandLine, std::string(value), false, {}, {}};
-  if (field.cpp_type() != FieldDescriptor::CPPTYPE_STRING) {  // text is taken as the shell hands it over
-    if (value.find_first_not_of(" \t\n") == std::string_view::npos) {
-      node.kind = YamlNode::Kind::kNull;
-    } else {
-      const auto parsed = parse_yaml({value, kCommandLine.source, YamlOrigin::kCommandLine}, findings_);
-      if (!parsed) return;
-      node = *parsed;
-    }
-  }
-  walk_value(node, section, field, key);
+  // Text is taken as the shell hands it over.
+  std::optional<YamlNode> node =
+      YamlNode{YamlNode::Kind::kScalar, kCommandLine, std::string(value), false, {}, {}};
+  if (field.cpp_type() != FieldDescriptor::CPPTYPE_STRING) node = node_of(value);
+  if (node) walk_value(*node, section, field, key);
+}
+
+void YamlWalker::override_element(Message& element, const std::string& key, std::string_view value) {
+  const std::optional<YamlNode> node = node_of(value);
+  if (node && is_section_of(*node, key)) walk_section(*node, element, key + ".");
 }
 
 Message* YamlWalker::element(Message& section, const FieldDescriptor& field, std::string_view index,
@@ -269,8 +280,25 @@ void YamlWalker::unknown_key(const Place& place, const Message& section, const s
       if (!guess && option.field->name() == last) guess = option.key;
     }
   }
-  findings_.add(place, fmt::format("unknown key \"{}\"{}", printable(prefix + std::string(name)),
-                                   guess ? fmt::format("; did you mean \"{}\"?", *guess) : ""));
+  const std::string typed = prefix + std::string(name);
+  findings_.add(place,
+                fmt::format("unknown key \"{}\"{}", printable(typed),
+                            guess && guess != typed ? fmt::format("; did you mean \"{}\"?", *guess) : ""));
+}
+
+void YamlWalker::dotted_key(const Place& place, const std::string& prefix, const std::string& name) {
+  std::vector<std::string> keys;
+  for (const NamedOption& option : all_options(*whole_.GetDescriptor())) {
+    if (option.key.starts_with(prefix)) keys.push_back(option.key.substr(prefix.size()));
+  }
+  const bool is_option = std::find(keys.begin(), keys.end(), name) != keys.end();
+  const std::optional<std::string> meant = is_option ? std::optional(name) : nearest(name, keys);
+  std::string nested = meant.value_or(name), end;
+  for (std::size_t at = nested.find('.'); at != std::string::npos; at = nested.find('.', at)) {
+    nested.replace(at, 1, ": {"), end += '}';
+  }
+  findings_.add(place, fmt::format("unknown key \"{}\"; in a file, nest it: {}: ...{}",
+                                   printable(prefix + name), printable(nested), end));
 }
 
 void YamlWalker::require_all(const Place& source) {

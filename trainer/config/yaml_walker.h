@@ -3,6 +3,7 @@
 // wrong.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,8 +24,8 @@ class YamlWalker {
 
   // A file's root. Values are put over those the message has; a list replaces a list.
   void walk_root(const YamlNode& root);
-  // "model.moe.top_k=2", "data.train.0.path=x": elements of lists are counted from 0, one past the end is
-  // appended.
+  // "model.moe.top_k=2", "data.train.0.path=x", "data.train.0={path: x}": elements of lists are counted from
+  // 0, one past the end is appended.
   void walk_override(std::string_view assignment);
   // One finding for every required option that has no value; `source` names the configuration.
   void require_all(const Place& source);
@@ -36,15 +37,22 @@ class YamlWalker {
   void walk_section(const YamlNode& node, Message& section, const std::string& prefix);
   void walk_value(const YamlNode& node, Message& section, const Field& field, const std::string& key);
   void walk_list(const YamlNode& node, Message& section, const Field& field, const std::string& key);
+  // Whether the node can be walked as one; else reports it.
+  bool is_section_of(const YamlNode& node, const std::string& key);
   void set_scalar(const YamlNode& node, Message& section, const Field& field, const std::string& key);
   std::string store(const YamlNode& node, Message& section, const Field& field);
   void override_in(Message& section, const std::string& prefix, std::string_view path,
                    std::string_view value);
   void override_value(Message& section, const Field& field, const std::string& key, std::string_view value);
+  void override_element(Message& element, const std::string& key, std::string_view value);
+  // Of the text after "key="; nothing if it is no YAML, which is reported.
+  std::optional<YamlNode> node_of(std::string_view value);
   void require_in(const Message& section, const std::string& prefix, const Place& source);
   Message* element(Message& section, const Field& field, std::string_view index, const std::string& key);
   void unknown_key(const Place& place, const Message& section, const std::string& prefix,
                    std::string_view name);
+  // "train.steps: 5" in a file, where sections are nested.
+  void dotted_key(const Place& place, const std::string& prefix, const std::string& name);
 
   Message& whole_;
   Findings& findings_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "kernels/core/error.h"
 #include "trainer/io/format.h"
@@ -11,6 +12,7 @@ namespace jevons {
 namespace {
 
 constexpr double kSecondsPerHour = 3600, kJoulesPerKwh = 3.6e6;
+constexpr const char* kDate = "budget.date";
 
 std::string show_hours(double hours, const std::string&) {
   return format_device_hours(hours * kSecondsPerHour) + " device-h";
@@ -67,8 +69,7 @@ std::vector<Budget::Use> Budget::uses(const Spending& spent, const Spending& ahe
                     scaled(ahead.joules, 1 / kJoulesPerKwh), show_energy});
   }
   if (config_.end_time > 0) {
-    uses.push_back(
-        {"budget.date", config_.end_time - start_time_, time - start_time_, ahead.seconds, show_time});
+    uses.push_back({kDate, config_.end_time - start_time_, time - start_time_, ahead.seconds, show_time});
   }
   return uses;
 }
@@ -90,9 +91,14 @@ void Budget::check_measurable(const Spending& spent) const {
   }
 }
 
+std::string Budget::date_has_passed() const {
+  return fmt::format("{}: the date, {}, has passed", kDate, format_utc(config_.end_time));
+}
+
 std::string Budget::limit_passed(const Spending& spent, const Spending& ahead, double time) const {
   for (const Use& use : uses(spent, ahead, time)) {
     if (!use.spent || *use.spent + use.ahead.value_or(0) < use.limit) continue;
+    if (std::string_view(use.option) == kDate && *use.spent >= use.limit) return date_has_passed();
     std::string text = fmt::format("{}: {} of {} are spent", use.option, use.show(*use.spent, currency_),
                                    use.show(use.limit, currency_));
     if (use.ahead.value_or(0) > 0) {

@@ -45,6 +45,7 @@ class Budget {
     std::optional<double> spent, ahead;
     std::string (*show)(double amount, const std::string& currency);
   };
+  std::string date_has_passed() const;
   // The limits that are set, always in the same order.
   std::vector<Use> uses(const Spending& spent, const Spending& ahead, double time) const;
 

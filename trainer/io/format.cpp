@@ -29,6 +29,8 @@ std::string with_unit(double value, double step, std::span<const char* const> un
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return "unknown";
   if (seconds < 59.95) return fmt::format("{:.1f} s", seconds);
+  constexpr double kYear = 365.25 * 86400, kMostInDays = 1000 * kYear;
+  if (seconds >= kMostInDays) return fmt::format("{:.3g} years", seconds / kYear);
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
   const std::int64_t days = whole / 86400, hours = whole / 3600 % 24, minutes = whole / 60 % 60;
   if (days > 0) return fmt::format("{}d {:02}h {:02}m", days, hours, minutes);
@@ -75,6 +77,8 @@ std::string format_energy(double joules) {
 }
 
 std::string format_utc(double unix_seconds) {
+  constexpr double kYear10000 = 253402300800;
+  if (!(std::abs(unix_seconds) < kYear10000)) return "unknown";
   const auto time = static_cast<std::time_t>(std::floor(unix_seconds));
   std::tm parts{};
   gmtime_r(&time, &parts);

@@ -165,10 +165,13 @@ LayerHealth Balance::finish(const Context& ctx, const Totals& totals, BiasUpdate
   health.load.assign(load.begin(), load.end());
   health.max_rows = totals.max_rows;
   health.router_entropy = totals.sums[kEntropy].value();
-  if (config_.balance_loss != 0) health.micro_batch_balance = totals.sums[kMicroBatch].value();
-  if (config_.sequence_balance_loss != 0) health.sequence_balance = totals.sums[kSequence].value();
-  if (config_.global_balance_loss != 0) health.global_balance = totals.sums[kGlobal].value();
-  health.z_loss = totals.sums[kZ].value();
+  const auto loss = [&](Figure figure, double coefficient) {
+    return coefficient != 0 ? std::optional(totals.sums[figure].value()) : std::nullopt;
+  };
+  health.micro_batch_balance = loss(kMicroBatch, config_.balance_loss);
+  health.sequence_balance = loss(kSequence, config_.sequence_balance_loss);
+  health.global_balance = loss(kGlobal, config_.global_balance_loss);
+  health.z_loss = loss(kZ, config_.z_loss);
 
   if (update == BiasUpdate::kApply && config_.use_selection_bias) {
     here_.bias.dtype == DType::kF64 ? move_bias<double>(ctx, load, mean) : move_bias<float>(ctx, load, mean);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -26,18 +27,18 @@ struct LossScales {
   double position = 1;     // of a loss per row: 1 / rows of the global batch
 };
 
-// One layer over the global batch of a step. Losses are without their coefficient, 0 where it is 0.
+// One layer over the global batch of a step. Losses are without their coefficient; nothing where it is 0.
 struct LayerHealth {
-  double max_over_mean = 0;        // slots of the busiest expert over the mean of all
-  std::int64_t dead_experts = 0;   // chosen by no token
-  double router_entropy = 0;       // nats per token, of the scores normalised to sum 1
-  std::int64_t dropped_slots = 0;  // over capacity
-  std::vector<std::int64_t> load;  // (E) slots of every expert
-  std::int64_t max_rows = 0;       // most rows that the experts of one rank got in one micro-batch
-  double micro_batch_balance = 0;  // 1 at perfect balance, like the next two
-  double sequence_balance = 0;
-  double global_balance = 0;
-  double z_loss = 0;
+  double max_over_mean = 0;                   // slots of the busiest expert over the mean of all
+  std::int64_t dead_experts = 0;              // chosen by no token
+  double router_entropy = 0;                  // nats per token, of the scores normalised to sum 1
+  std::int64_t dropped_slots = 0;             // over capacity
+  std::vector<std::int64_t> load;             // (E) slots of every expert
+  std::int64_t max_rows = 0;                  // most rows that the experts of one rank got in one micro-batch
+  std::optional<double> micro_batch_balance;  // 1 at perfect balance, like the next two
+  std::optional<double> sequence_balance;
+  std::optional<double> global_balance;
+  std::optional<double> z_loss;
 };
 
 // The routing of one micro-batch, as forward stored it.
@@ -68,7 +69,7 @@ class Balance {
   // After a step's last backward: sums the load of `layers` over all ranks, moves every selection bias by its
   // rate towards the mean load (DeepSeek-V3, arXiv:2412.19437, section 2.1.2; arXiv:2408.15664, algorithm 1),
   // and starts the next step. One call for all layers; collective. kSkip, for a step that changed no weight,
-  // leaves the biases. On kMeta all figures are 0.
+  // leaves the biases. On kMeta all figures are 0 and no loss is known.
   static std::vector<LayerHealth> end_step(const Context& ctx, std::span<Balance* const> layers,
                                            BiasUpdate update);
 

@@ -9,6 +9,18 @@
 namespace jevons {
 namespace {
 
+// Mean over the layers of the first balance loss that the model has; nothing without any.
+std::optional<double> mean_balance_loss(const std::vector<LayerLoad>& layers) {
+  for (const auto loss :
+       {&LayerLoad::balance_loss, &LayerLoad::sequence_balance_loss, &LayerLoad::global_balance_loss}) {
+    double sum = 0;
+    if (layers.empty() || !(layers.front().*loss)) continue;
+    for (const LayerLoad& layer : layers) sum += (layer.*loss).value_or(0);
+    return sum / static_cast<double>(layers.size());
+  }
+  return std::nullopt;
+}
+
 // The load of the layer that is balanced worst; dead experts and dropped tokens of all layers.
 std::string describe_load(const std::vector<LayerLoad>& layers) {
   double load = 0;
@@ -19,8 +31,17 @@ std::string describe_load(const std::vector<LayerLoad>& layers) {
     dropped += layer.dropped_tokens;
   }
   std::string text = fmt::format("  load {:.2f}", load);
+  if (const auto loss = mean_balance_loss(layers)) text += fmt::format("  balance {:.3f}", *loss);
   if (dead > 0) text += fmt::format("  dead {}", dead);
   if (dropped > 0) text += fmt::format("  dropped {}", format_count(static_cast<double>(dropped)));
+  return text;
+}
+
+std::string describe_rate(double tokens_per_second, std::int64_t devices) {
+  std::string text = fmt::format("  {} tok/s", format_count(tokens_per_second));
+  if (devices > 1) {
+    text += fmt::format(" ({}/device)", format_count(tokens_per_second / static_cast<double>(devices)));
+  }
   return text;
 }
 
@@ -32,10 +53,7 @@ std::string console_line(const StepMetrics& m) {
   if (m.loss) line += fmt::format("  loss {:.4f}", *m.loss);
   line += fmt::format("  lr {:.2e}  norm {:.3f}", m.lr, m.grad_norm);
   if (m.skipped) line += m.spike ? "  SKIPPED: SPIKE" : m.loss ? "  SKIPPED" : "  SKIPPED: NO TARGET";
-  line += fmt::format("  {} tok/s", format_count(m.tokens_per_second));
-  if (m.devices > 1) {
-    line += fmt::format(" ({}/device)", format_count(m.tokens_per_second / static_cast<double>(m.devices)));
-  }
+  if (m.tokens_per_second) line += describe_rate(*m.tokens_per_second, m.devices);
   if (m.mfu) line += fmt::format("  MFU {:.1f} %", 100 * *m.mfu);
   constexpr double kSlow = 1.2;  // over the mean: worth a look
   if (m.ranks && m.ranks->max > kSlow * m.ranks->mean) {

@@ -81,10 +81,16 @@ void EventFile::write(const StepMetrics& m) {
   add(event, "memory/arena_peak_bytes", static_cast<double>(m.arena_peak_bytes));
   add(event, "memory/arena_held_bytes", static_cast<double>(m.arena_held_bytes));
   for (const LayerLoad& load : m.layers) {
-    add(event, fmt::format("load_max_over_mean/layer_{}", load.layer), load.max_over_mean);
-    add(event, fmt::format("dead_experts/layer_{}", load.layer), static_cast<double>(load.dead_experts));
-    add(event, fmt::format("router_entropy/layer_{}", load.layer), load.router_entropy);
-    add(event, fmt::format("dropped_tokens/layer_{}", load.layer), static_cast<double>(load.dropped_tokens));
+    const auto of_layer = [&](const char* name) { return fmt::format("{}/layer_{}", name, load.layer); };
+    add(event, of_layer("load_max_over_mean"), load.max_over_mean);
+    add(event, of_layer("dead_experts"), static_cast<double>(load.dead_experts));
+    add(event, of_layer("router_entropy"), load.router_entropy);
+    add(event, of_layer("dropped_tokens"), static_cast<double>(load.dropped_tokens));
+    add(event, of_layer("max_rows"), static_cast<double>(load.max_rows));
+    add(event, of_layer("balance_loss"), load.balance_loss);
+    add(event, of_layer("sequence_balance_loss"), load.sequence_balance_loss);
+    add(event, of_layer("global_balance_loss"), load.global_balance_loss);
+    add(event, of_layer("z_loss"), load.z_loss);
   }
   file_.write(tfrecord(event.SerializeAsString()));
 }

@@ -67,7 +67,7 @@ void MetricsWriter::write(const StepMetrics& m) {
                        {"spike", m.spike},
                        {"skipped_steps", m.skipped_steps},
                        {"step_seconds", m.step_seconds},
-                       {"tokens_per_second", m.tokens_per_second},
+                       {"tokens_per_second", or_null(m.tokens_per_second)},
                        {"devices", m.devices},
                        {"mfu", or_null(m.mfu)},
                        {"device_seconds", m.device_seconds},
@@ -84,7 +84,12 @@ void MetricsWriter::write(const StepMetrics& m) {
                           {"max_over_mean", load.max_over_mean},
                           {"dead_experts", load.dead_experts},
                           {"router_entropy", load.router_entropy},
-                          {"dropped_tokens", load.dropped_tokens}};
+                          {"dropped_tokens", load.dropped_tokens},
+                          {"max_rows", load.max_rows},
+                          {"balance_loss", or_null(load.balance_loss)},
+                          {"sequence_balance_loss", or_null(load.sequence_balance_loss)},
+                          {"global_balance_loss", or_null(load.global_balance_loss)},
+                          {"z_loss", or_null(load.z_loss)}};
     for (const double of_mean : load.load) layer["load_percent"].push_back(std::lround(100 * of_mean));
     line["moe"].push_back(std::move(layer));
   }

@@ -25,9 +25,31 @@ constexpr std::size_t kMostPoints = 1500;    // of a curve
 constexpr std::size_t kMostStretches = 240;  // of the phases over time
 constexpr std::size_t kMostColumns = 300;    // of the load over steps
 
-// What a line of metrics.jsonl gives to the curves; NaN, which JSON shows as null, for what it lacks.
-enum Curve : std::size_t { kStep, kLoss, kLearningRate, kTokensPerSecond, kMfu, kNumCurves };
-constexpr std::array<const char*, kNumCurves> kCurveKeys = {"step", "loss", "lr", "tokens_per_second", "mfu"};
+// What a line of metrics.jsonl gives to the curves; NaN, which JSON shows as null, for what it lacks. Of the
+// last five, which stand there by MoE layer, the mean over the layers, of max_rows the most.
+enum Curve : std::size_t {
+  kStep,
+  kLoss,
+  kLearningRate,
+  kTokensPerSecond,
+  kMfu,
+  kBalanceLoss,
+  kSequenceBalanceLoss,
+  kGlobalBalanceLoss,
+  kZLoss,
+  kMaxRows,
+  kNumCurves
+};
+constexpr std::array<const char*, kNumCurves> kCurveKeys = {"step",
+                                                            "loss",
+                                                            "lr",
+                                                            "tokens_per_second",
+                                                            "mfu",
+                                                            "balance_loss",
+                                                            "sequence_balance_loss",
+                                                            "global_balance_loss",
+                                                            "z_loss",
+                                                            "max_rows"};
 
 struct Point {
   std::array<double, kNumCurves> values{};
@@ -53,10 +75,25 @@ Point point_of(const ordered_json& line) {
   return point;
 }
 
+// A layer without a figure makes that of the step unknown.
+void add_layers(Point& point, const ordered_json& moe) {
+  for (std::size_t c = kBalanceLoss; c < kNumCurves && !moe.empty(); ++c) {
+    double sum = 0, most = 0;
+    for (const ordered_json& layer : moe) {
+      const auto value = layer.find(kCurveKeys[c]);
+      const bool known = value != layer.end() && value->is_number();
+      const double figure = known ? value->get<double>() : std::nan("");
+      sum += figure, most = std::max(figure, most);
+    }
+    point.values[c] = c == kMaxRows && !std::isnan(sum) ? most : sum / static_cast<double>(moe.size());
+  }
+}
+
 void add_step(Metrics& metrics, const ordered_json& line) {
   Point point = point_of(line);
   ordered_json experts = ordered_json::array();
   const ordered_json moe = line.value("moe", ordered_json::array());
+  add_layers(point, moe);
   for (const ordered_json& layer : moe) {
     if (metrics.steps.empty()) metrics.moe_layers.push_back(layer.at("layer"));
     point.busiest.push_back(layer.at("max_over_mean").get<float>());
@@ -292,8 +329,8 @@ ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
   const LaunchInfo& info = last.launch.info;
   Facts facts;
   facts.add("State", state_of(last));
-  facts.add("Steps",
-            fmt::format("{} of {}", format_integer(steps_done(run)), format_integer(info.total_steps)));
+  facts.add("Steps", fmt::format("{} of {}", format_integer(steps_done(run)),
+                                 info.total_steps > 0 ? format_integer(info.total_steps) : "unknown"));
   facts.add("Tokens trained", format_count(static_cast<double>(run.total.tokens)));
   facts.add("Last loss", last_loss(metrics.steps));
   facts.add("Last validation loss", last_loss(metrics.validations));
@@ -304,7 +341,7 @@ ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
               loss.is_number() ? fmt::format("{:.4f}", loss.get<double>()) : "unknown");
   }
   add_cost(facts, run.total);
-  facts.add("Devices", fmt::format("{} {}", info.devices, info.device_type));
+  facts.add("Devices", info.devices > 0 ? fmt::format("{} {}", info.devices, info.device_type) : "unknown");
   facts.add("Layout", info.layout);
   facts.add("Launches", fmt::format("{}", run.launches.size()));
   facts.add("First start", format_utc(first.launch.start_time));

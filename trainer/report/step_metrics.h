@@ -17,6 +17,10 @@ struct LayerLoad {
   double router_entropy = 0;        // nats per token, of the router's probabilities
   std::int64_t dropped_tokens = 0;  // slots beyond the capacity
   std::vector<double> load;         // of every expert over the mean; empty at most steps
+  std::int64_t max_rows = 0;        // most rows that the experts of one rank got in one micro-batch
+  // Without their coefficients; nothing where the model has none. Balance losses are 1 at perfect balance.
+  std::optional<double> balance_loss = {}, sequence_balance_loss = {}, global_balance_loss = {};
+  std::optional<double> z_loss = {};
 };
 
 // Seconds per step that a rank computed and read data, without waiting for others, over all ranks.
@@ -35,14 +39,14 @@ struct StepMetrics {
   bool skipped = false;            // no weight was changed: not finite, a spike, or no target
   bool spike = false;              // of those: a finite loss far above the ones before
   std::int64_t skipped_steps = 0;  // of the run so far
-  double step_seconds = 0;         // mean over the steps since the last report
-  double tokens_per_second = 0;    // of all devices, over the same steps
+  double step_seconds = 0;  // mean of the steps since the last report; what lies between steps is apart
+  std::optional<double> tokens_per_second;  // of all devices, over the same time
   std::int64_t devices = 1;
   std::optional<double> mfu;   // 0 .. 1; nothing when the device's peak is unknown
   double device_seconds = 0;   // allocated to the run so far, this launch and those before
   std::optional<double> cost;  // of those; nothing when the price is unknown
   std::string currency;
-  double eta_seconds = 0;           // until the last step
+  double eta_seconds = 0;           // of the steps that are left, at the same pace
   std::optional<RankSpread> ranks;  // over the same steps as step_seconds; nothing for one rank
   // Of saved activations and temporaries, on the worker with most: handed out at most, and taken from the
   // device.

@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "kernels/attention_scratch.h"
 #include "kernels/core/error.h"
 #include "kernels/cuda/attention_graph.h"
 #include "tests/support/presets.h"
@@ -55,7 +56,23 @@ std::set<cuda::AttentionProblem> problems() {
   documents.documents = true;
   all.insert(documents);
   all.insert(problem_of(256, 4, 4, 64));
+  for (const std::int64_t seq : {200, 5000, 9999}) all.insert(problem_of(seq, 8, 2, 128));
+  all.insert(problem_of(32768, 8, 1, 128));
+  cuda::AttentionProblem piece = *all.begin();  // every other query head
+  piece.lse_row = 2 * piece.heads;
+  all.insert(piece);
   return all;
+}
+
+// What the dry run counts is enough, and not much more than that.
+void check_scratch(const std::string& what, const cuda::AttentionProblem& p, const cuda::CudnnPlan& forward,
+                   const cuda::CudnnPlan& backward) {
+  const std::size_t counted =
+      attention_backward_workspace({p.batch, p.seq, p.heads, p.kv_heads, p.dim, p.v_dim, p.documents});
+  const std::size_t asked = backward.workspace_bytes();
+  ENSURE(forward.workspace_bytes() <= 4096, "{}: forward asks for {}", what, forward.workspace_bytes());
+  ENSURE(asked <= counted && counted <= asked + asked / 8 + (1 << 20),
+         "{}: backward asks for {}, counted are {}", what, asked, counted);
 }
 
 void plan(const Gpu& gpu, const cuda::CudnnTarget& target, cuda::AttentionProblem p) {
@@ -64,8 +81,9 @@ void plan(const Gpu& gpu, const cuda::CudnnTarget& target, cuda::AttentionProble
   const cuda::CudnnPlan forward(attention_forward_graph(p), target, what + ", forward");
   p.d_o_row = p.o_row, p.dq_row = p.dk_row = p.dv_row = p.q_row;
   const cuda::CudnnPlan backward(attention_backward_graph(p), target, what + ", backward");
-  fmt::print("{}: scratch {:.1f} and {:.1f} MiB\n", what,
-             static_cast<double>(forward.workspace_bytes()) / (1 << 20),
+  check_scratch(what, p, forward, backward);
+  fmt::print("{}: engines {} and {}, scratch {:.1f} and {:.1f} MiB\n", what, forward.engine(),
+             backward.engine(), static_cast<double>(forward.workspace_bytes()) / (1 << 20),
              static_cast<double>(backward.workspace_bytes()) / (1 << 20));
 }
 

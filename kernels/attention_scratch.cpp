@@ -1,0 +1,101 @@
+#include "kernels/attention_scratch.h"
+
+#include <algorithm>
+
+namespace jevons {
+namespace {
+
+std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+// cuDNN rounds the sides up to its tiles, of 64 or 128 positions.
+std::int64_t square_bytes(const AttentionSizes& s) {
+  const std::int64_t side = round_up(s.seq, 128);
+  return side * side * 2;
+}
+
+void take(const Context& ctx, std::size_t bytes) {
+  ctx.work->alloc({static_cast<std::int64_t>(bytes)}, DType::kU8);
+}
+
+void take_mask(const Context& ctx, const AttentionSizes& s) {
+  if (s.documents) ctx.work->alloc({s.batch, s.seq, document_mask_row(s.seq)}, DType::kBF16);
+}
+
+AttentionSizes largest_piece(const AttentionSizes& s) {
+  return sizes_of(attention_pieces(s, kMostSquareBytes).front(), s);
+}
+
+}  // namespace
+
+AttentionSizes attention_sizes(const AttentionShape& shape, const AttentionSaved& s) {
+  return {.batch = shape.batch,
+          .seq = shape.seq,
+          .heads = s.q.heads,
+          .kv_heads = s.k.heads,
+          .dim = s.q.head_dim,
+          .v_dim = s.v.head_dim,
+          .documents = s.doc_start.defined()};
+}
+
+std::vector<AttentionPiece> attention_pieces(const AttentionSizes& s, std::int64_t most_square_bytes) {
+  const std::int64_t group_bytes = s.heads / s.kv_heads * square_bytes(s);
+  const std::int64_t groups = std::max<std::int64_t>(most_square_bytes / group_bytes, 1);
+  const std::int64_t heads = std::min(groups, s.kv_heads),
+                     sequences = std::max<std::int64_t>(groups / s.kv_heads, 1);
+  std::vector<AttentionPiece> pieces;
+  for (std::int64_t b = 0; b < s.batch; b += sequences) {
+    for (std::int64_t h = 0; h < s.kv_heads; h += heads)
+      pieces.push_back({b, std::min(sequences, s.batch - b), h, std::min(heads, s.kv_heads - h)});
+  }
+  return pieces;
+}
+
+AttentionSizes sizes_of(const AttentionPiece& piece, const AttentionSizes& whole) {
+  AttentionSizes part = whole;
+  part.batch = piece.sequences;
+  part.heads = piece.kv_heads * (whole.heads / whole.kv_heads);
+  part.kv_heads = piece.kv_heads;
+  return part;
+}
+
+std::size_t attention_backward_workspace(const AttentionSizes& piece) {
+  // Query heads that share a key head have gradients of their own, which are summed.
+  const std::int64_t shared = piece.heads > piece.kv_heads ? piece.seq * (piece.dim + piece.v_dim) * 2 : 0;
+  constexpr std::int64_t kBetweenParts = 4096;
+  return static_cast<std::size_t>(piece.batch * piece.heads * (square_bytes(piece) + shared) + kBetweenParts);
+}
+
+std::size_t attention_scratch_bytes(const AttentionSizes& s) {
+  if (s.batch * s.seq == 0) return 0;
+  Arena counted(Device::kMeta, "scratch");
+  const Context ctx{.device = Device::kMeta, .work = &counted};
+  count_attention_forward(ctx, s);
+  count_attention_backward(ctx, s);
+  return counted.peak_bytes();
+}
+
+std::int64_t longest_bounded_sequence(const AttentionSizes& s) {
+  AttentionSizes shorter = s;
+  shorter.seq = s.seq / 128 * 128;
+  while (shorter.seq > 0 && s.heads / s.kv_heads * square_bytes(shorter) > kMostSquareBytes)
+    shorter.seq -= 128;
+  return shorter.seq;
+}
+
+void count_attention_forward(const Context& ctx, const AttentionSizes& s) {
+  const ArenaScope scope(*ctx.work);
+  take_mask(ctx, s);
+}
+
+void count_attention_backward(const Context& ctx, const AttentionSizes& s) {
+  if (s.batch * s.seq == 0) return;
+  const AttentionSizes piece = largest_piece(s);
+  const ArenaScope scope(*ctx.work);
+  take_mask(ctx, piece);
+  ctx.work->alloc({piece.batch, piece.heads, piece.seq}, DType::kF32);  // row sums of dO * O
+  take(ctx, attention_backward_workspace(piece));
+}
+
+}  // namespace jevons
