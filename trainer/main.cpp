@@ -69,15 +69,17 @@ void add_config_arguments(CLI::App& command, ConfigArguments& config) {
       ->type_name("KEY=VALUE");
 }
 
+constexpr const char* kCheckpointHelp = "A checkpoint, or a run's directory: then the one on which it stands";
+
 void add_train(CLI::App& app, CommandLine& line) {
   CLI::App* command =
       app.add_subcommand("train", "Train a model; start it under mpirun for more than one worker");
   auto options = std::make_shared<TrainOptions>();
   add_config_arguments(*command, options->config);
   command
-      ->add_option(
-          "--resume", options->resume,
-          "auto: from the run's newest checkpoint if there is one; never; or the PATH of a checkpoint")
+      ->add_option("--resume", options->resume,
+                   "auto: from the checkpoint that the run made last or went back to; never; or the PATH of "
+                   "a checkpoint")
       ->capture_default_str()
       ->type_name("auto|never|PATH");
   command
@@ -108,10 +110,7 @@ void add_train(CLI::App& app, CommandLine& line) {
 void add_generate(CLI::App& app, CommandLine& line) {
   CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model, on one worker");
   auto options = std::make_shared<GenerateOptions>();
-  command
-      ->add_option("checkpoint", options->checkpoint, "A checkpoint, or a run's directory: then its newest")
-      ->required()
-      ->type_name("PATH");
+  command->add_option("checkpoint", options->checkpoint, kCheckpointHelp)->required()->type_name("PATH");
   command->add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
   command->add_option("--max-tokens", options->max_tokens, "Length of the continuation, in tokens")
       ->capture_default_str()
@@ -208,18 +207,14 @@ void add_checkpoint(CLI::App& app, CommandLine& line) {
   const auto add = [&](const char* name, const char* help, int (*function)(const CheckpointOptions&)) {
     CLI::App* command = checkpoint->add_subcommand(name, help);
     auto options = std::make_shared<CheckpointOptions>();
-    command->add_option("path", options->path, "A checkpoint, or a run's directory: then its newest")
-        ->required()
-        ->type_name("PATH");
+    command->add_option("path", options->path, kCheckpointHelp)->required()->type_name("PATH");
     command->callback([options, function, &line] { line.run = [=](Job&) { return function(*options); }; });
   };
   add("inspect", "Step, configuration, tensors", run_checkpoint_inspect);
   add("verify", "Read every byte against its checksum", run_checkpoint_verify);
   CLI::App* diff = checkpoint->add_subcommand("diff", "What differs between two: options, tensors");
   auto options = std::make_shared<CheckpointDiffOptions>();
-  diff->add_option("a", options->a, "A checkpoint, or a run's directory: then its newest")
-      ->required()
-      ->type_name("A");
+  diff->add_option("a", options->a, kCheckpointHelp)->required()->type_name("A");
   diff->add_option("b", options->b, "Another one")->required()->type_name("B");
   diff->callback([options, &line] { line.run = [options](Job&) { return run_checkpoint_diff(*options); }; });
 }

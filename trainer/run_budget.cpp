@@ -32,21 +32,21 @@ double start_of(const RunAccount& run) {
   return run.launches.empty() ? unix_time() : run.launches.front().launch.start_time;
 }
 
-// Device-seconds and steps of a launch, its start and its steps apart.
+// Device-seconds of a launch: for its start on one device, and for a token, since batches may change.
 struct Pace {
-  double init = 0, per_step = 0;
+  double init = 0, per_token = 0;
 };
 
 // Of the newest launch that made steps; all 0 if there is none.
 Pace pace_of(const RunAccount& run) {
   for (auto account = run.launches.rbegin(); account != run.launches.rend(); ++account) {
     const auto& start = account->launch.start;
-    const std::int64_t steps = start ? account->last_step - start->step : 0;
-    if (steps <= 0) continue;
+    const std::int64_t tokens = start ? account->launch.beats.back().totals.tokens - start->tokens : 0;
+    if (tokens <= 0) continue;
     const auto of = [&](Phase phase) { return account->phases[static_cast<std::size_t>(phase)]; };
     const double work = account->device_seconds - of(Phase::kInit) - of(Phase::kShutdown);
     const auto devices = static_cast<double>(std::max<std::int64_t>(1, account->launch.info.devices));
-    return {of(Phase::kInit) / devices, work / static_cast<double>(steps)};
+    return {of(Phase::kInit) / devices, work / static_cast<double>(tokens)};
   }
   return {};
 }
@@ -91,6 +91,9 @@ void RunBudget::read_ledgers() {
     const std::vector<std::string> ledgers = ledgers_below(directory_above(config_.run_dir));
     const Programme programme = account_programme(ledgers, config_.cost.project);
     for (const RunAccount& run : programme.runs) add(run);
+    for (const std::string& ledger : programme.unusable) {
+      if (warned_.insert(ledger).second) log_warning("budget: {}; it is not counted", ledger);
+    }
   }
   others_ = spending_of(sum);
   read_time_ = Clock::now();
@@ -108,7 +111,7 @@ void RunBudget::refresh() {
   if (!others_.joules) others_.joules = before.joules;
 }
 
-void RunBudget::check_start(std::int64_t steps_to_checkpoint) const {
+void RunBudget::check_start(std::int64_t steps_to_checkpoint, std::int64_t tokens_to_checkpoint) const {
   if (!budget_.has_limits()) return;
   const Spending nothing = priced(0, energy_known_ ? std::optional(0.0) : std::nullopt);
   budget_.check_measurable(others_ + nothing);
@@ -117,7 +120,7 @@ void RunBudget::check_start(std::int64_t steps_to_checkpoint) const {
   }
   const Pace pace = pace_of(run_);
   const double ahead =
-      pace.init * static_cast<double>(devices_) + pace.per_step * static_cast<double>(steps_to_checkpoint);
+      pace.init * static_cast<double>(devices_) + pace.per_token * static_cast<double>(tokens_to_checkpoint);
   std::optional<double> joules;
   if (const auto before = run_.total.energy(); before && run_.total.device_seconds > 0) {
     joules = ahead * *before / run_.total.device_seconds;

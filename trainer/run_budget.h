@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <set>
 #include <string>
 
 #include "trainer/config/run_config.h"
@@ -17,8 +18,9 @@ class RunBudget {
   RunBudget(const RunConfig& config, std::int64_t devices, bool energy_known, std::string own_launch);
 
   // Throws Error(kUsage) when a limit cannot be watched, or when what is left does not cover the start and
-  // the steps to the next checkpoint, estimated from the newest earlier launch of the run that made steps.
-  void check_start(std::int64_t steps_to_checkpoint) const;
+  // the steps to the next checkpoint, estimated by tokens from the newest earlier launch of the run that made
+  // steps.
+  void check_start(std::int64_t steps_to_checkpoint, std::int64_t tokens_to_checkpoint) const;
 
   // After a step: `own` are the totals of this launch. Logs warnings. Returns why the run must stop now, with
   // room left for its last checkpoint: the costliest stretch between two calls so far; empty: it may go on.
@@ -40,6 +42,7 @@ class RunBudget {
   Budget budget_;
   Clock::time_point read_time_;
   Clock::duration read_cost_{};
+  std::set<std::string> warned_;  // of ledgers
   Spending last_, reserve_;
   bool has_last_ = false;
 };

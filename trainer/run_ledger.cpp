@@ -59,7 +59,7 @@ std::string device_type(const RunConfig& config) {
 }
 
 LaunchInfo early_launch_info(const RunConfig& config, int workers) {
-  LaunchInfo info = launch_info(config, {}, total_steps(config.train, config.model.seq_len), "");
+  LaunchInfo info = launch_info(config, {}, steps_to_come(config.train, config.model.seq_len, {}), "");
   info.devices = workers;
   if (config.device != DeviceChoice::kCpu) info.device_type = config.cost.device_type;
   return info;
@@ -85,7 +85,7 @@ void RunLedger::begin(const TrainState& state, const Totals& totals) {
     if (!launch.exit) ++killed;
   }
   Launch own;
-  own.start = {state.step, state.consumed_tokens};
+  own.start = {state.step, state.consumed_tokens, state.lineage};
   own.beats.resize(1);
   own.beats.front().totals.step = state.step;
   launches.launches.push_back(std::move(own));

@@ -58,7 +58,7 @@ struct RunRecorder::Impl {
   std::string yaml;
   Communicator& world;
   PhaseClock& clock;
-  std::int64_t total_steps;
+  ScheduleSpan span;  // where the run ends; until steps begin, as if nothing were trained yet
   MemoryReport predicted;
 
   // Rank 0 only.
@@ -87,10 +87,12 @@ struct RunRecorder::Impl {
     agree(world, [&] {
       if (!writes()) return;
       budget.emplace(config, world.size(), totals.energy_joules.has_value(), ledger->pulse().launch());
-      const std::int64_t interval = config.checkpoint.interval, left = total_steps - state.step;
+      const std::int64_t interval = config.checkpoint.interval, left = span.end - state.step;
       std::int64_t to_next = interval > 0 ? interval - state.step % interval : left;
       if (interval == CheckpointConfig::kAuto) to_next = 1;  // what a save costs is not known yet
-      if (left > 0) budget->check_start(std::min(left, to_next));
+      const std::int64_t steps = std::min(left, to_next);
+      const std::int64_t sequences = steps * batch_size_at(config.train, state.consumed_samples);
+      if (left > 0) budget->check_start(steps, sequences * config.model.seq_len);
     });
   }
 
@@ -152,8 +154,8 @@ struct RunRecorder::Impl {
   // The load of single experts is much text: about 200 steps of a run have it, the first and last among them.
   ExpertDetail expert_detail(std::int64_t step) {
     constexpr std::int64_t kSteps = 200;
-    const std::int64_t part = step * kSteps / std::max<std::int64_t>(1, total_steps);
-    if (std::exchange(detailed_part, part) != part || step == total_steps) return ExpertDetail::kEvery;
+    const std::int64_t part = step * kSteps / std::max<std::int64_t>(1, span.end);
+    if (std::exchange(detailed_part, part) != part || step == span.end) return ExpertDetail::kEvery;
     return ExpertDetail::kNone;
   }
 
@@ -179,10 +181,10 @@ struct RunRecorder::Impl {
     StepMetrics m;
     const auto steps = static_cast<double>(std::max<std::int64_t>(1, state.step - report_step));
     const double elapsed = std::exchange(report_seconds, 0);
-    m.step = state.step, m.total_steps = total_steps, m.tokens = state.consumed_tokens;
+    m.step = state.step, m.total_steps = span.end, m.tokens = state.consumed_tokens;
     m.loss = outcome.loss, m.grad_norm = outcome.grad_norm, m.skipped = outcome.skipped;
     m.spike = outcome.spike, m.skipped_steps = state.step - state.optimizer_step;
-    m.lr = learning_rate(config.optim, state.step - 1, total_steps);
+    m.lr = learning_rate(config.optim, state.step - 1, span);
     m.step_seconds = elapsed / steps;
     if (elapsed > 0) {
       m.tokens_per_second = static_cast<double>(state.consumed_tokens - report_tokens) / elapsed;
@@ -194,19 +196,19 @@ struct RunRecorder::Impl {
     }
     m.device_seconds = device_seconds(), m.cost = ledger->money(own_device_seconds()),
     m.currency = config.cost.currency;
-    m.eta_seconds = m.step_seconds * static_cast<double>(total_steps - state.step);
+    m.eta_seconds = m.step_seconds * static_cast<double>(span.end - state.step);
     report_step = state.step, report_tokens = state.consumed_tokens;
     return m;
   }
 };
 
-RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world,
-                         PhaseClock& clock, const std::string& launch)
+RunRecorder::RunRecorder(const RunConfig& config, Communicator& world, PhaseClock& clock,
+                         const std::string& launch)
     : impl_(new Impl{.config = config,
-                     .yaml = yaml,
+                     .yaml = dump_run_config(config),
                      .world = world,
                      .clock = clock,
-                     .total_steps = total_steps(config.train, config.model.seq_len),
+                     .span = schedule_span(config.train, config.model.seq_len, {}),
                      .predicted = {},
                      .ledger = {},
                      .metrics = {},
@@ -217,7 +219,7 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
                      .totals = {}}) {
   const std::vector<std::string> hosts = gather_hosts(world);
   agree(world, [&] {
-    if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->total_steps, launch);
+    if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->span.end, launch);
   });
   impl_->energy = HostEnergy(hosts, world.rank(), config.device);
   if (impl_->writes()) log_info("energy: {}", impl_->energy.describe());
@@ -225,18 +227,20 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
 
 RunRecorder::~RunRecorder() = default;
 
-void RunRecorder::begin(const TrainState& state, const DataIdentity& data) {
+void RunRecorder::begin(const TrainState& state, const ScheduleSpan& span, const DataIdentity& data) {
+  impl_->span = span;
   impl_->report_step = impl_->spread_step = state.step, impl_->report_tokens = state.consumed_tokens;
   impl_->gather_totals();
   impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
+  impl_->totals.total_steps = span.end, impl_->totals.lineage = state.lineage;
   impl_->open_budget(state);
   if (!impl_->writes()) return;
   const std::string& dir = impl_->config.run_dir;
   impl_->ledger->begin(state, impl_->totals);
   write_text(dir + "/config.yaml", impl_->yaml);
   write_text(dir + "/passport.json", nlohmann::json(passport(data)).dump(2) + "\n");
-  impl_->metrics.emplace(dir + "/metrics.jsonl", state.step);
-  impl_->events.emplace(dir, state.step);
+  impl_->metrics.emplace(dir + "/metrics.jsonl", state.step, state.lineage);
+  impl_->events.emplace(dir, impl_->metrics->first_new_step());
 }
 
 void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Worker& worker) {
@@ -244,7 +248,7 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   impl_->gather_totals();
   impl_->totals.step = state.step, impl_->totals.tokens = state.consumed_tokens;
   impl_->report_seconds += outcome.seconds;
-  const bool last = state.step == impl_->total_steps;
+  const bool last = state.step == impl_->span.end;
   const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
   const auto ranks = due ? impl_->spread_of_ranks(state.step) : std::nullopt;
   const ArenaBytes arenas = due ? impl_->most_of_ranks(worker.arena_bytes()) : ArenaBytes();

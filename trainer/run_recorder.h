@@ -15,6 +15,7 @@
 #include "trainer/checkpoint/saver.h"
 #include "trainer/config/run_config.h"
 #include "trainer/cost/failure_rate.h"
+#include "trainer/optim/schedule.h"
 #include "trainer/report/step_metrics.h"
 #include "trainer/train_step.h"
 
@@ -29,15 +30,15 @@ struct DataIdentity {
 class RunRecorder {
  public:
   // Begins the account of this launch in the run directory's ledger, before anything that takes time.
-  // `config` must be resolved for the world; `yaml` is its text (dump_run_config), for the passport;
-  // `launch`: identity of this start, as RunLedger takes it. Collective.
-  RunRecorder(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-              const std::string& launch);
+  // `config` must be resolved for the world; `launch`: identity of this start, as RunLedger takes it.
+  // Collective.
+  RunRecorder(const RunConfig& config, Communicator& world, PhaseClock& clock, const std::string& launch);
   ~RunRecorder();
 
-  // Steps begin, at `state`: opens metrics, writes config.yaml and passport.json, says what earlier launches
-  // have cost. Throws Error(kUsage) on all ranks when the budget does not cover the start. Collective.
-  void begin(const TrainState& state, const DataIdentity& data);
+  // Steps begin, at `state`, with those of `span` before them: opens metrics, writes config.yaml and
+  // passport.json, says what earlier launches have cost. Throws Error(kUsage) on all ranks when the budget
+  // does not cover the start. Collective.
+  void begin(const TrainState& state, const ScheduleSpan& span, const DataIdentity& data);
   // After every step. Collective.
   void step(const TrainState& state, const StepOutcome& outcome, Worker& worker);
   void validation(const ValidationMetrics& metrics);

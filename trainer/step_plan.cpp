@@ -24,19 +24,24 @@ std::uint64_t samples_after(const TrainConfig& c, std::uint64_t consumed, std::i
                         static_cast<std::uint64_t>(c.global_batch_size);
 }
 
-std::int64_t total_steps(const TrainConfig& c, std::int64_t seq_len) {
+std::int64_t steps_to_come(const TrainConfig& c, std::int64_t seq_len, const TrainedSoFar& done) {
   if (c.steps <= 0 && c.tokens <= 0) fail(ExitCode::kUsage, "train.steps or train.tokens must be set");
-  const std::int64_t most = c.steps > 0 ? c.steps : std::numeric_limits<std::int64_t>::max();
+  const std::int64_t most = c.steps > 0 ? std::max<std::int64_t>(0, c.steps - done.steps)
+                                        : std::numeric_limits<std::int64_t>::max();
   if (c.tokens <= 0) return most;
-  const std::int64_t samples = (c.tokens + seq_len - 1) / seq_len;
+  const std::int64_t samples = (c.tokens - 1) / seq_len + 1;
+  auto consumed = static_cast<std::int64_t>(done.samples);
   std::int64_t steps = 0;
-  std::int64_t consumed = 0;
   while (consumed < samples && consumed < c.batch_ramp_samples && steps < most) {
     consumed += batch_size_at(c, static_cast<std::uint64_t>(consumed));
     ++steps;
   }
-  if (consumed < samples) steps += (samples - consumed + c.global_batch_size - 1) / c.global_batch_size;
+  if (consumed < samples) steps += (samples - consumed - 1) / c.global_batch_size + 1;
   return std::min(steps, most);
+}
+
+ScheduleSpan schedule_span(const TrainConfig& c, std::int64_t seq_len, const TrainedSoFar& done) {
+  return {.end = done.steps + steps_to_come(c, seq_len, done), .length = steps_to_come(c, seq_len, {})};
 }
 
 }  // namespace jevons

@@ -1,11 +1,12 @@
-// How a run's steps divide its samples: the batch-size ramp and the number of steps. Pure functions of the
-// configuration and of the position in the data, so that a resumed run goes on with the same batches on any
-// layout.
+// How a run's steps divide its samples: the batch-size ramp, the last step, the place in the schedule. Pure
+// functions of the configuration and of what is trained so far, whatever the batches were with which that was
+// done; so that a resumed run goes on with the same batches on any layout.
 #pragma once
 
 #include <cstdint>
 
 #include "trainer/config/run_config.h"
+#include "trainer/optim/schedule.h"
 
 namespace jevons {
 
@@ -16,8 +17,17 @@ std::int64_t batch_size_at(const TrainConfig& config, std::uint64_t consumed);
 // Samples that are done after `steps` more steps from `consumed`.
 std::uint64_t samples_after(const TrainConfig& config, std::uint64_t consumed, std::int64_t steps);
 
-// Steps until train.steps or train.tokens is reached, whichever is first. Throws Error(kUsage) if neither is
-// set.
-std::int64_t total_steps(const TrainConfig& config, std::int64_t seq_len);
+// What is trained so far.
+struct TrainedSoFar {
+  std::int64_t steps = 0;
+  std::uint64_t samples = 0;
+};
+
+// Steps from there until train.steps or train.tokens is reached, whichever is first; 0 if one is. Throws
+// Error(kUsage) if neither is set.
+std::int64_t steps_to_come(const TrainConfig& config, std::int64_t seq_len, const TrainedSoFar& done);
+
+// The steps of this configuration, from `done` on.
+ScheduleSpan schedule_span(const TrainConfig& config, std::int64_t seq_len, const TrainedSoFar& done);
 
 }  // namespace jevons

@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <utility>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
-#include "trainer/checkpoint/retention.h"
+#include "trainer/checkpoint/catalog.h"
 #include "trainer/config/advice.h"
 #include "trainer/continuation.h"
 #include "trainer/data_report.h"
@@ -20,7 +21,6 @@
 #include "trainer/run_state.h"
 #include "trainer/signals.h"
 #include "trainer/step_plan.h"
-#include "trainer/watchdog_report.h"
 
 namespace jevons {
 namespace {
@@ -42,10 +42,10 @@ bool due(std::int64_t step, std::int64_t interval) {
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice& device, PhaseClock& clock,
-                 RunRecorder& recorder, const StartOptions& start)
+Trainer::Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clock, RunRecorder& recorder,
+                 const StartOptions& start)
     : config_(config),
-      yaml_(yaml),
+      yaml_(dump_run_config(config)),
       start_(start),
       world_(device.world()),
       clock_(clock),
@@ -53,19 +53,19 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice
       loader_(open_data(world_, config)),
       validation_set_(*loader_, config.train.eval_samples),
       fingerprint_(loader_->fingerprint()),
+      validation_data_(loader_->validation_fingerprint(config.train.eval_samples)),
       worker_(config, world_, device.place(), &clock),
-      total_steps_(total_steps(config.train, config.model.seq_len)),
       saver_(world_, checkpoint_dir(config), worker_.ctx().stream) {
   check_same_data();
   begin();
+  span_ = schedule_span(config.train, config.model.seq_len, {state_.step, state_.consumed_samples});
   if (world_.rank() == 0) {
     say_what_is_read();
-    for (const std::string& doubt :
-         doubtful_options(config_, {total_steps_, loader_->validation_samples()})) {
+    for (const std::string& doubt : doubtful_options(config_, {span_.end, loader_->validation_samples()})) {
       log_warning("{}", doubt);
     }
   }
-  recorder_.begin(state_, data_identity());
+  recorder_.begin(state_, span_, data_identity());
   if (world_.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
     schedule_.emplace(config.checkpoint, recorder_.failures(), world_.size(), clock.seconds());
   }
@@ -73,13 +73,13 @@ Trainer::Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice
 
 ExitCode Trainer::run() {
   clock_.enter(Phase::kIdle);
-  while (state_.step < total_steps_) {
+  while (state_.step < span_.end) {
     const StepOutcome outcome = step();
     guard(outcome);
     recorder_.step(state_, outcome, worker_);
     if (due(state_.step, config_.train.replica_check_interval)) check_replicas(worker_);
     if (due(state_.step, config_.train.eval_interval)) validate();
-    if (state_.step == total_steps_) break;
+    if (state_.step == span_.end) break;
     const Agreement next = agree_on_next();
     if (next.stop != StopReason::kNone) {
       save(SaveOccasion::kEnd);
@@ -131,7 +131,7 @@ StepOutcome Trainer::step() {
   StepOutcome outcome = train_step(worker_, *batch_,
                                    {.global_sequences = sequences,
                                     .optimizer_step = state_.optimizer_step + 1,
-                                    .lr = learning_rate(config_.optim, state_.step, total_steps_),
+                                    .lr = learning_rate(config_.optim, state_.step, span_),
                                     .spike_limit = spike_limit(config_.train, state_.recent_losses)});
   state_.step += 1;
   state_.consumed_samples += static_cast<std::uint64_t>(sequences);
@@ -186,8 +186,12 @@ void Trainer::validate() {
   if (validation_set_.empty() || validated_step_ == state_.step) return;
   validated_step_ = state_.step;
   const ValidationMetrics metrics = validation_set_.measure(worker_, state_.step);
-  validation_loss_ = metrics.loss;
-  if (!validation_loss_) warn_without_targets(Split::kValidation);
+  validation_.reset();
+  if (metrics.loss) {
+    validation_ = Validation{*metrics.loss, validation_data_};
+  } else {
+    warn_without_targets(Split::kValidation);
+  }
   recorder_.validation(metrics);
 }
 
@@ -197,11 +201,15 @@ void Trainer::save(SaveOccasion occasion) {
   commit(saved_step_ == state_.step ? occasion : SaveOccasion::kInterval);
   if (saved_step_ == state_.step) return;
   stall_mark_ = clock_.seconds()[static_cast<std::size_t>(Phase::kCheckpoint)];
+  // What is being deleted may be a checkpoint of this very step that the run has left behind; check_data()
+  // lets no rank write before rank 0 is here.
+  if (deleting_.valid()) deleting_.wait();
   check_data();
   const std::vector<TensorBox> boxes = boxes_to_save(worker_);
   check_finite(worker_, boxes);
   state_.passport = recorder_.passport(data_identity());
-  if (validated_step_ == state_.step && validation_loss_) set_validation_loss(state_, *validation_loss_);
+  if (validated_step_ == state_.step && validation_) set_validation(state_, *validation_);
+  state_.sequence = ++last_sequence_;
   if (schedule_) schedule_->begun(clock_.seconds());
   const bool beside_training = occasion == SaveOccasion::kInterval && config_.checkpoint.asynchronous;
   try {
@@ -278,7 +286,7 @@ void Trainer::check_same_data() {
 }
 
 void Trainer::say_what_is_read() const {
-  const std::int64_t left = std::max<std::int64_t>(0, total_steps_ - state_.step);
+  const std::int64_t left = std::max<std::int64_t>(0, span_.end - state_.step);
   const DataReport report = describe_data(
       *loader_, samples_after(config_.train, state_.consumed_samples, left), config_.train.eval_samples);
   for (const std::string& line : report.lines) log_info("{}", line);
@@ -290,23 +298,44 @@ DataIdentity Trainer::data_identity() const {
 }
 
 void Trainer::begin() {
-  std::string path = start_.resume == "never" ? "" : start_.resume;
-  if (start_.resume == "auto") {
-    if (world_.rank() == 0) path = latest_checkpoint(checkpoint_dir(config_)).value_or("");
-    path = agree_on(world_, path);
-  }
+  std::string path;
+  agree(world_, [&] {
+    if (world_.rank() != 0 || start_.resume == "never") return;
+    path = start_.resume == "auto" ? latest_checkpoint(checkpoint_dir(config_)).value_or("")
+                                   : find_checkpoint(start_.resume);
+  });
+  path = agree_on(world_, path);
   if (!path.empty()) {
     resume(path);
   } else if (!start_.init_from.empty()) {
     take_weights(start_.init_from);
   }
+  agree(world_, [&] {
+    if (world_.rank() == 0) stand_on(path);
+  });
+}
+
+// Makes `path`, or the beginning of the run for "", what the run goes on from: on a branch of its own if it
+// stood elsewhere. Only rank 0's records know.
+void Trainer::stand_on(const std::string& path) {
+  const std::string dir = checkpoint_dir(config_);
+  Catalog catalog(dir);
+  const bool stays = catalog.stands_on(path);
+  const std::uint64_t branch = stays ? catalog.branch_of_return() : catalog.write_return(path);
+  state_.lineage = lineage_from(state_, catalog.origin_of(path), branch);
+  last_sequence_ = catalog.last_sequence();
+  if (!stays) {
+    log_info("the run goes back, to {}: what it made since is left behind, these steps are branch {}",
+             path.empty() ? "its beginning" : path, branch);
+  }
+  if (config_.checkpoint.keep_last > 0) remove_unfinished(dir, std::numeric_limits<std::int64_t>::max());
 }
 
 void Trainer::resume(const std::string& path) {
   std::unique_ptr<CheckpointReader> reader;
   std::vector<std::string> notices;
   agree(world_, [&] {
-    reader = std::make_unique<CheckpointReader>(find_checkpoint(path));
+    reader = std::make_unique<CheckpointReader>(path);
     notices = check_continuation(reader->state(), path,
                                  {.config = yaml_,
                                   .data = fingerprint_,
@@ -316,6 +345,11 @@ void Trainer::resume(const std::string& path) {
   restore(worker_, *reader);
   state_ = reader->state();
   saved_step_ = state_.step;
+  // A run that was validated where it ended is not validated there again.
+  validation_ = validation_of(state_);
+  if (validation_ && (validation_->data.empty() || validation_->data == validation_data_)) {
+    validated_step_ = state_.step;
+  }
   if (world_.rank() != 0) return;
   log_info("resumed from {} at step {}", path, state_.step);
   if (!notices.empty()) log_warning("changed since that checkpoint:\n  {}", fmt::join(notices, "\n  "));
@@ -339,53 +373,6 @@ void Trainer::take_weights(const std::string& path) {
     log_warning(
         "the upcycled model does not begin with the dense model's outputs: that takes "
         "model.moe.router.renormalize = true, scaling_factor = 1 and no capacity_factor");
-  }
-}
-
-namespace {
-
-// What fails inside a step, as a collective, the device or a kernel, does not know where in the model it is.
-Error with_position(const Error& error, const Whereabouts* whereabouts) {
-  const WorkerPlace place = whereabouts != nullptr ? whereabouts->now() : WorkerPlace();
-  if (!place.in_step) return error;
-  return Error(error.code(), fmt::format("{}: {}", describe_position(place), error.what()));
-}
-
-// Before what this worker computes with is destroyed: the others may not come any more to what its device
-// waits for. A device that does not let go would keep it from ever telling them.
-void leave_alone(std::optional<ComputeDevice>& device, const Error& error, Communicator& world) {
-  if (!device || device->cut_links()) return;
-  log_error("{}; the device does not let go of what it does with other workers", error.what());
-  log_flush();
-  world.abort(static_cast<int>(error.code()));
-}
-
-}  // namespace
-
-ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-               const StartOptions& start) {
-  RunRecorder recorder(config, yaml, world, clock, start.sign != nullptr ? start.sign->launch() : "");
-  if (start.sign != nullptr) start.sign->booked();
-  std::optional<ComputeDevice> device;  // these outlive an error: what to do before they end is decided then
-  std::optional<Trainer> trainer;
-  try {
-    device.emplace(config.device, start.local_rank, world);
-    device->require_memory(recorder.predict_memory());
-    trainer.emplace(config, yaml, *device, clock, recorder, start);
-    return trainer->run();
-  } catch (const AgreedError& e) {
-    recorder.end_by_error(e.what(), e.code());
-    leave_alone(device, e, world);
-    throw;
-  } catch (const Error& e) {
-    const Error placed = with_position(e, clock.whereabouts());
-    recorder.end_by_error(placed.what(), placed.code());
-    leave_alone(device, placed, world);
-    throw placed;
-  } catch (const std::exception& e) {
-    recorder.end_by_error(e.what(), ExitCode::kFailure);
-    leave_alone(device, Error(ExitCode::kFailure, e.what()), world);
-    throw;
   }
 }
 

@@ -13,9 +13,11 @@
 #include "data/data_loader.h"
 #include "parallel/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/retention.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/compute_device.h"
 #include "trainer/cost/sign_of_life.h"
+#include "trainer/optim/schedule.h"
 #include "trainer/run_recorder.h"
 #include "trainer/save_schedule.h"
 #include "trainer/train_step.h"
@@ -26,7 +28,7 @@ namespace jevons {
 
 // Where a run begins, when it stops before its end, and where.
 struct StartOptions {
-  std::string resume = "auto";  // auto: the run's newest checkpoint if there is one; never; or a path
+  std::string resume = "auto";  // auto: the checkpoint on which the run stands, if any; never; or a path
   std::string init_from;        // else weights from this checkpoint, step 0; empty: random weights
   std::optional<std::chrono::steady_clock::time_point> deadline;
   int local_rank = 0;          // of this worker on its host
@@ -35,9 +37,9 @@ struct StartOptions {
 
 class Trainer {
  public:
-  // Collective. `config` and `yaml` as for the recorder.
-  Trainer(const RunConfig& config, const std::string& yaml, ComputeDevice& device, PhaseClock& clock,
-          RunRecorder& recorder, const StartOptions& start);
+  // Collective. `config` as for the recorder.
+  Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clock, RunRecorder& recorder,
+          const StartOptions& start);
 
   // Trains to the configured end, or until a stop signal or the deadline: then the run is saved and kTryAgain
   // returned. Collective.
@@ -56,6 +58,7 @@ class Trainer {
   void say_what_is_read() const;
   DataIdentity data_identity() const;
   void begin();
+  void stand_on(const std::string& path);
   void resume(const std::string& path);
   void take_weights(const std::string& path);
   StepOutcome step();
@@ -71,32 +74,30 @@ class Trainer {
   void delete_superfluous(std::int64_t committed);
 
   RunConfig config_;
-  std::string yaml_;
+  std::string yaml_;  // of config_
   StartOptions start_;
   Communicator& world_;
   PhaseClock& clock_;
   RunRecorder& recorder_;
   std::unique_ptr<DataLoader> loader_;
   ValidationSet validation_set_;
-  std::string fingerprint_;  // of the data, at the start
+  std::string fingerprint_;      // of the data, at the start
+  std::string validation_data_;  // of what a validation loss depends on but the weights
   Worker worker_;
   std::optional<HostBatch> batch_;  // of the last step, for the memory
-  std::int64_t total_steps_;
   TrainState state_;
+  ScheduleSpan span_;
   std::int64_t bad_steps_ = 0;    // consecutive steps that were skipped
   std::int64_t saved_step_ = -1;  // newest step in a checkpoint, or in the one under way
   double stall_mark_ = 0;         // seconds of the checkpoint phase when the save under way began
   std::int64_t validated_step_ = -1;
-  std::optional<double> validation_loss_;  // at validated_step_
-  std::set<Split> without_targets_;        // where a loss was unknown, which the log has said
+  std::optional<Validation> validation_;  // at validated_step_; nothing if its loss is unknown
+  std::set<Split> without_targets_;       // where a loss was unknown, which the log has said
+  // On rank 0: what makes the order of checkpoints and returns in the run's directory (Catalog).
+  std::uint64_t last_sequence_ = 0;
   CheckpointSaver saver_;
   std::optional<SaveSchedule> schedule_;  // on rank 0, for checkpoint.interval = auto
   std::future<void> deleting_;            // older checkpoints, on rank 0
 };
-
-// A whole run on this worker, errors included: they stand in the ledger and are thrown on. Collective;
-// `config` and `yaml` as for RunRecorder.
-ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& world, PhaseClock& clock,
-               const StartOptions& start);
 
 }  // namespace jevons

@@ -115,7 +115,7 @@ int run(Communicator& world, double step_seconds, double phase_changes, const st
   LedgerPulse pulse(std::move(ledger), std::chrono::duration<double>(kHeartbeatSeconds));
   sum.add("totals for the next heartbeat", time_of(21, 1000, [&] { pulse.update({}); }), 1);
   MetricsWriter metrics(directory + "/metrics.jsonl", 0);
-  EventFile events(directory, 0);
+  EventFile events(directory, 1);
   const StepMetrics m = some_metrics();
   sum.add("line of metrics, TensorBoard", time_of(21, 50, [&] { metrics.write(m), events.write(m); }), 1);
   if (const auto meter = open_rapl()) {

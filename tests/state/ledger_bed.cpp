@@ -10,14 +10,16 @@ using nlohmann::ordered_json;
 constexpr std::int64_t kTokensPerStep = 100;
 
 ordered_json beat_json(const char* kind, const HandMadeLedger::Beat& beat) {
-  return {{"kind", kind},
-          {"launch", beat.id},
-          {"time", beat.time},
-          {"elapsed", beat.elapsed},
-          {"step", beat.step},
-          {"tokens", beat.step * kTokensPerStep},
-          {"device_seconds", {{"init", beat.init}, {"compute", beat.compute}}},
-          {"energy_joules", beat.joules ? ordered_json(*beat.joules) : ordered_json(nullptr)}};
+  ordered_json json = {{"kind", kind},
+                       {"launch", beat.id},
+                       {"time", beat.time},
+                       {"elapsed", beat.elapsed},
+                       {"step", beat.step},
+                       {"tokens", beat.step * kTokensPerStep},
+                       {"device_seconds", {{"init", beat.init}, {"compute", beat.compute}}},
+                       {"energy_joules", beat.joules ? ordered_json(*beat.joules) : ordered_json(nullptr)}};
+  for (const Branch& b : beat.branches) json["branches"].push_back({{"id", b.id}, {"after", b.after}});
+  return json;
 }
 
 }  // namespace

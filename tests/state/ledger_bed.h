@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "trainer/cost/ledger.h"
 
@@ -35,6 +36,7 @@ struct HandMadeLedger {
     std::int64_t step = 0;
     double compute = 0, init = 0;
     std::optional<double> joules = {};
+    std::vector<Branch> branches = {};
   };
   HandMadeLedger& heartbeat(const Beat& beat);
   // A heartbeat before the first step; `step` means nothing.

@@ -147,6 +147,41 @@ TEST_CASE("a resumed run repeats steps: their device-seconds are rework") {
         Approx(sum.device_seconds));
 }
 
+TEST_CASE("steps that a run has left behind are rework, and count again when it returns to them") {
+  HandMadeLedger ledger;
+  const auto launch = [&](const char* id, std::int64_t from, std::int64_t to, std::vector<Branch> branches) {
+    ledger.launch({.id = id, .begins = false});
+    ledger.heartbeat({.id = id, .time = 1010, .elapsed = 10, .step = from, .init = 20, .branches = branches});
+    const auto seconds = 10 + 2 * static_cast<double>(to - from);  // 4 device-seconds a step
+    ledger.exit({id, 1000 + seconds, seconds, to, 4 * static_cast<double>(to - from), 20, {}, branches},
+                "done", 0);
+  };
+  const auto check = [&](const std::vector<double>& rework, std::int64_t tokens) {
+    const RunAccount run = account_of_text(ledger.text);
+    REQUIRE(run.launches.size() == rework.size());
+    for (std::size_t i = 0; i < rework.size(); ++i) {
+      INFO(i);
+      CHECK(run.launches[i].rework == Approx(rework[i]));
+    }
+    CHECK(run.total.tokens == tokens);
+    const CostSum& sum = run.total;
+    CHECK(std::accumulate(sum.phases.begin(), sum.phases.end(), sum.rework + sum.unaccounted) ==
+          Approx(sum.device_seconds));
+  };
+  launch("A", 0, 20, {});
+  launch("B", 10, 13, {{5, 10}});
+  check({40, 0}, 1300);
+  launch("C", 13, 25, {{5, 10}});
+  check({40, 0, 0}, 2500);
+  // To step 20 of the first launch, above the end of B.
+  launch("D", 20, 22, {{9, 20}});
+  check({0, 12, 48, 0}, 2200);
+  // To the very beginning, and there killed and started again.
+  launch("E", 0, 4, {{10, 0}});
+  launch("F", 2, 6, {{10, 0}});
+  check({80, 12, 48, 8, 8, 0}, 600);
+}
+
 TEST_CASE("a launch that ends before its first step is all init, and loses nobody's steps") {
   HandMadeLedger ledger;
   ledger.launch({.id = "A"});
@@ -296,6 +331,8 @@ TEST_CASE("what the writer writes, the reader reads") {
     ledger.heartbeat(std::nullopt);
     totals.step = 11;
     totals.tokens = 1100;
+    totals.total_steps = 600;
+    totals.lineage.take({3, 7});
     ledger.heartbeat(totals);
     totals.energy_joules = 12.5;
     totals.step = 12;
@@ -313,7 +350,8 @@ TEST_CASE("what the writer writes, the reader reads") {
   CHECK(launch.info.git_id == "abc+");
   CHECK(launch.info.layout == "dp 2");
   CHECK(launch.start->step == 11);
-  CHECK(launch.info.total_steps == 500);
+  CHECK(launch.info.total_steps == 600);  // as known last
+  CHECK(launch.start->lineage.branches() == std::vector<Branch>{{3, 7}});
   CHECK(launch.info.price_source == "list");
   CHECK(launch.info.model_flops_per_token == 3e9);
   CHECK(launch.info.peak_tflops == 67.5);

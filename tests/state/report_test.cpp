@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"
@@ -158,7 +159,7 @@ TEST_CASE("unknown losses and bits per byte are null, without a point and not on
   {
     MetricsWriter writer(scratch.path("m"), 0);
     writer.write(m), writer.write(unknown), writer.write(tokens), writer.write(instant);
-    EventFile file(scratch.path(), 0);
+    EventFile file(scratch.path(), 1);
     file.write(m), file.write(unknown), file.write(tokens);
     events = file.path();
   }
@@ -176,14 +177,14 @@ TEST_CASE("unknown losses and bits per byte are null, without a point and not on
   CHECK(lines[3]["disk_bytes_per_second"].is_null());
 
   const auto records = records_of(contents_of(events));
-  REQUIRE(records.size() == 4);
-  CHECK(records[1].find("train/lr") != std::string::npos);
+  REQUIRE(records.size() == 5);
+  CHECK(records[2].find("train/lr") != std::string::npos);
   for (const char* tag : {"train/loss", "speed/mfu", "cost/money"}) {
-    CHECK(records[1].find(tag) == std::string::npos);
+    CHECK(records[2].find(tag) == std::string::npos);
   }
-  CHECK(records[2].find("validation/") == std::string::npos);
-  CHECK(records[3].find("validation/loss") != std::string::npos);
-  CHECK(records[3].find("bits_per_byte") == std::string::npos);
+  CHECK(records[3].find("validation/") == std::string::npos);
+  CHECK(records[4].find("validation/loss") != std::string::npos);
+  CHECK(records[4].find("bits_per_byte") == std::string::npos);
 
   CHECK(console_line(m).starts_with("step    3/2000  lr 3.00e-04  norm 0.412  SKIPPED: NO TARGET  18.2k"));
   CHECK(console_line(unknown) == "validation at step 3  no target");
@@ -200,7 +201,7 @@ TEST_CASE("the router's losses stand in the metrics, null where the model has no
   std::string events;
   {
     MetricsWriter(scratch.path("m"), 0).write(m);
-    EventFile file(scratch.path(), 0);
+    EventFile file(scratch.path(), 1);
     file.write(m);
     events = file.path();
   }
@@ -210,7 +211,7 @@ TEST_CASE("the router's losses stand in the metrics, null where the model has no
   CHECK(moe[1]["max_rows"] == 90);
   CHECK(moe[0]["sequence_balance_loss"].is_null());
   CHECK(moe[0]["global_balance_loss"].is_null());
-  const std::string record = records_of(contents_of(events))[1];
+  const std::string record = records_of(contents_of(events))[2];
   // Tag, then simple_value = 1.25f.
   CHECK(record.find(std::string("\nbalance_loss/layer_1\x15\x00\x00\xa0\x3f", 26).substr(1)) !=
         std::string::npos);
@@ -225,29 +226,73 @@ TEST_CASE("an event file is framed as TensorBoard reads it") {
   const Scratch scratch;
   std::string path;
   {
-    EventFile file(scratch.path(), 0);
+    EventFile file(scratch.path(), 1);
     file.write(some_metrics(120));
     file.write(ValidationMetrics{120, 1.5, 2.125});
     path = file.path();
   }
   CHECK(path.find("events.out.tfevents.") != std::string::npos);
   const auto records = records_of(contents_of(path));
-  REQUIRE(records.size() == 3);
+  REQUIRE(records.size() == 4);  // a session start at step 1 too: the directory may have been used
   // Field 3 (file_version), length 13, after field 1 (wall_time, 9 bytes) and field 2 (step 0, 2 bytes).
   CHECK(records[0].substr(11) ==
         "\x1a\x0d"
         "brain.Event:2");
-  CHECK(records[1].substr(9, 2) == "\x10\x78");  // field 2, step 120
-  CHECK(records[1].find("train/loss") != std::string::npos);
-  CHECK(records[1].find("load_max_over_mean/layer_2") != std::string::npos);
+  CHECK(records[1].substr(9) == "\x10\x01\x3a\x02\x08\x01");
+  CHECK(records[2].substr(9, 2) == "\x10\x78");  // field 2, step 120
+  CHECK(records[2].find("train/loss") != std::string::npos);
+  CHECK(records[2].find("load_max_over_mean/layer_2") != std::string::npos);
   // Validation: value {tag, simple_value = 2.125f}.
-  CHECK(records[2].find(std::string("validation/bits_per_byte\x15\x00\x00\x08\x40", 29)) !=
+  CHECK(records[3].find(std::string("validation/bits_per_byte\x15\x00\x00\x08\x40", 29)) !=
         std::string::npos);
+}
+
+TEST_CASE("metrics of steps that a run leaves behind are moved, and come back with the run") {
+  const Scratch scratch;
+  const std::string path = scratch.path("metrics.jsonl"), behind = scratch.path("metrics.left-behind.jsonl");
+  const auto steps_in_file = [](const std::string& file) {
+    std::vector<std::pair<int, int>> found;  // step, branch
+    std::istringstream lines(contents_of(file));
+    for (std::string line; std::getline(lines, line);) {
+      const auto json = nlohmann::json::parse(line);
+      found.emplace_back(json["step"].get<int>(), json.value("branch", 0));
+    }
+    return found;
+  };
+  const auto write = [](MetricsWriter& metrics, int first, int last) {
+    for (int step = first; step <= last; ++step) metrics.write(some_metrics(step));
+  };
+  using Found = std::vector<std::pair<int, int>>;
+  {
+    MetricsWriter metrics(path, 0);
+    CHECK(metrics.first_new_step() == 1);
+    write(metrics, 1, 5);
+  }
+  CHECK_FALSE(std::filesystem::exists(behind));
+  const Lineage branch(std::vector<Branch>{{7, 2}});
+  for (int again = 0; again < 2; ++again) {  // killed, and once more: steps of the same branch run again
+    MetricsWriter metrics(path, 2, branch);
+    CHECK(metrics.first_new_step() == 3);
+    write(metrics, 3, 4);
+    CHECK(steps_in_file(path) == Found{{1, 0}, {2, 0}, {3, 7}, {4, 7}});
+    CHECK(steps_in_file(behind) == Found{{3, 0}, {4, 0}, {5, 0}});
+  }
+  // Back to step 5 of the beginning: no hole, and nothing twice, also after an end between the two files.
+  const Lineage back(std::vector<Branch>{{8, 5}});
+  std::filesystem::create_directory(path + ".tmp");  // in the way of the second file's replacement
+  CHECK_THROWS(MetricsWriter(path, 5, back));
+  std::filesystem::remove(path + ".tmp");
+  for (int again = 0; again < 2; ++again) {
+    const MetricsWriter metrics(path, 5, back);
+    CHECK(metrics.first_new_step() == (again == 0 ? 3 : 6));
+    CHECK(steps_in_file(path) == Found{{1, 0}, {2, 0}, {3, 0}, {4, 0}, {5, 0}});
+    CHECK(steps_in_file(behind) == Found{{3, 7}, {4, 7}});
+  }
 }
 
 TEST_CASE("the event file of a resumed run tells readers to forget the repeated steps") {
   const Scratch scratch;
-  const auto records = records_of(contents_of(EventFile(scratch.path(), 99).path()));
+  const auto records = records_of(contents_of(EventFile(scratch.path(), 100).path()));
   REQUIRE(records.size() == 2);
   CHECK(records[1].substr(9) == "\x10\x64\x3a\x02\x08\x01");  // step 100, session_log { status START }
 }

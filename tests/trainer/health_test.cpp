@@ -195,7 +195,7 @@ TEST_CASE("documents of one token: losses are unknown, not 0, and no window take
   const CheckpointReader reader(find_checkpoint(dir / "run"));
   CHECK(reader.state().optimizer_step == 0);
   CHECK(reader.state().recent_losses.empty());
-  CHECK_FALSE(validation_loss_of(reader.state()));
+  CHECK_FALSE(validation_of(reader.state()));
 }
 
 TEST_CASE("a weight that is not finite never reaches a checkpoint", "[health]") {

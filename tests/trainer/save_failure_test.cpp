@@ -93,7 +93,7 @@ TEST_CASE("keep_last, keep_every and keep_best in a run", "[save]") {
   CHECK_FALSE(run.saved(4));
   CHECK(run.saved(6));
   CHECK(run.saved(8));
-  CHECK(validation_loss_of(CheckpointReader(run.step(8)).state()));
+  CHECK(validation_of(CheckpointReader(run.step(8)).state()));
 
   // Which two are best is read from a run that keeps them all.
   const std::vector<std::string> validated = {"train.eval_interval=2", "optimizer.lr=0.3"};
@@ -101,7 +101,7 @@ TEST_CASE("keep_last, keep_every and keep_best in a run", "[save]") {
   CHECK(all.start(1, validated) == ExitCode::kOk);
   std::map<double, int> by_loss;
   for (int step : {2, 4, 6, 8}) {
-    by_loss[validation_loss_of(CheckpointReader(all.step(step)).state()).value()] = step;
+    by_loss[validation_of(CheckpointReader(all.step(step)).state()).value().loss] = step;
   }
   REQUIRE(by_loss.size() == 4);
   const Run best;

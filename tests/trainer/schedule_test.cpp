@@ -1,5 +1,9 @@
 // Learning-rate schedules, the batch ramp and the number of steps.
 #include "trainer/optim/schedule.h"
+
+#include <cmath>
+#include <limits>
+
 #include "kernels/core/error.h"
 #include "tests/support/catch.h"
 #include "trainer/step_plan.h"
@@ -8,17 +12,17 @@ namespace jevons {
 
 TEST_CASE("warm-up rises to the peak and no step has rate zero", "[schedule]") {
   OptimConfig c{.lr = 1.0, .schedule = ScheduleKind::kConstant, .warmup_steps = 4};
-  CHECK(learning_rate(c, 0, 100) == Approx(0.25));
-  CHECK(learning_rate(c, 3, 100) == Approx(1.0));
-  CHECK(learning_rate(c, 99, 100) == Approx(1.0));
+  CHECK(learning_rate(c, 0, {100, 100}) == Approx(0.25));
+  CHECK(learning_rate(c, 3, {100, 100}) == Approx(1.0));
+  CHECK(learning_rate(c, 99, {100, 100}) == Approx(1.0));
 }
 
 TEST_CASE("the cosine goes from the peak to the floor at the last step", "[schedule]") {
   OptimConfig c{.lr = 2.0, .schedule = ScheduleKind::kCosine, .warmup_steps = 10, .min_lr_ratio = 0.1};
-  CHECK(learning_rate(c, 10, 111) == Approx(2.0));
-  CHECK(learning_rate(c, 60, 111) == Approx((2.0 + 0.2) / 2));
-  CHECK(learning_rate(c, 110, 111) == Approx(0.2));
-  CHECK(learning_rate(c, 500, 111) == Approx(0.2));
+  CHECK(learning_rate(c, 10, {111, 111}) == Approx(2.0));
+  CHECK(learning_rate(c, 60, {111, 111}) == Approx((2.0 + 0.2) / 2));
+  CHECK(learning_rate(c, 110, {111, 111}) == Approx(0.2));
+  CHECK(learning_rate(c, 500, {111, 111}) == Approx(0.2));
 }
 
 TEST_CASE("warm-up, stable, decay", "[schedule]") {
@@ -27,10 +31,10 @@ TEST_CASE("warm-up, stable, decay", "[schedule]") {
                 .warmup_steps = 2,
                 .decay_steps = 11,
                 .min_lr_ratio = 0.0};
-  CHECK(learning_rate(c, 88, 100) == Approx(1.0));
-  CHECK(learning_rate(c, 89, 100) == Approx(1.0));
-  CHECK(learning_rate(c, 94, 100) == Approx(0.5));
-  CHECK(learning_rate(c, 99, 100) == Approx(0.0));
+  CHECK(learning_rate(c, 88, {100, 100}) == Approx(1.0));
+  CHECK(learning_rate(c, 89, {100, 100}) == Approx(1.0));
+  CHECK(learning_rate(c, 94, {100, 100}) == Approx(0.5));
+  CHECK(learning_rate(c, 99, {100, 100}) == Approx(0.0));
 }
 
 TEST_CASE("the batch ramp rises in whole multiples of its start", "[schedule]") {
@@ -48,17 +52,73 @@ TEST_CASE("the batch ramp rises in whole multiples of its start", "[schedule]") 
 TEST_CASE("steps end a run by count or by tokens, whichever is first", "[schedule]") {
   TrainConfig c;
   c.global_batch_size = 4;
-  CHECK_THROWS_AS(total_steps(c, 10), Error);
+  CHECK_THROWS_AS(steps_to_come(c, 10, {}), Error);
   c.steps = 7;
-  CHECK(total_steps(c, 10) == 7);
+  CHECK(steps_to_come(c, 10, {}) == 7);
   c.tokens = 121;  // 13 sequences: 4 steps
-  CHECK(total_steps(c, 10) == 4);
+  CHECK(steps_to_come(c, 10, {}) == 4);
   c.steps = 3;
-  CHECK(total_steps(c, 10) == 3);
+  CHECK(steps_to_come(c, 10, {}) == 3);
   c.steps = 0, c.batch_ramp_start = 2, c.batch_ramp_samples = 8;
   std::int64_t consumed = 0, steps = 0;  // the same by walking
   while (consumed < 13) consumed += batch_size_at(c, static_cast<std::uint64_t>(consumed)), ++steps;
-  CHECK(total_steps(c, 10) == steps);
+  CHECK(steps_to_come(c, 10, {}) == steps);
+  c.tokens = std::numeric_limits<std::int64_t>::max(), c.batch_ramp_start = c.batch_ramp_samples = 0;
+  CHECK(steps_to_come(c, 10, {}) == (c.tokens / 10 + 1) / 4 + 1);
+}
+
+TEST_CASE("what is trained so far counts by its samples, whatever its batches were", "[schedule]") {
+  TrainConfig c;
+  c.global_batch_size = 8, c.tokens = 800;  // 80 samples of 10 tokens
+  CHECK(steps_to_come(c, 10, {.steps = 10, .samples = 40}) == 5);
+  CHECK(steps_to_come(c, 10, {.steps = 10, .samples = 41}) == 5);
+  CHECK(steps_to_come(c, 10, {.steps = 3, .samples = 79}) == 1);
+  CHECK(steps_to_come(c, 10, {.steps = 30, .samples = 80}) == 0);
+  CHECK(steps_to_come(c, 10, {.steps = 30, .samples = 99}) == 0);
+  c.steps = 12;
+  CHECK(steps_to_come(c, 10, {.steps = 10, .samples = 40}) == 2);
+  CHECK(steps_to_come(c, 10, {.steps = 13, .samples = 40}) == 0);
+  c.steps = 0, c.batch_ramp_start = 4, c.batch_ramp_samples = 60;  // 4; from sample 60 on 8
+  CHECK(steps_to_come(c, 10, {.steps = 99, .samples = 52}) == 5);  // of 4, 4, 8, 8, 8: from 52 to 60, to 84
+}
+
+TEST_CASE("the rate of a run of one batch is the same to the bit wherever it goes on", "[schedule]") {
+  for (const ScheduleKind kind : {ScheduleKind::kCosine, ScheduleKind::kWarmupStableDecay}) {
+    const OptimConfig optim{.schedule = kind, .warmup_steps = 3, .decay_steps = 7};
+    TrainConfig c;
+    c.global_batch_size = 12, c.batch_ramp_start = 4, c.batch_ramp_samples = 100, c.tokens = 4321;
+    const ScheduleSpan whole = schedule_span(c, 10, {});
+    CHECK(whole.end == whole.length);
+    TrainedSoFar done;
+    while (done.steps < whole.end) {
+      const ScheduleSpan span = schedule_span(c, 10, done);
+      CHECK(span.end == whole.end);
+      CHECK(learning_rate(optim, done.steps, span) == learning_rate(optim, done.steps, whole));
+      done.samples += static_cast<std::uint64_t>(batch_size_at(c, done.samples));
+      done.steps += 1;
+    }
+  }
+}
+
+TEST_CASE("with another batch the rate goes on from the tokens that are trained", "[schedule]") {
+  TrainConfig c;
+  c.tokens = 8000;  // 800 samples
+  OptimConfig optim{.lr = 1.0, .schedule = ScheduleKind::kCosine, .min_lr_ratio = 0};
+  c.global_batch_size = 4;
+  const double before = learning_rate(optim, 99, schedule_span(c, 10, {}));  // of 200 steps
+  c.global_batch_size = 8;
+  const ScheduleSpan rest = schedule_span(c, 10, {.steps = 100, .samples = 400});
+  CHECK(rest.end == 150);
+  const double after = learning_rate(optim, 100, rest);
+  CHECK(after == learning_rate(optim, 50, {100, 100}));  // half of the run that would have had 100 steps
+  CHECK(std::abs(after - before) < 0.02);
+  CHECK(learning_rate(optim, 149, rest) == Approx(0.0).margin(1e-12));
+  optim.schedule = ScheduleKind::kWarmupStableDecay, optim.decay_steps = 20;
+  CHECK(learning_rate(optim, 129, rest) == 1.0);
+  CHECK(learning_rate(optim, 131, rest) < 1.0);
+  // Warm-up counts the steps that were made.
+  optim.warmup_steps = 120;
+  CHECK(learning_rate(optim, 100, rest) == Approx(101.0 / 120));
 }
 
 }  // namespace jevons

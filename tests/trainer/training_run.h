@@ -14,7 +14,7 @@
 #include "tests/data/temp_files.h"
 #include "tests/support/ranks.h"
 #include "trainer/config/run_config.h"
-#include "trainer/trainer.h"
+#include "trainer/train.h"
 
 namespace jevons::test {
 
@@ -52,23 +52,20 @@ inline std::string tiny_yaml(const std::string& corpus, const std::string& run_d
       run_dir, corpus);
 }
 
-// The configuration in full, as the program puts it into passports.
+// The configuration in full, as passports have it, but for what depends on the workers.
 inline std::string resolved(const std::string& yaml, const std::vector<std::string>& overrides) {
-  const TempDir dir;
-  write_bytes(dir / "test.yaml", yaml);
-  return dump_run_config(dir / "test.yaml", overrides);
+  return dump_run_config(parse_run_config(yaml, "test.yaml", overrides));
 }
 
 // Runs on `world_size` ranks; returns the exit code of rank 0. Errors of any rank are thrown.
 inline ExitCode train(int world_size, const std::string& yaml, const std::vector<std::string>& overrides,
                       const StartOptions& start = {}) {
-  const std::string full = resolved(yaml, overrides);
   const auto codes = run_ranks(world_size, [&](Communicator& world) {
     RunConfig config = parse_run_config(yaml, "test.yaml", overrides);
     validate_for_world(config, world.size());
     validate_for_training(config);
     PhaseClock clock;
-    return jevons::train(config, full, world, clock, start);
+    return jevons::train(config, world, clock, start);
   });
   return codes[0];
 }

@@ -172,7 +172,7 @@ TEST_CASE("workers that see other token files end the run", "[validation]") {
       RunConfig config = parse_run_config(bed.yaml, "test.yaml", {"data.train.0.path=" + mine});
       validate_for_world(config, world.size());
       PhaseClock clock;
-      train(config, test::resolved(bed.yaml, {}), world, clock, {});
+      train(config, world, clock, {});
     });
   });
   CHECK(contains(message, "worker 1 sees other token files than worker 0"));

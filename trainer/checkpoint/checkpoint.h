@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/core/tensor.h"
+#include "trainer/io/lineage.h"
 
 namespace jevons {
 
@@ -39,6 +40,9 @@ struct TrainState {
   std::map<std::string, std::string>
       passport;  // config, layout, data fingerprint, versions: for people and checks
   std::vector<double> recent_losses = {};  // that tell a spike, oldest first; empty if none are looked for
+  // Place in the order in which the run's directory got its checkpoints; 0: of a program that did not count.
+  std::uint64_t sequence = 0;
+  Lineage lineage = {};  // of the steps before this one
 };
 
 // An opened, committed checkpoint. Throws Error(kData) naming file, tensor and what is wrong.
@@ -65,12 +69,12 @@ class CheckpointReader {
   std::unique_ptr<Impl> impl_;
 };
 
-// Newest committed checkpoint in `dir`, or nothing. Newer directories without a manifest are logged and
-// skipped.
+// The committed checkpoint on which the run stands whose checkpoints are in `dir` (Catalog::standing), or
+// nothing.
 std::optional<std::string> latest_checkpoint(const std::string& dir);
 
-// The checkpoint that a person means by `path`: itself, or the newest in it or in its checkpoints/ (a run
-// directory). Throws Error(kData) if there is none.
+// The checkpoint that a person means by `path`: itself, or the one on which the run stands whose directory,
+// or checkpoints/, this is. Throws Error(kData) if there is none.
 std::string find_checkpoint(const std::string& path);
 
 }  // namespace jevons

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
+#include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/io/format.h"
 
@@ -54,12 +57,32 @@ std::string describe_tensors(const Manifest& manifest) {
          fmt::format("{} tensors, {} elements\n", manifest.tensors.size(), format_integer(elements));
 }
 
+// The checkpoints beside this one, oldest first; "" for a run that never went back.
+std::string describe_line(const std::string& path) {
+  const std::filesystem::path directory = std::filesystem::absolute(path).lexically_normal();
+  const Catalog catalog(
+      (directory.has_filename() ? directory : directory.parent_path()).parent_path().string());
+  const Lineage line = catalog.lineage();
+  if (line.branches().empty()) return "";
+  std::vector<std::vector<std::string>> rows = {{"checkpoint", "branch", "of the run as it stands"}};
+  for (const auto& [each, state] : catalog.entries()) {
+    const bool belongs = line.branch_at(state.step) == state.lineage.branch();
+    rows.push_back({std::filesystem::path(each).filename().string(),
+                    fmt::format("{}", state.lineage.branch()), belongs ? "yes" : "no, left behind"});
+  }
+  std::string text = "\nthe run went back:\n";
+  for (const Branch& branch : line.branches()) {
+    text += fmt::format("  to step {}, from there on it is branch {}\n", branch.after, branch.id);
+  }
+  return text + format_table(rows);
+}
+
 }  // namespace
 
 std::string describe_checkpoint(const std::string& path) {
   const Manifest manifest = load_manifest(path);
-  return fmt::format("{}\n\n{}\n{}\n{}", path, describe_state(manifest.state), describe_files(manifest),
-                     describe_tensors(manifest));
+  return fmt::format("{}\n\n{}{}\n{}\n{}", path, describe_state(manifest.state), describe_line(path),
+                     describe_files(manifest), describe_tensors(manifest));
 }
 
 CheckpointSize size_of_checkpoint(const std::string& path) {

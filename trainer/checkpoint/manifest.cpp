@@ -31,6 +31,12 @@ void write_state(const TrainState& state, proto::State& out) {
   out.set_consumed_tokens(state.consumed_tokens);
   out.set_optimizer_step(state.optimizer_step);
   for (const double loss : state.recent_losses) out.add_recent_loss(loss);
+  if (state.sequence > 0) out.set_sequence(state.sequence);
+  for (const Branch& branch : state.lineage.branches()) {
+    proto::Branch& entry = *out.add_branch();
+    entry.set_id(branch.id);
+    entry.set_after(branch.after);
+  }
   for (const auto& [key, value] : state.passport) {
     proto::Note& note = *out.add_passport();
     note.set_key(key);
@@ -45,6 +51,8 @@ TrainState read_state(const proto::State& in) {
   state.consumed_tokens = in.consumed_tokens();
   state.optimizer_step = in.optimizer_step();
   state.recent_losses.assign(in.recent_loss().begin(), in.recent_loss().end());
+  state.sequence = in.sequence();
+  for (const proto::Branch& branch : in.branch()) state.lineage.take({branch.id(), branch.after()});
   for (const proto::Note& note : in.passport()) state.passport[note.key()] = note.value();
   return state;
 }
@@ -115,6 +123,15 @@ std::string problem_of(const StoredTensor& tensor) {
   std::vector<Box> boxes;
   for (const StoredBox& stored : tensor.boxes) boxes.push_back(stored.box);
   return tiling_problem(tensor.shape, std::move(boxes));
+}
+
+std::string manifest_of(const std::string& directory) {
+  const std::string path = directory + "/" + kManifestName;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    fail(ExitCode::kData, "{}: not a checkpoint, it has no {}", directory, kManifestName);
+  }
+  return path;
 }
 
 // Unwraps and checks magic, version and checksum. Bytes that a writer would not have produced are damage too.
@@ -216,12 +233,13 @@ Manifest parse_manifest(std::string_view bytes, const std::string& path, Manifes
 }
 
 Manifest load_manifest(const std::string& directory) {
-  const std::string path = directory + "/" + kManifestName;
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    fail(ExitCode::kData, "{}: not a checkpoint, it has no {}", directory, kManifestName);
-  }
+  const std::string path = manifest_of(directory);
   return parse_manifest(read_text_file(path), path, ManifestExtent::kWhole);
+}
+
+TrainState load_state(const std::string& directory) {
+  const std::string path = manifest_of(directory);
+  return read_state(unwrap(read_text_file(path), path).state());
 }
 
 }  // namespace jevons

@@ -56,5 +56,7 @@ enum class ManifestExtent : std::uint8_t { kPart, kWhole };
 Manifest parse_manifest(std::string_view bytes, const std::string& path, ManifestExtent extent);
 // Reads <directory>/manifest.pb.
 Manifest load_manifest(const std::string& directory);
+// Its state alone; tensors and files are not looked at.
+TrainState load_state(const std::string& directory);
 
 }  // namespace jevons

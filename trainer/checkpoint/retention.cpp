@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/catalog.h"
@@ -15,6 +17,9 @@ namespace jevons {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kValidationLoss = "validation_loss";
+constexpr const char* kValidationData = "validation_data";
 
 bool is_checkpoint_file(const std::string& name) {
   return name.starts_with("rank-") || name.starts_with(kManifestName);
@@ -35,34 +40,40 @@ void delete_checkpoint(const fs::path& directory) {
 
 }  // namespace
 
-void set_validation_loss(TrainState& state, double loss) {
-  state.passport[kValidationLoss] = fmt::format("{}", loss);
+void set_validation(TrainState& state, const Validation& validation) {
+  if (!std::isfinite(validation.loss)) return;
+  state.passport[kValidationLoss] = fmt::format("{}", validation.loss);
+  state.passport[kValidationData] = validation.data;
 }
 
-std::optional<double> validation_loss_of(const TrainState& state) {
-  const auto found = state.passport.find(kValidationLoss);
-  if (found == state.passport.end()) return std::nullopt;
-  const double loss = std::strtod(found->second.c_str(), nullptr);
-  return std::isfinite(loss) ? std::optional(loss) : std::nullopt;
+std::optional<Validation> validation_of(const TrainState& state) {
+  const auto loss = state.passport.find(kValidationLoss), data = state.passport.find(kValidationData);
+  if (loss == state.passport.end()) return std::nullopt;
+  const Validation validation{std::strtod(loss->second.c_str(), nullptr),
+                              data == state.passport.end() ? "" : data->second};
+  return std::isfinite(validation.loss) ? std::optional(validation) : std::nullopt;
 }
 
 std::vector<std::int64_t> superfluous_steps(const std::vector<SavedStep>& saved, const Retention& retention) {
   if (retention.keep_last <= 0) return {};
   std::set<std::int64_t> wanted;
-  const auto n = static_cast<std::int64_t>(saved.size());
-  for (std::int64_t i = std::max<std::int64_t>(0, n - retention.keep_last); i < n; ++i) {
-    wanted.insert(saved[static_cast<std::size_t>(i)].step);
+  std::optional<std::string> data;  // that of the newest loss
+  std::vector<std::pair<double, std::int64_t>> losses;
+  std::int64_t made_after = 0, kept = 0;
+  for (auto s = saved.rbegin(); s != saved.rend(); ++s) {
+    if (made_after++ < retention.keep_last) wanted.insert(s->step);
+    if (s->left_behind) continue;
+    if (kept++ < retention.keep_last) wanted.insert(s->step);
+    if (retention.keep_every > 0 && s->step % retention.keep_every == 0) wanted.insert(s->step);
+    if (!s->validation) continue;
+    if (!data) data = s->validation->data;
+    if (s->validation->data == *data) losses.emplace_back(s->validation->loss, s->step);
   }
-  std::vector<SavedStep> validated;
-  for (const SavedStep& s : saved) {
-    if (retention.keep_every > 0 && s.step % retention.keep_every == 0) wanted.insert(s.step);
-    if (s.validation_loss) validated.push_back(s);
-  }
-  std::sort(validated.begin(), validated.end(), [](const SavedStep& a, const SavedStep& b) {
-    return a.validation_loss != b.validation_loss ? a.validation_loss < b.validation_loss : a.step > b.step;
-  });
-  const auto best = std::min(validated.size(), static_cast<std::size_t>(retention.keep_best));
-  for (std::size_t i = 0; i < best; ++i) wanted.insert(validated[i].step);
+  // The newer of equals stands before.
+  std::stable_sort(losses.begin(), losses.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  const auto best = std::min(losses.size(), static_cast<std::size_t>(retention.keep_best));
+  for (std::size_t i = 0; i < best; ++i) wanted.insert(losses[i].second);
   std::vector<std::int64_t> superfluous;
   for (const SavedStep& s : saved) {
     if (!wanted.contains(s.step)) superfluous.push_back(s.step);
@@ -73,22 +84,27 @@ std::vector<std::int64_t> superfluous_steps(const std::vector<SavedStep>& saved,
 std::vector<std::int64_t> apply_retention(const std::string& dir, std::int64_t committed,
                                           const Retention& retention) {
   if (retention.keep_last <= 0) return {};
+  const Catalog catalog(dir);
+  const auto& entries = catalog.entries();
+  ENSURE(!entries.empty() && entries.back().state.step == committed, "{}: step {} was not made last", dir,
+         committed);
+  const Lineage& line = entries.back().state.lineage;
   std::vector<SavedStep> saved;
-  std::map<std::int64_t, fs::path> paths;
-  for (const auto& [step, path] : steps_in(dir)) {
-    if (step > committed) break;
-    if (!is_committed(path)) {
-      delete_checkpoint(path);
-      continue;
-    }
-    paths[step] = path;
-    const bool by_loss = retention.keep_best > 0;
-    saved.push_back({step, by_loss ? validation_loss_of(load_manifest(path.string()).state) : std::nullopt});
+  std::map<std::int64_t, std::string> paths;
+  for (const auto& [path, state] : entries) {
+    paths[state.step] = path;
+    saved.push_back({state.step, validation_of(state), line.branch_at(state.step) != state.lineage.branch()});
   }
-  ENSURE(!saved.empty() && saved.back().step == committed, "{}: step {} is not committed", dir, committed);
   const std::vector<std::int64_t> superfluous = superfluous_steps(saved, retention);
-  for (std::int64_t step : superfluous) delete_checkpoint(paths[step]);
+  for (const std::int64_t step : superfluous) delete_checkpoint(paths[step]);
+  remove_unfinished(dir, committed);
   return superfluous;
+}
+
+void remove_unfinished(const std::string& dir, std::int64_t below) {
+  for (const auto& [step, path] : steps_in(dir)) {
+    if (step < below && !is_committed(path)) delete_checkpoint(path);
+  }
 }
 
 }  // namespace jevons

@@ -5,12 +5,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "parallel/communicator.h"
 #include "parallel/mpi/mpi_session.h"
+#include "trainer/config/run_config.h"
 #include "trainer/cost/sign_of_life.h"
 #include "trainer/run_lock.h"
 
@@ -25,7 +27,7 @@ struct ConfigArguments {
 struct TrainOptions {
   ConfigArguments config;
   std::string resume =
-      "auto";             // auto: newest checkpoint of the run, if any; never; or the path of a checkpoint
+      "auto";             // auto: the checkpoint on which the run stands; never; or the path of a checkpoint
   std::string init_from;  // else weights from this checkpoint or run; empty: random weights
   double exit_after_minutes = 0;                        // since the start of the process; 0: no limit
   std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
@@ -37,13 +39,15 @@ struct TrainOptions {
 struct TrainStart {
   std::unique_ptr<RunLock> lock;     // on rank 0, once the run directory is claimed
   std::unique_ptr<SignOfLife> sign;  // null: the configuration is not one of a run
+  RunConfig config;                  // as it was read, once; that of rank 0 counts
+  std::exception_ptr problem;        // why it could not be read
 };
 // Begins the account of this worker; what is wrong with the configuration is left to run_train to say.
 TrainStart begin_train(const TrainOptions&, const LaunchPlace& place);
 int run_train(const TrainOptions&, TrainStart& start, Communicator& world);
 
 struct GenerateOptions {
-  std::string checkpoint;  // directory of one checkpoint, or of a run: then its newest
+  std::string checkpoint;  // directory of one checkpoint, or of a run: then that on which it stands
   std::string prompt;
   std::int64_t max_tokens = 200;
   double temperature = 0.8;  // 0: always the likeliest token
@@ -88,7 +92,7 @@ struct ConfigSchemaOptions {
 int run_config_schema(const ConfigSchemaOptions&);
 
 struct CheckpointOptions {
-  std::string path;  // directory of one checkpoint, or of a run: then its newest
+  std::string path;  // directory of one checkpoint, or of a run: then that on which it stands
 };
 int run_checkpoint_inspect(const CheckpointOptions&);
 int run_checkpoint_verify(const CheckpointOptions&);

@@ -72,7 +72,7 @@ int run_plan(const PlanOptions& options) {
   print_memory(run.memory);
   print_work(run.work);
   if (config.train.steps > 0 || config.train.tokens > 0) {
-    fmt::print("steps: {}\n", total_steps(config.train, config.model.seq_len));
+    fmt::print("steps: {}\n", steps_to_come(config.train, config.model.seq_len, {}));
   }
   return static_cast<int>(ExitCode::kOk);
 }

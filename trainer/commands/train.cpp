@@ -16,10 +16,11 @@
 #include "trainer/cost/device_peaks.h"
 #include "trainer/host.h"
 #include "trainer/io/clock.h"
+#include "trainer/run_directory.h"
 #include "trainer/run_ledger.h"
 #include "trainer/run_lock.h"
 #include "trainer/signals.h"
-#include "trainer/trainer.h"
+#include "trainer/train.h"
 #include "trainer/watchdog.h"
 
 namespace jevons {
@@ -38,25 +39,34 @@ void describe_gpu(CostConfig& cost) {
   if (cost.peak_tflops == 0) cost.peak_tflops = known_peak_tflops(name);
 }
 
-RunConfig checked_config(const ConfigArguments& arguments, int workers) {
-  RunConfig config = load_run_config(arguments.file, arguments.overrides);
-  validate_for_world(config, workers);
-  validate_for_training(config);
-  return config;
+// Gives every worker what rank 0 has made of the files that it alone reads. Collective.
+void share(RunConfig& config, Communicator& world) {
+  const std::string yaml = agree_on(world, world.rank() == 0 ? dump_run_config(config) : "");
+  agree(world, [&] {
+    if (world.rank() != 0) config = parse_run_config(yaml, "configuration of rank 0", {});
+  });
 }
 
-// Collective.
-RunConfig read_config(const ConfigArguments& arguments, Communicator& world) {
+// Resolved, and the same on every worker. Collective.
+RunConfig read_config(const TrainStart& begun, Communicator& world) {
   RunConfig config;
-  agree(world, [&] { config = checked_config(arguments, world.size()); });
+  agree(world, [&] {
+    if (world.rank() != 0) return;
+    if (begun.problem) std::rethrow_exception(begun.problem);
+    config = begun.config;
+    validate_for_world(config, world.size());
+    validate_for_training(config);
+  });
+  share(config, world);
   config.device = choose_device(config.device, world);
   agree(world, [&] {
-    if (config.device == DeviceChoice::kCuda) {
-      validate_for_gpu(config);
-      describe_gpu(config.cost);
-    }
+    const bool on_gpu = config.device == DeviceChoice::kCuda;
+    if (on_gpu) validate_for_gpu(config);
+    if (world.rank() != 0) return;
+    if (on_gpu) describe_gpu(config.cost);
     resolve_price(config.cost, device_type(config), unix_time());
   });
+  share(config, world);
   return config;
 }
 
@@ -69,6 +79,7 @@ std::unique_ptr<RunLock> claim_run_directory(const RunConfig& config, Communicat
   std::unique_ptr<RunLock> lock;
   agree(world, [&] {
     if (world.rank() != 0) return;
+    check_run_directory(config.run_dir);
     std::error_code error;
     std::filesystem::create_directories(logs, error);
     if (error) fail(ExitCode::kUsage, "{}: cannot make the log directory: {}", logs, error.message());
@@ -118,9 +129,8 @@ int train_in_directory(const TrainOptions& options, TrainStart& begun, RunConfig
                        const StartOptions& start, Communicator& world, PhaseClock& clock) {
   if (config.threads == 0) config.threads = threads_per_worker(options.local_workers);
   begun.lock = claim_run_directory(config, world);
-  const std::string yaml = dump_run_config(options.config.file, options.config.overrides);
   const Watchdog watchdog(config.watchdog, config.run_dir + "/watchdog", world, *clock.whereabouts());
-  return static_cast<int>(train(config, yaml, world, clock, start));
+  return static_cast<int>(train(config, world, clock, start));
 }
 
 }  // namespace
@@ -128,7 +138,16 @@ int train_in_directory(const TrainOptions& options, TrainStart& begun, RunConfig
 TrainStart begin_train(const TrainOptions& options, const LaunchPlace& place) {
   TrainStart start;
   try {
-    const RunConfig config = checked_config(options.config, place.size);
+    start.config = load_run_config(options.config.file, options.config.overrides);
+  } catch (const std::exception&) {
+    start.problem = std::current_exception();
+    return start;
+  }
+  try {
+    RunConfig config = start.config;
+    validate_for_world(config, place.size);
+    validate_for_training(config);
+    check_run_directory(config.run_dir);
     start.sign =
         std::make_unique<SignOfLife>(config.run_dir, early_launch_info(config, place.size),
                                      SignOfLife::Worker{place.rank, place.job}, options.process_start);
@@ -150,7 +169,7 @@ int run_train(const TrainOptions& options, TrainStart& begun, Communicator& worl
   RunConfig config;
   try {
     agree(world, [&] { start = start_options(options, sign); });
-    config = read_config(options.config, world);
+    config = read_config(begun, world);
   } catch (const AgreedError&) {
     withdraw(sign, world);
     throw;

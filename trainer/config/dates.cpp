@@ -1,7 +1,8 @@
 #include "trainer/config/dates.h"
 
+#include <fmt/chrono.h>
+
 #include <chrono>
-#include <cstdio>
 
 namespace jevons {
 namespace {
@@ -37,6 +38,10 @@ std::optional<double> parse_moment(const std::string& text) {
   const std::optional<double> day = parse_day(text.substr(0, kDaySize));
   if (!day || hour > 23 || minute > 59) return std::nullopt;
   return *day + 60.0 * (60 * hour + minute);
+}
+
+std::string format_moment(double time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M}", fmt::gmtime(static_cast<std::time_t>(time)));
 }
 
 }  // namespace jevons

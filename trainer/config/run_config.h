@@ -122,9 +122,9 @@ void validate_for_training(const RunConfig& config);
 void validate_for_gpu(const RunConfig& config);
 
 enum class Comments { kNone, kHelp };  // kHelp: help, unit, range and default above every option
-// The resolved config as YAML that load_run_config reads back to the same values.
-std::string dump_run_config(const std::string& path, const std::vector<std::string>& overrides,
-                            Comments comments = Comments::kNone);
+// The config as it is, resolved or not, as YAML that load_run_config reads back to the same values (but for
+// cost.price_source, which is no option: a price that a list gave comes back as the configuration's own).
+std::string dump_run_config(const RunConfig& config, Comments comments = Comments::kNone);
 enum class SchemaFormat { kText, kMarkdown };
 // Every option: key, type, default, unit, range, help.
 std::string describe_schema(SchemaFormat format = SchemaFormat::kText);

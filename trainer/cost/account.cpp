@@ -43,7 +43,27 @@ double allocation(const Launch& launch, const Heartbeat& last) {
   return sum_of(last.totals.device_seconds);
 }
 
-// `kept_step`: steps above it were repeated by a later launch.
+// Up to which step the launches of a run are part of what it has become. Asked from the newest on.
+class KeptSteps {
+ public:
+  std::int64_t of(const Launch& launch) {
+    constexpr auto kAll = std::numeric_limits<std::int64_t>::max();
+    if (!launch.start) return kAll;
+    if (!line_) line_ = launch.start->lineage;
+    const std::uint64_t branch = launch.start->lineage.branch();
+    const std::int64_t end = line_->end_of(branch).value_or(launch.start->step);
+    std::int64_t& repeated_from = repeated_from_.try_emplace(branch, kAll).first->second;
+    const std::int64_t kept = std::min(end, repeated_from);
+    repeated_from = std::min(repeated_from, launch.start->step);
+    return kept;
+  }
+
+ private:
+  std::optional<Lineage> line_;                          // of the newest launch that made steps
+  std::map<std::uint64_t, std::int64_t> repeated_from_;  // by branch: where later launches on it began
+};
+
+// `kept_step`: steps above it were repeated by a later launch, or left behind.
 LaunchAccount account_of(const Launch& launch, std::int64_t kept_step) {
   LaunchAccount account;
   account.launch = launch;
@@ -139,10 +159,9 @@ RunAccount account_of(const LedgerContents& ledger) {
   RunAccount run;
   run.path = ledger.path;
   run.problems = ledger.problems;
-  std::int64_t kept_step = std::numeric_limits<std::int64_t>::max();
+  KeptSteps kept;
   for (auto launch = ledger.launches.rbegin(); launch != ledger.launches.rend(); ++launch) {
-    run.launches.push_back(account_of(*launch, kept_step));
-    if (launch->start) kept_step = std::min(kept_step, launch->start->step);
+    run.launches.push_back(account_of(*launch, kept.of(*launch)));
     if (run.run.empty()) run.run = launch->info.run;
   }
   std::reverse(run.launches.begin(), run.launches.end());

@@ -19,8 +19,8 @@ struct LaunchAccount {
   // process to the last record.
   double device_seconds = 0;
   std::array<double, kNumPhases> phases{};  // device-seconds, those of lost steps taken out
-  double rework = 0;                        // device-seconds of steps that a later launch repeated; estimated
-  double unaccounted = 0;               // device-seconds in no phase; negative: phases exceed the allocation
+  double rework = 0;       // device-seconds of steps that a later launch repeated or left behind; estimated
+  double unaccounted = 0;  // device-seconds in no phase; negative: phases exceed the allocation
   std::optional<double> money;          // nothing: the price is unknown
   std::optional<double> energy_joules;  // nothing: not measured
   std::int64_t last_step = 0;           // means nothing without launch.start
@@ -71,9 +71,9 @@ struct RunAccount {
   std::vector<std::string> problems;
 };
 
-// Rework: when a later launch starts at step r below the last step s of this one, the device-seconds between
-// r and s are interpolated between heartbeats and moved from their phases (init and shutdown excepted) to
-// rework.
+// Rework: when a later launch of the same branch starts at step r below the last step s of this one, or the
+// run has left this one's branch at r, the device-seconds between r and s are interpolated between heartbeats
+// and moved from their phases (init and shutdown excepted) to rework.
 RunAccount account_of(const LedgerContents& ledger);
 
 }  // namespace jevons

@@ -145,6 +145,7 @@ std::string describe_ratios(const Programme& programme) {
 
 std::string describe_problems(const Programme& programme) {
   std::string text;
+  for (const std::string& ledger : programme.unusable) text += "note: " + ledger + "\n";
   for (const std::string& problem : programme.problems) text += "note: " + problem + "\n";
   for (const RunAccount& run : programme.runs) {
     for (const std::string& problem : run.problems) text += fmt::format("note: {}: {}\n", run.path, problem);
@@ -258,6 +259,7 @@ std::string programme_json(const Programme& programme) {
                              {"projects", projects},
                              {"purposes", purposes},
                              {"runs", runs},
+                             {"unusable", programme.unusable},
                              {"problems", programme.problems}};
   return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }

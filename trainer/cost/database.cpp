@@ -112,6 +112,7 @@ LaunchTable heartbeat_table(const Programme& programme) {
 
 LaunchTable problem_table(const Programme& programme) {
   LaunchTable table{{{"ledger", Column::Type::kText}, {"problem", Column::Type::kText}}, {}};
+  for (const std::string& ledger : programme.unusable) table.rows.push_back({Cell(), ledger});
   for (const std::string& problem : programme.problems) table.rows.push_back({Cell(), problem});
   for (const RunAccount& run : programme.runs) {
     for (const std::string& problem : run.problems) table.rows.push_back({run.path, problem});

@@ -14,6 +14,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/phase_clock.h"
 #include "trainer/io/file.h"
+#include "trainer/io/lineage.h"
 
 namespace jevons {
 
@@ -27,7 +28,7 @@ struct LaunchInfo {
   std::string currency;
   std::string project, purpose;
   std::string git_id, layout;
-  std::int64_t total_steps = 0;      // where the run is to end; 0 = unknown
+  std::int64_t total_steps = 0;      // where the run is to end, as known last; 0 = unknown
   std::string price_source;          // where the price comes from, for people
   double model_flops_per_token = 0;  // without recomputation; 0 = unknown
   double peak_tflops = 0;            // dense peak of one device; 0 = unknown
@@ -45,9 +46,11 @@ inline std::optional<double> known_price(double price_per_device_hour) {
 // Cumulative figures of one launch.
 struct Totals {
   std::array<double, kNumPhases>
-      device_seconds{};     // by phase, summed over all ranks, since the processes started
-  std::int64_t step = 0;    // finished steps of the run
-  std::int64_t tokens = 0;  // trained tokens of the run, those of lost steps not counted
+      device_seconds{};          // by phase, summed over all ranks, since the processes started
+  std::int64_t step = 0;         // finished steps of the run
+  std::int64_t tokens = 0;       // trained tokens of the run, those of lost steps not counted
+  std::int64_t total_steps = 0;  // where the run is to end, from what it has trained so far; 0 = unknown
+  Lineage lineage = {};          // of the run's steps
   std::optional<double>
       energy_joules;  // that the hosts' devices took since the launch; nothing: not measured everywhere
 };

@@ -72,10 +72,15 @@ ordered_json totals_json(const std::optional<Totals>& totals, double init) {
   for (std::size_t p = 0; p < kNumPhases; ++p) {
     phases[name_of(static_cast<Phase>(p))] = totals->device_seconds[p];
   }
-  return {{"step", totals->step},
-          {"tokens", totals->tokens},
-          {"device_seconds", phases},
-          {"energy_joules", or_null(totals->energy_joules)}};
+  ordered_json json = {{"step", totals->step},
+                       {"tokens", totals->tokens},
+                       {"device_seconds", phases},
+                       {"energy_joules", or_null(totals->energy_joules)}};
+  if (totals->total_steps > 0) json["total_steps"] = totals->total_steps;
+  for (const Branch& branch : totals->lineage.branches()) {
+    json["branches"].push_back({{"id", branch.id}, {"after", branch.after}});
+  }
+  return json;
 }
 
 std::string ledger_line(const ordered_json& record) {

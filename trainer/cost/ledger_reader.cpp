@@ -23,6 +23,10 @@ Totals totals_of(const json& record) {
     totals.tokens = record.at("tokens");
   }
   totals.energy_joules = known_number(record, "energy_joules");
+  totals.total_steps = record.value("total_steps", std::int64_t{0});
+  for (const json& branch : record.value("branches", json::array())) {
+    totals.lineage.take({branch.at("id"), branch.at("after")});
+  }
   const json& phases = record.at("device_seconds");
   for (std::size_t p = 0; p < kNumPhases; ++p) {
     totals.device_seconds[p] = phases.value(name_of(static_cast<Phase>(p)), 0.0);
@@ -122,7 +126,10 @@ class Reader {
     if (kind == "exit") exit = {record.at("reason").get<std::string>(), record.at("code").get<int>()};
     Launch& launch = launch_named(record.at("launch"));
     if (!add_beat(launch, beat)) return;
-    if (!beat.starting && !launch.start) launch.start = {beat.totals.step, beat.totals.tokens};
+    if (!beat.starting && !launch.start) {
+      launch.start = {beat.totals.step, beat.totals.tokens, beat.totals.lineage};
+    }
+    if (beat.totals.total_steps > 0) launch.info.total_steps = beat.totals.total_steps;
     if (exit) launch.exit = exit;
   }
 
@@ -141,7 +148,7 @@ class Reader {
     launch.info = info;
     launch.start_time = start_time;
     // Version 1 wrote the record when it knew where the launch begins.
-    if (record.contains("start_step")) launch.start = {record["start_step"], record.at("start_tokens")};
+    if (record.contains("start_step")) launch.start = {record["start_step"], record.at("start_tokens"), {}};
     launch.beats.insert(launch.beats.begin(), first);
   }
 

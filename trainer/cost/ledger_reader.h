@@ -26,6 +26,7 @@ struct Launch {
   struct Start {
     std::int64_t step = 0;    // finished steps: 0, or those of the checkpoint resumed from
     std::int64_t tokens = 0;  // trained until then
+    Lineage lineage = {};     // of its steps
   };
   std::optional<Start> start;  // nothing: it ended before its first step could begin
   std::vector<Heartbeat>

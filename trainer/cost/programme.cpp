@@ -1,8 +1,9 @@
 #include "trainer/cost/programme.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
-#include <set>
 
 #include "kernels/core/error.h"
 
@@ -65,13 +66,23 @@ Programme account_programme(const std::vector<std::string>& ledgers, const std::
   std::set<std::string> seen;
   for (const std::string& path : ledgers) {
     RunAccount run = account_of(read_ledger(path));
+    if (run.launches.empty()) {
+      programme.unusable.push_back(fmt::format("{}: no launch of it can be counted: {}", path,
+                                               run.problems.empty() ? "it is empty" : run.problems.front()));
+      continue;
+    }
     std::vector<LaunchAccount> counted;
     for (LaunchAccount& account : run.launches) {
+      if (account.launch.has_record) programme.projects.insert(account.launch.info.project);
       if (!seen.insert(account.launch.id).second) {
         programme.problems.push_back(
             fmt::format("{}: launch {} stands in another ledger too; counted once", path, account.launch.id));
       } else if (project.empty() || account.launch.info.project == project) {
         counted.push_back(std::move(account));
+      } else if (!account.launch.has_record) {
+        programme.problems.push_back(
+            fmt::format("{}: launch {}: its launch record is lost, and with it its project; not counted",
+                        path, account.launch.id));
       }
     }
     if (counted.empty()) continue;
@@ -87,6 +98,15 @@ Programme account_programme(const std::vector<std::string>& ledgers, const std::
     programme.runs.push_back(std::move(run));
   }
   return programme;
+}
+
+void require_launches(const Programme& programme, const std::string& project) {
+  if (!programme.runs.empty()) return;
+  if (!programme.unusable.empty() && programme.projects.empty()) {
+    fail(ExitCode::kData, "{}", fmt::join(programme.unusable, "\n"));
+  }
+  fail(ExitCode::kUsage, "no launch of project '{}' here; there are: {}", project,
+       fmt::join(programme.projects, ", "));
 }
 
 }  // namespace jevons

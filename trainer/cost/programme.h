@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +22,8 @@ struct Programme {
   std::map<std::string, CostSum> by_project;
   CostSum total;
   std::vector<std::string> problems;  // of the collection; each run has its own too
+  std::vector<std::string> unusable;  // ledgers without a launch that could be counted, "path: why"
+  std::set<std::string> projects;     // of every launch that was read, counted or not
 
   // Device-seconds of a project over those of its final runs; nothing when it has none.
   std::optional<double> ratio_to_final(const std::string& project) const;
@@ -38,5 +41,8 @@ std::vector<std::string> ledgers_of(const Programme& programme);
 // Reads and sums. A launch that stands in several ledgers (a copied run directory) counts once and is
 // reported. `project`: only launches of this cost.project; empty: all.
 Programme account_programme(const std::vector<std::string>& ledgers, const std::string& project);
+// Throws if nothing was counted: Error(kUsage) if `project` is none of those that were read, Error(kData) if
+// no launch could be read.
+void require_launches(const Programme& programme, const std::string& project);
 
 }  // namespace jevons

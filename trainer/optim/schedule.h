@@ -7,12 +7,21 @@
 
 namespace jevons {
 
-// The rate used by step `step` (0-based) of a run of `total_steps`.
+// Where a run ends, and how many steps all of it has as it is configured now. The two differ when a part of
+// it was trained with another batch: `length` steps would have trained as many tokens as `end` steps do.
+struct ScheduleSpan {
+  std::int64_t end = 0, length = 0;
+};
+
+// The rate used by step `step` (0-based).
 // Warm-up: lr * (step + 1) / warmup_steps, so that no step has rate 0. After it, until the last step:
-//   kConstant          lr
-//   kCosine            half a cosine from lr to min_lr_ratio * lr (Loshchilov and Hutter, arXiv:1608.03983,
-//   no restarts) kWarmupStableDecay lr, then a line down to min_lr_ratio * lr over the last decay_steps (Hu
-//   et al., arXiv:2404.06395)
-double learning_rate(const OptimConfig& config, std::int64_t step, std::int64_t total_steps);
+//   kConstant           lr
+//   kCosine             half a cosine from lr to min_lr_ratio * lr, no restarts (Loshchilov and Hutter,
+//                       arXiv:1608.03983)
+//   kWarmupStableDecay  lr, then a line down to min_lr_ratio * lr over the last decay_steps (Hu et al.,
+//                       arXiv:2404.06395)
+// Both count the steps that are still to come, so that the rate goes on where the tokens trained so far have
+// left it.
+double learning_rate(const OptimConfig& config, std::int64_t step, const ScheduleSpan& span);
 
 }  // namespace jevons

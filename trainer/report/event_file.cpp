@@ -57,15 +57,14 @@ std::string tfrecord(const std::string& message) {
   return length + little_endian(masked_crc(length)) + message + little_endian(masked_crc(message));
 }
 
-EventFile::EventFile(const std::string& directory, std::int64_t start_step)
+EventFile::EventFile(const std::string& directory, std::int64_t first_step)
     : file_(File::append(event_file_path(directory))) {
   proto::Event first = event_at(0);
   first.set_file_version("brain.Event:2");
   file_.write(tfrecord(first.SerializeAsString()));
-  if (start_step == 0) return;
-  proto::Event restart = event_at(start_step + 1);
-  restart.mutable_session_log()->set_status(proto::SessionLog::START);
-  file_.write(tfrecord(restart.SerializeAsString()));
+  proto::Event start = event_at(first_step);
+  start.mutable_session_log()->set_status(proto::SessionLog::START);
+  file_.write(tfrecord(start.SerializeAsString()));
 }
 
 void EventFile::write(const StepMetrics& m) {

@@ -12,10 +12,10 @@ namespace jevons {
 
 class EventFile {
  public:
-  // Creates events.out.tfevents.<seconds>.<host>.<pid> in `directory`. A run that starts at `start_step` > 0
-  // marks it, so that TensorBoard forgets the repeated steps of earlier files. Throws Error(kFailure) naming
-  // the file.
-  EventFile(const std::string& directory, std::int64_t start_step);
+  // Creates events.out.tfevents.<seconds>.<host>.<pid> in `directory`. It begins with a session start at
+  // `first_step`, so that TensorBoard forgets what earlier files say of that step and later ones. Throws
+  // Error(kFailure) naming the file.
+  EventFile(const std::string& directory, std::int64_t first_step);
   void write(const StepMetrics& metrics);
   void write(const ValidationMetrics& metrics);
   const std::string& path() const { return file_.path(); }

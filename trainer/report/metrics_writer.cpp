@@ -1,9 +1,11 @@
 #include "trainer/report/metrics_writer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <string_view>
+#include <unordered_set>
+#include <vector>
 
 #include "kernels/core/log.h"
 #include "trainer/io/json.h"
@@ -13,47 +15,98 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Whether a line of an earlier launch stays: whole, and of a step that is not repeated.
-bool stays(std::string_view line, std::int64_t start_step) {
-  const auto json = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return false;
-  return json["step"].get<std::int64_t>() <= start_step;
-}
+struct Line {
+  std::int64_t step = 0;
+  std::uint64_t branch = 0;
+  std::string text;  // without its end
+};
 
-// Rewrites the file without the lines that do not stay.
-void rewind(const std::string& path, std::int64_t start_step) {
-  if (!std::filesystem::exists(path)) return;
+// The whole lines of a file, each once; `torn` counts the others.
+std::vector<Line> read_lines(const std::string& path, std::unordered_set<std::string>& seen,
+                             std::int64_t& torn) {
+  std::vector<Line> lines;
+  if (!std::filesystem::exists(path)) return lines;
   const std::string text = read_text_file(path);
-  std::string kept;
-  std::int64_t removed = 0;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = std::string_view(text).substr(begin, end - begin);
-    if (stays(line, start_step)) {
-      kept.append(line).append("\n");
-    } else {
-      ++removed;
-    }
+    const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
+    const auto json = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) {
+      ++torn;
+    } else if (seen.insert(line).second) {
+      lines.push_back({json["step"], json.value("branch", std::uint64_t{0}), line});
+    }
   }
-  if (kept == text) return;
-  log_info("{}: {} lines after step {} removed, these steps run again", path, removed, start_step);
+  return lines;
+}
+
+// Replaces the file if it is not these lines already.
+void write_lines(const std::string& path, const std::vector<Line>& lines) {
+  std::string text;
+  for (const Line& line : lines) text.append(line.text).append("\n");
+  const bool exists = std::filesystem::exists(path);
+  if (exists ? read_text_file(path) == text : text.empty()) return;
   const std::string temporary = path + ".tmp";
   File file = File::create(temporary);
-  file.write(kept);
+  file.write(text);
   file.sync();
   rename_durably(temporary, path);
 }
 
-File rewind_and_open(const std::string& path, std::int64_t start_step) {
-  rewind(path, start_step);
-  return File::append(path);
+std::string left_behind_of(const std::string& path) {
+  const std::filesystem::path file = path;
+  return (file.parent_path() / (file.stem().string() + ".left-behind" + file.extension().string())).string();
+}
+
+// Brings the lines of both files to where they belong; returns the first step of which something changed, or
+// `start_step` + 1.
+std::int64_t rewind(const std::string& path, std::int64_t start_step, const Lineage& lineage) {
+  std::unordered_set<std::string> seen;
+  std::int64_t torn = 0, repeated = 0, moved = 0, returned = 0, first_new = start_step + 1;
+  std::vector<Line> current, behind, on_the_way;  // those that come back
+  const auto place = [&](Line& line, std::int64_t& count, bool is_current) {
+    const bool belongs = line.step <= start_step && lineage.branch_at(line.step) == line.branch;
+    const bool repeats = line.step > start_step && lineage.branch() == line.branch;
+    if (repeats) ++repeated;
+    if (!repeats && belongs != is_current) ++count, first_new = std::min(first_new, line.step);
+    if (belongs && !is_current) on_the_way.push_back(line);
+    if (!repeats) (belongs ? current : behind).push_back(std::move(line));
+  };
+  // A kill between the writes leaves lines in both files.
+  std::vector<Line> old_current = read_lines(path, seen, torn);
+  for (Line& line : read_lines(left_behind_of(path), seen, torn)) place(line, returned, false);
+  for (Line& line : old_current) place(line, moved, true);
+  if (returned > 0) {
+    std::stable_sort(current.begin(), current.end(),
+                     [](const Line& a, const Line& b) { return a.step < b.step; });
+  }
+  if (torn + repeated > 0) {
+    log_info("{}: {} lines after step {} removed, these steps run again", path, torn + repeated, start_step);
+  }
+  if (moved + returned > 0) {
+    log_info("{}: {} lines that the run has left behind moved to {}, {} brought back", path, moved,
+             left_behind_of(path), returned);
+  }
+  // At every moment each line is in one file at least.
+  on_the_way.insert(on_the_way.begin(), behind.begin(), behind.end());
+  write_lines(left_behind_of(path), on_the_way);
+  write_lines(path, current);
+  write_lines(left_behind_of(path), behind);
+  return first_new;
 }
 
 }  // namespace
 
-MetricsWriter::MetricsWriter(const std::string& path, std::int64_t start_step)
-    : file_(rewind_and_open(path, start_step)) {}
+MetricsWriter::MetricsWriter(const std::string& path, std::int64_t start_step, const Lineage& lineage)
+    : first_new_step_(rewind(path, start_step, lineage)),
+      branch_(lineage.branch()),
+      file_(File::append(path)) {}
+
+void MetricsWriter::append(ordered_json& line) {
+  if (branch_ > 0) line["branch"] = branch_;
+  file_.write(line.dump() + "\n");
+}
 
 // Numbers that are not finite become null.
 void MetricsWriter::write(const StepMetrics& m) {
@@ -93,7 +146,7 @@ void MetricsWriter::write(const StepMetrics& m) {
     for (const double of_mean : load.load) layer["load_percent"].push_back(std::lround(100 * of_mean));
     line["moe"].push_back(std::move(layer));
   }
-  file_.write(line.dump() + "\n");
+  append(line);
 }
 
 void MetricsWriter::write(const ValidationMetrics& m) {
@@ -109,18 +162,18 @@ void MetricsWriter::write(const ValidationMetrics& m) {
                                {"loss", or_null(source.loss)},
                                {"bits_per_byte", or_null(source.bits_per_byte)}});
   }
-  file_.write(line.dump() + "\n");
+  append(line);
 }
 
 void MetricsWriter::write(const CheckpointMetrics& m) {
-  const ordered_json line = {{"kind", "checkpoint"},
-                             {"step", m.step},
-                             {"bytes", m.bytes},
-                             {"stall_seconds", m.stall_seconds},
-                             {"write_seconds", m.write_seconds},
-                             {"write_bytes_per_second", or_null(m.write_rate())},
-                             {"disk_bytes_per_second", or_null(m.disk_rate())}};
-  file_.write(line.dump() + "\n");
+  ordered_json line = {{"kind", "checkpoint"},
+                       {"step", m.step},
+                       {"bytes", m.bytes},
+                       {"stall_seconds", m.stall_seconds},
+                       {"write_seconds", m.write_seconds},
+                       {"write_bytes_per_second", or_null(m.write_rate())},
+                       {"disk_bytes_per_second", or_null(m.disk_rate())}};
+  append(line);
 }
 
 }  // namespace jevons

@@ -297,12 +297,13 @@ std::string state_of(const LaunchAccount& last) {
   return fmt::format("{} (exit code {})", last.launch.exit->reason, last.launch.exit->code);
 }
 
-// Of the newest launch that came to its steps.
-std::int64_t steps_done(const RunAccount& run) {
-  for (auto account = run.launches.rbegin(); account != run.launches.rend(); ++account) {
-    if (account->launch.start) return account->last_step;
+// "120 of 2000", by the newest launch that came to its steps: it knew what was trained so far.
+std::string describe_steps(const RunAccount& run) {
+  std::int64_t done = 0, all = run.launches.back().launch.info.total_steps;
+  for (const LaunchAccount& account : run.launches) {
+    if (account.launch.start) done = account.last_step, all = account.launch.info.total_steps;
   }
-  return 0;
+  return fmt::format("{} of {}", format_integer(done), all > 0 ? format_integer(all) : "unknown");
 }
 
 // Empty without one.
@@ -329,8 +330,7 @@ ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
   const LaunchInfo& info = last.launch.info;
   Facts facts;
   facts.add("State", state_of(last));
-  facts.add("Steps", fmt::format("{} of {}", format_integer(steps_done(run)),
-                                 info.total_steps > 0 ? format_integer(info.total_steps) : "unknown"));
+  facts.add("Steps", describe_steps(run));
   facts.add("Tokens trained", format_count(static_cast<double>(run.total.tokens)));
   facts.add("Last loss", last_loss(metrics.steps));
   facts.add("Last validation loss", last_loss(metrics.validations));
