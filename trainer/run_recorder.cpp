@@ -1,7 +1,6 @@
 #include "trainer/run_recorder.h"
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +13,7 @@
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 #include "trainer/dry_run.h"
 #include "trainer/host.h"
 #include "trainer/host_energy.h"
@@ -30,20 +30,6 @@
 
 namespace jevons {
 namespace {
-
-// Host name of every rank, by rank.
-std::vector<std::string> gather_hosts(Communicator& world) {
-  constexpr std::int64_t kLength = 64;
-  std::string mine(kLength, '\0'), all(static_cast<std::size_t>(kLength * world.size()), '\0');
-  gethostname(mine.data(), kLength - 1);
-  world
-      .all_gather({mine.data(), {kLength}, DType::kU8, Device::kCpu},
-                  {all.data(), {kLength * world.size()}, DType::kU8, Device::kCpu})
-      .wait();
-  std::vector<std::string> hosts;
-  for (int r = 0; r < world.size(); ++r) hosts.emplace_back(all.data() + r * kLength);
-  return hosts;
-}
 
 void write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::trunc);
@@ -215,7 +201,7 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
                      .budget = {},
                      .stop_reason = {},
                      .totals = {}}) {
-  const std::vector<std::string> hosts = gather_hosts(world);
+  const std::vector<std::string> hosts = gather_texts(world, host_name());
   agree(world, [&] {
     if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->total_steps, launch);
   });
