@@ -1,6 +1,6 @@
 #include "trainer/run_recorder.h"
 
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -12,6 +12,7 @@
 
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/log.h"
+#include "kernels/cuda/attention.h"
 #include "parallel/agree.h"
 #include "parallel/host_exchange.h"
 #include "trainer/dry_run.h"
@@ -48,6 +49,7 @@ struct RunRecorder::Impl {
   MemoryReport predicted;
 
   // Rank 0 only.
+  std::map<std::string, std::string> passport;
   std::optional<RunLedger> ledger;
   std::optional<MetricsWriter> metrics;
   std::optional<EventFile> events;
@@ -67,6 +69,12 @@ struct RunRecorder::Impl {
   double busy_seconds = 0, busy_seconds_of_all = 0;
 
   bool writes() const { return world.rank() == 0; }
+  // Known only when they have run.
+  void note_engines() {
+    const std::string engines = fmt::format("{}", fmt::join(cuda::attention_engines(), "\n"));
+    if (std::exchange(passport["attention_engines"], engines) == engines) return;
+    write_text(config.run_dir + "/passport.json", nlohmann::json(passport).dump(2) + "\n");
+  }
 
   // Refuses a start that the budget does not cover, on all ranks. Collective.
   void open_budget(const TrainState& state) {
@@ -116,13 +124,6 @@ struct RunRecorder::Impl {
                       .mean = sum / static_cast<double>(size),
                       .max = 1e-6 * static_cast<double>(most[0] / size),
                       .slowest = static_cast<int>(most[0] % size)};
-  }
-
-  // Collective.
-  ArenaBytes most_of_ranks(ArenaBytes mine) {
-    std::array<std::int64_t, 2> most = {mine.peak, mine.held};
-    world.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
-    return {most[0], most[1]};
   }
 
   // What waiting for slower ranks took of this launch, with its price if that is known.
@@ -194,6 +195,7 @@ RunRecorder::RunRecorder(const RunConfig& config, const std::string& yaml, Commu
                      .clock = clock,
                      .total_steps = total_steps(config.train, config.model.seq_len),
                      .predicted = {},
+                     .passport = {},
                      .ledger = {},
                      .metrics = {},
                      .events = {},
@@ -220,7 +222,8 @@ void RunRecorder::begin(const TrainState& state, const DataIdentity& data) {
   const std::string& dir = impl_->config.run_dir;
   impl_->ledger->begin(state, impl_->totals);
   write_text(dir + "/config.yaml", impl_->yaml);
-  write_text(dir + "/passport.json", nlohmann::json(passport(data)).dump(2) + "\n");
+  impl_->passport = passport(data);
+  write_text(dir + "/passport.json", nlohmann::json(impl_->passport).dump(2) + "\n");
   impl_->metrics.emplace(dir + "/metrics.jsonl", state.step);
   impl_->events.emplace(dir, state.step);
 }
@@ -233,7 +236,7 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   const bool last = state.step == impl_->total_steps;
   const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
   const auto ranks = due ? impl_->spread_of_ranks(state.step) : std::nullopt;
-  const ArenaBytes arenas = due ? impl_->most_of_ranks(worker.arena_bytes()) : ArenaBytes();
+  const ArenaBytes arenas = due ? most_of_ranks(worker.arena_bytes(), impl_->world) : ArenaBytes();
   if (!impl_->writes()) return;
   if (due) {
     StepMetrics m = impl_->step_metrics(state, outcome);
@@ -244,6 +247,7 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
     impl_->events->write(m);
     fmt::print("{}\n", console_line(m));
     std::fflush(stdout);
+    if (worker.ctx().device == Device::kCuda) impl_->note_engines();
   }
   impl_->stop_reason = impl_->budget->check(impl_->totals);
   impl_->ledger->pulse().update(impl_->totals);
@@ -301,7 +305,7 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
   impl_->energy.joules(HostEnergy::Freshness::kNow);
   impl_->gather_totals();
   const MemoryReport measured = worker.memory();
-  const ArenaBytes arenas = impl_->most_of_ranks(worker.arena_bytes());
+  const ArenaBytes arenas = most_of_ranks(worker.arena_bytes(), impl_->world);
   if (!impl_->writes()) return;
   if (code == ExitCode::kTryAgain && out_of_budget()) reason = "stopped by the budget: " + impl_->stop_reason;
   impl_->ledger->pulse().update(impl_->totals);

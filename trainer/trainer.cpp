@@ -370,7 +370,7 @@ ExitCode train(const RunConfig& config, const std::string& yaml, Communicator& w
   std::optional<Trainer> trainer;
   try {
     device.emplace(config.device, start.local_rank, world);
-    device->require_memory(recorder.predict_memory());
+    device->require_memory(recorder.predict_memory(), config);
     trainer.emplace(config, yaml, *device, clock, recorder, start);
     return trainer->run();
   } catch (const AgreedError& e) {
