@@ -21,9 +21,9 @@ class ComputeDevice {
   // local_rank % GPUs. Collective over `hosts`, which must outlive this.
   ComputeDevice(DeviceChoice choice, int local_rank, Communicator& hosts);
 
-  // Throws Error(kUsage) on all ranks if the GPU of one is smaller than a worker's predicted peak.
-  // Collective.
-  void require_memory(const MemoryReport& predicted) const;
+  // Throws Error(kUsage) on all ranks if the GPU of one has less free than its workers' predicted peaks. To
+  // be called before workers take any. Collective.
+  void require_memory(const MemoryReport& predicted, const RunConfig& config) const;
 
   // Ends all that the device has under way with those of other workers, and every possibility of it: before
   // what this worker computes with is destroyed because of an error, which waits for the device. False if

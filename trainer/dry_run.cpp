@@ -7,7 +7,8 @@ namespace jevons {
 
 DryRun dry_run(const RunConfig& config, int world_size) {
   MetaCommunicator world(0, world_size);
-  Worker worker(config, world, {.device = Device::kMeta}, nullptr);
+  const Device modelled = config.device == DeviceChoice::kCuda ? Device::kCuda : Device::kCpu;
+  Worker worker(config, world, {.device = Device::kMeta, .modelled = modelled}, nullptr);
   const std::int64_t sequences = config.train.global_batch_size;
   const HostBatch batch(sequences / worker.dp_size(), config.model.seq_len, Device::kMeta);
   train_step(worker, batch, {.global_sequences = sequences, .optimizer_step = 1, .lr = config.optim.lr});

@@ -12,6 +12,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "parallel/host_exchange.h"
 #include "trainer/io/file.h"
 
 namespace jevons {
@@ -20,9 +21,7 @@ namespace {
 constexpr auto kPause = std::chrono::milliseconds(50);
 
 std::string this_process() {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on host {} since {:%Y-%m-%d %H:%M:%S} UTC", getpid(), host.data(),
+  return fmt::format("process {} on host {} since {:%Y-%m-%d %H:%M:%S} UTC", getpid(), host_name(),
                      fmt::gmtime(std::time(nullptr)));
 }
 

@@ -1,7 +1,6 @@
 #include "trainer/run_recorder.h"
 
-#include <fmt/core.h>
-#include <unistd.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -13,7 +12,9 @@
 
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/log.h"
+#include "kernels/cuda/attention.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 #include "trainer/dry_run.h"
 #include "trainer/host.h"
 #include "trainer/host_energy.h"
@@ -30,20 +31,6 @@
 
 namespace jevons {
 namespace {
-
-// Host name of every rank, by rank.
-std::vector<std::string> gather_hosts(Communicator& world) {
-  constexpr std::int64_t kLength = 64;
-  std::string mine(kLength, '\0'), all(static_cast<std::size_t>(kLength * world.size()), '\0');
-  gethostname(mine.data(), kLength - 1);
-  world
-      .all_gather({mine.data(), {kLength}, DType::kU8, Device::kCpu},
-                  {all.data(), {kLength * world.size()}, DType::kU8, Device::kCpu})
-      .wait();
-  std::vector<std::string> hosts;
-  for (int r = 0; r < world.size(); ++r) hosts.emplace_back(all.data() + r * kLength);
-  return hosts;
-}
 
 void write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::trunc);
@@ -62,6 +49,7 @@ struct RunRecorder::Impl {
   MemoryReport predicted;
 
   // Rank 0 only.
+  std::map<std::string, std::string> passport;
   std::optional<RunLedger> ledger;
   std::optional<MetricsWriter> metrics;
   std::optional<EventFile> events;
@@ -81,6 +69,12 @@ struct RunRecorder::Impl {
   double busy_seconds = 0, busy_seconds_of_all = 0;
 
   bool writes() const { return world.rank() == 0; }
+  // Known only when they have run.
+  void note_engines() {
+    const std::string engines = fmt::format("{}", fmt::join(cuda::attention_engines(), "\n"));
+    if (std::exchange(passport["attention_engines"], engines) == engines) return;
+    write_text(config.run_dir + "/passport.json", nlohmann::json(passport).dump(2) + "\n");
+  }
 
   // Refuses a start that the budget does not cover, on all ranks. Collective.
   void open_budget(const TrainState& state) {
@@ -132,13 +126,6 @@ struct RunRecorder::Impl {
                       .mean = sum / static_cast<double>(size),
                       .max = 1e-6 * static_cast<double>(most[0] / size),
                       .slowest = static_cast<int>(most[0] % size)};
-  }
-
-  // Collective.
-  ArenaBytes most_of_ranks(ArenaBytes mine) {
-    std::array<std::int64_t, 2> most = {mine.peak, mine.held};
-    world.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
-    return {most[0], most[1]};
   }
 
   // What waiting for slower ranks took of this launch, with its price if that is known.
@@ -210,6 +197,7 @@ RunRecorder::RunRecorder(const RunConfig& config, Communicator& world, PhaseCloc
                      .clock = clock,
                      .span = schedule_span(config.train, config.model.seq_len, {}),
                      .predicted = {},
+                     .passport = {},
                      .ledger = {},
                      .metrics = {},
                      .events = {},
@@ -217,7 +205,7 @@ RunRecorder::RunRecorder(const RunConfig& config, Communicator& world, PhaseCloc
                      .budget = {},
                      .stop_reason = {},
                      .totals = {}}) {
-  const std::vector<std::string> hosts = gather_hosts(world);
+  const std::vector<std::string> hosts = gather_texts(world, host_name());
   agree(world, [&] {
     if (impl_->writes()) impl_->ledger.emplace(impl_->config, hosts, impl_->span.end, launch);
   });
@@ -238,7 +226,8 @@ void RunRecorder::begin(const TrainState& state, const ScheduleSpan& span, const
   const std::string& dir = impl_->config.run_dir;
   impl_->ledger->begin(state, impl_->totals);
   write_text(dir + "/config.yaml", impl_->yaml);
-  write_text(dir + "/passport.json", nlohmann::json(passport(data)).dump(2) + "\n");
+  impl_->passport = passport(data);
+  write_text(dir + "/passport.json", nlohmann::json(impl_->passport).dump(2) + "\n");
   impl_->metrics.emplace(dir + "/metrics.jsonl", state.step, state.lineage);
   impl_->events.emplace(dir, impl_->metrics->first_new_step());
 }
@@ -251,7 +240,7 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
   const bool last = state.step == impl_->span.end;
   const bool due = last || state.step % std::max<std::int64_t>(1, impl_->config.train.log_interval) == 0;
   const auto ranks = due ? impl_->spread_of_ranks(state.step) : std::nullopt;
-  const ArenaBytes arenas = due ? impl_->most_of_ranks(worker.arena_bytes()) : ArenaBytes();
+  const ArenaBytes arenas = due ? most_of_ranks(worker.arena_bytes(), impl_->world) : ArenaBytes();
   if (!impl_->writes()) return;
   if (due) {
     StepMetrics m = impl_->step_metrics(state, outcome);
@@ -262,6 +251,7 @@ void RunRecorder::step(const TrainState& state, const StepOutcome& outcome, Work
     impl_->events->write(m);
     fmt::print("{}\n", console_line(m));
     std::fflush(stdout);
+    if (worker.ctx().device == Device::kCuda) impl_->note_engines();
   }
   impl_->stop_reason = impl_->budget->check(impl_->totals);
   impl_->ledger->pulse().update(impl_->totals);
@@ -319,7 +309,7 @@ void RunRecorder::finish(std::string reason, ExitCode code, Worker& worker) {
   impl_->energy.joules(HostEnergy::Freshness::kNow);
   impl_->gather_totals();
   const MemoryReport measured = worker.memory();
-  const ArenaBytes arenas = impl_->most_of_ranks(worker.arena_bytes());
+  const ArenaBytes arenas = most_of_ranks(worker.arena_bytes(), impl_->world);
   if (!impl_->writes()) return;
   if (code == ExitCode::kTryAgain && out_of_budget()) reason = "stopped by the budget: " + impl_->stop_reason;
   impl_->ledger->pulse().update(impl_->totals);

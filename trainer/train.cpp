@@ -40,7 +40,7 @@ ExitCode train(const RunConfig& config, Communicator& world, PhaseClock& clock, 
   std::optional<Trainer> trainer;
   try {
     device.emplace(config.device, start.local_rank, world);
-    device->require_memory(recorder.predict_memory());
+    device->require_memory(recorder.predict_memory(), config);
     trainer.emplace(config, *device, clock, recorder, start);
     return trainer->run();
   } catch (const AgreedError& e) {

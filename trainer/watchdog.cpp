@@ -4,13 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <filesystem>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 #include "trainer/io/file.h"
 #include "trainer/signals.h"
 
@@ -33,17 +33,11 @@ double grace(const WatchdogConfig& config) {
 }
 
 std::vector<RankIdentity> gather_identities(Communicator& world) {
-  struct Entry {
-    int process = 0;
-    char host[60] = "";
-  };
-  Entry mine{.process = getpid(), .host = ""};
-  gethostname(mine.host, sizeof mine.host - 1);
-  std::vector<Entry> all(static_cast<std::size_t>(world.size()));
-  const auto bytes = static_cast<std::int64_t>(sizeof(Entry));
-  world.all_gather({&mine, {bytes}, DType::kU8}, {all.data(), {bytes * world.size()}, DType::kU8}).wait();
   std::vector<RankIdentity> ranks;
-  for (const Entry& entry : all) ranks.push_back({static_cast<int>(ranks.size()), entry.host, entry.process});
+  const std::vector<std::string> hosts = gather_texts(world, host_name());
+  const std::vector<std::string> processes = gather_texts(world, std::to_string(getpid()));
+  for (std::size_t r = 0; r < hosts.size(); ++r)
+    ranks.push_back({static_cast<int>(r), hosts[r], std::stoi(processes[r])});
   return ranks;
 }
 
@@ -164,11 +158,12 @@ void Watchdog::write_own_report(const std::string& reason) const {
   fs::rename(path + ".tmp", path);
 }
 
-// By the rank that comes first; nothing on the others.
+// Said by the rank that comes first; and by rank 0 in any case: when hosts have lost each other, it is the
+// one that the launcher hears most likely.
 void Watchdog::write_summary() const {
-  const std::string path = directory_ + "/summary.txt";
   std::error_code failed;
-  if (!fs::create_directory(directory_ + "/summary", failed)) return;
+  const bool first = fs::create_directory(directory_ + "/summary", failed);
+  if (!first && rank_ != 0) return;
   std::vector<RankReport> reports;
   for (const RankIdentity& identity : ranks_) {
     if (fs::exists(path_of(identity.rank))) {
@@ -179,7 +174,7 @@ void Watchdog::write_summary() const {
   log_error("the job does not get on and is ended, exit code {}. {}More in {}",
             static_cast<int>(ExitCode::kFailure), text, directory_);
   log_flush();
-  File::create(path).write(text);
+  if (first) File::create(directory_ + "/summary.txt").write(text);
 }
 
 void Watchdog::end_job(const std::string& reason) {

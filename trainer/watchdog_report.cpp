@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
+#include "parallel/host_exchange.h"
 
 namespace jevons {
 namespace {
@@ -22,19 +23,6 @@ std::string describe_call(const WorkerPlace& p) {
   std::string text = fmt::format("{} {} over {}", p.collective, p.number, p.over);
   if (p.peer >= 0) text += fmt::format(" with rank {} of it", p.peer);
   return text;
-}
-
-// "0, 2-5" from ascending ranks.
-std::string list_ranks(const std::vector<int>& ranks) {
-  std::string text;
-  for (std::size_t i = 0; i < ranks.size();) {
-    std::size_t last = i;
-    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
-    if (!text.empty()) text += ", ";
-    text += last == i ? fmt::format("{}", ranks[i]) : fmt::format("{}-{}", ranks[i], ranks[last]);
-    i = last + 1;
-  }
-  return (ranks.size() == 1 ? "rank " : "ranks ") + text;
 }
 
 using RanksByText = std::map<std::string, std::vector<int>>;
@@ -54,6 +42,15 @@ std::string describe_mismatch(const RanksByText& by_call) {
   }
   text.back() = '.';
   return text + " A collective was left out or called once too often.\n";
+}
+
+// When every rank lives and waits, what lies between the hosts may be at fault.
+std::string suspect_network(const std::vector<RankIdentity>& ranks) {
+  std::vector<std::string> hosts;
+  for (const RankIdentity& identity : ranks) hosts.push_back(identity.host);
+  if (std::ranges::all_of(hosts, [&](const std::string& host) { return host == hosts.front(); })) return "";
+  return fmt::format("Every worker lives and waits for others: see whether the network carries between {}.\n",
+                     list_hosts(hosts));
 }
 
 std::string list_places(const RanksByText& by_place) {
@@ -167,7 +164,10 @@ std::string summarise(const std::vector<RankIdentity>& ranks, const std::vector<
     text +=
         fmt::format("Late, {} in no collective: {}.\n", late.size() == 1 ? "is" : "are", list_ranks(late));
   }
-  if (missing.empty() && late.empty() && by_call.size() > 1) text += describe_mismatch(by_call);
+  if (missing.empty() && late.empty()) {
+    if (by_call.size() > 1) text += describe_mismatch(by_call);
+    text += suspect_network(ranks);
+  }
   return text + list_places(by_place);
 }
 

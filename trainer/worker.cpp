@@ -1,9 +1,11 @@
 #include "trainer/worker.h"
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/core/error.h"
 #include "kernels/cpu/gemm_engine.h"
+#include "parallel/nccl/device_world.h"
 #include "trainer/io/format.h"
 
 namespace jevons {
@@ -18,6 +20,15 @@ void check_layout_invariance(Device device, DType compute) {
   if (device == Device::kCuda)
     fail(ExitCode::kUsage, "numerics = layout_invariant: not on a GPU; use device: cpu");
   for (DType dtype : {compute, accumulator_of(compute)}) require_row_invariance(cpu::gemm_engine(dtype));
+}
+
+// Every group of several ranks has a communicator of its own.
+std::size_t communication_bytes(Mesh& mesh) {
+  std::size_t bytes = 0;
+  for (const Communicator* c :
+       {&mesh.world(), &mesh.dp(), &mesh.tp(), &mesh.ep(), &mesh.edp(), &mesh.tokens()})
+    if (c->size() > 1) bytes += nccl::kScratchBytes + nccl::kLibraryBytes;
+  return bytes;
 }
 
 }  // namespace
@@ -36,6 +47,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
       stash_(place.device, "stash", place.stream),
       work_(place.device, "work", place.stream),
       ctx_{.device = place.device,
+           .modelled = place.modelled,
            .compute = compute_dtype(config.train.precision),
            .stash = &stash_,
            .work = &work_,
@@ -73,24 +85,33 @@ std::string MemoryReport::to_string() const {
     return std::vector<std::string>{what, format_bytes(static_cast<double>(bytes))};
   };
   return format_table({row("weights and gradients", weights_and_grads), row("optimizer", optimizer),
-                       row("saved activations", stash), row("temporaries", work), row("sum", total())});
+                       row("saved activations", stash), row("temporaries", work),
+                       row("buffers of collectives", communication), row("sum", total())});
 }
 
-void Worker::fail_for_memory(const cuda::OutOfMemory& error) const {
+void Worker::fail_for_memory(const cuda::OutOfMemory& error) {
   fail(error.code(), "{}; this worker asked for, at most at once and with what did not fit:\n{}",
        error.what(), memory().to_string());
 }
 
-MemoryReport Worker::memory() const {
+MemoryReport Worker::memory() {
+  const bool on_gpu = ctx_.device == Device::kCuda || ctx_.modelled == Device::kCuda;
   return {.weights_and_grads = store_.bytes() + (slots_ ? slots_->bytes() : 0),
           .optimizer = optimizer_ ? optimizer_->bytes() : 0,
           .stash = stash_.peak_bytes(),
-          .work = work_.peak_bytes()};
+          .work = work_.peak_bytes(),
+          .communication = on_gpu ? communication_bytes(mesh_) : 0};
 }
 
 ArenaBytes Worker::arena_bytes() const {
   return {.peak = static_cast<std::int64_t>(stash_.peak_bytes() + work_.peak_bytes()),
           .held = static_cast<std::int64_t>(stash_.held_bytes() + work_.held_bytes())};
+}
+
+ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world) {
+  std::array<std::int64_t, 2> most = {mine.peak, mine.held};
+  world.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
+  return {most[0], most[1]};
 }
 
 }  // namespace jevons

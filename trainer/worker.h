@@ -29,21 +29,26 @@ struct GemmEngine;
 struct MemoryReport {
   std::size_t weights_and_grads = 0;  // with the partial sums of layout-invariant gradients
   std::size_t optimizer = 0;
-  std::size_t stash = 0;  // saved activations of one micro-batch
-  std::size_t work = 0;   // temporaries
-  std::size_t total() const { return weights_and_grads + optimizer + stash + work; }
+  std::size_t stash = 0;          // saved activations of one micro-batch
+  std::size_t work = 0;           // temporaries, on GPUs with the scratch of their libraries
+  std::size_t communication = 0;  // buffers of the GPUs' collectives
+  std::size_t total() const { return weights_and_grads + optimizer + stash + work + communication; }
   std::string to_string() const;  // a line for each, for messages
 };
 
 struct ArenaBytes {
   std::int64_t peak = 0, held = 0;
 };
+// The most of every rank's. Collective.
+ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world);
 
 // Where a worker computes.
 struct ComputePlace {
   Device device = Device::kCpu;
   // Needed on kCuda alone: the compute stream of the world's communicators, which outlives the worker.
   Stream* stream = nullptr;
+  // On kMeta: the device whose run is counted.
+  Device modelled = Device::kCpu;
 };
 
 // Throws Error(kUsage) unless numerics: layout_invariant holds with products by `engine`.
@@ -77,7 +82,7 @@ class Worker {
   std::int64_t sequences_per_pass() const { return slots_ ? 1 : config_.train.micro_batch_size; }
   // Empties both arenas between passes.
   void reset_arenas();
-  MemoryReport memory() const;
+  MemoryReport memory();
   // Of both arenas: bytes handed out at most, and bytes taken from the device.
   ArenaBytes arena_bytes() const;
   // Runs f(); if the GPU's memory does not suffice for it, the error says what holds how much.
@@ -91,7 +96,7 @@ class Worker {
   }
 
  private:
-  [[noreturn]] void fail_for_memory(const cuda::OutOfMemory& error) const;
+  [[noreturn]] void fail_for_memory(const cuda::OutOfMemory& error);
 
   RunConfig config_;
   WorkMeter meter_;

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "kernels/core/error.h"
+#include "parallel/host_exchange.h"
 #include "parallel/mpi/mpi_communicator.h"
 
 namespace jevons {
@@ -91,9 +92,7 @@ MpiFacts mpi_facts() {
   facts.library.assign(text, static_cast<std::size_t>(length));
   facts.library = facts.library.substr(0, facts.library.find_first_of(",\n"));
 
-  char host[256] = "";
-  gethostname(host, sizeof host - 1);
-  facts.host = host;
+  facts.host = host_name();
 
   int initialized = 0;
   MPI_Initialized(&initialized);

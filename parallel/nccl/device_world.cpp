@@ -12,6 +12,7 @@
 namespace jevons::nccl {
 namespace {
 
+// Of every rank. Collective.
 std::vector<GpuIdentity> identities(Communicator& hosts) {
   GpuIdentity mine = identity_of_gpu();
   std::vector<GpuIdentity> all(static_cast<std::size_t>(hosts.size()));
@@ -59,6 +60,10 @@ std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& com
   }
   world->set_whereabouts(hosts.whereabouts());
   return world;
+}
+
+int ranks_on_this_gpu(Communicator& hosts) {
+  return ranks_in_memory_of(identities(hosts), hosts.rank());
 }
 
 }  // namespace jevons::nccl

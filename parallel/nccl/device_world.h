@@ -24,7 +24,14 @@ std::string version();
 // hosts instead, with a warning. `scratch_bytes`: device memory that one communicator's sums may use at most,
 // in which they wait for all ranks' parts. Throws Error(kUsage) if NCCL is older than 2.26.
 inline constexpr std::size_t kScratchBytes = std::size_t{32} << 20;
+// What NCCL itself takes for a communicator of several ranks: channels with buffers of 4 MiB and their kin.
+// An estimate from its defaults, for memory plans; it differs by topology.
+inline constexpr std::size_t kLibraryBytes = std::size_t{256} << 20;
 std::unique_ptr<Communicator> make_device_world(Communicator& hosts, Stream& compute,
                                                 std::size_t scratch_bytes = kScratchBytes);
+
+// How many ranks of `hosts`, this one included, have the memory of the GPU that this rank has selected; each
+// part of a GPU (MIG) has memory of its own. Collective.
+int ranks_on_this_gpu(Communicator& hosts);
 
 }  // namespace jevons::nccl

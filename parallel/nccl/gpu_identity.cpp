@@ -28,9 +28,20 @@ std::string identity_of_host() {
   return name;
 }
 
+bool known(const GpuIdentity& gpu) {
+  return gpu.uuid != decltype(gpu.uuid){};
+}
+
+bool same_slot(const GpuIdentity& a, const GpuIdentity& b) {
+  return a.host == b.host && a.bus == b.bus;
+}
+
 bool share(const GpuIdentity& a, const GpuIdentity& b) {
-  const bool known = a.uuid != decltype(a.uuid){};
-  return (known && a.uuid == b.uuid) || (a.host == b.host && a.bus == b.bus);
+  return (known(a) && a.uuid == b.uuid) || same_slot(a, b);
+}
+
+bool share_memory(const GpuIdentity& a, const GpuIdentity& b) {
+  return known(a) && known(b) ? a.uuid == b.uuid : same_slot(a, b);
 }
 
 }  // namespace
@@ -56,6 +67,12 @@ std::pair<int, int> ranks_of_one_gpu(std::span<const GpuIdentity> by_rank) {
     }
   }
   return {-1, -1};
+}
+
+int ranks_in_memory_of(std::span<const GpuIdentity> by_rank, int rank) {
+  const GpuIdentity& mine = by_rank[static_cast<std::size_t>(rank)];
+  return static_cast<int>(
+      std::ranges::count_if(by_rank, [&](const GpuIdentity& gpu) { return share_memory(gpu, mine); }));
 }
 
 }  // namespace jevons::nccl

@@ -23,4 +23,8 @@ GpuIdentity identity_of_gpu();
 // parts of one (MIG), which differ in their UUIDs alone. (-1, -1) if there are none.
 std::pair<int, int> ranks_of_one_gpu(std::span<const GpuIdentity> by_rank);
 
+// How many ranks allocate from the memory that `rank` allocates from, itself included. Parts of a GPU (MIG)
+// have each their own.
+int ranks_in_memory_of(std::span<const GpuIdentity> by_rank, int rank);
+
 }  // namespace jevons::nccl

@@ -9,6 +9,10 @@ std::unique_ptr<Communicator> make_device_world(Communicator&, Stream&, std::siz
   fail(ExitCode::kFailure, "collectives between GPUs are not part of this build");
 }
 
+int ranks_on_this_gpu(Communicator&) {
+  fail(ExitCode::kFailure, "this build has no CUDA back end");
+}
+
 std::string version() {
   return "none";
 }

@@ -44,6 +44,16 @@ TEST_CASE("parts of a GPU are one to NCCL") {
         std::pair(0, 1));
 }
 
+TEST_CASE("ranks that allocate from one memory are counted; parts of a GPU have each their own") {
+  const std::vector<GpuIdentity> by_rank = {
+      gpu("boot 1", "0000:1b:00.0", "part a"), gpu("boot 1", "0000:1b:00.0", "part b"),
+      gpu("boot 2", "0000:1c:00.0", "part a"), gpu("boot 1", "0000:1d:00.0", ""),
+      gpu("boot 1", "0000:1d:00.0", ""),       gpu("boot 2", "0000:1d:00.0", "")};
+  std::vector<int> counts;
+  for (int rank = 0; rank < 6; ++rank) counts.push_back(nccl::ranks_in_memory_of(by_rank, rank));
+  CHECK(counts == std::vector{2, 1, 2, 2, 2, 1});
+}
+
 TEST_CASE("GPUs without a UUID are told apart by their address") {
   CHECK(found({gpu("boot 1", "0000:1b:00.0", ""), gpu("boot 1", "0000:1c:00.0", "")}) == kNone);
   CHECK(found({gpu("boot 1", "0000:1b:00.0", ""), gpu("boot 1", "0000:1b:00.0", "")}) == std::pair(0, 1));

@@ -109,9 +109,9 @@ TEST_CASE("balance: the global loss forgives what the micro-batch loss punishes"
         [&](auto, auto i) { return i == mine ? 0.75 : 0.25; });
     balance.accumulate(bed.ctx, batch, {.micro_batch = 0.5, .sequence = 0.5, .position = 1.0 / 8});
     const LayerHealth h = end_step(bed.ctx, balance);  // all ranks know the same
-    ENSURE(h.micro_batch_balance == Approx(1.5), "micro-batch {}", h.micro_batch_balance);
-    ENSURE(h.sequence_balance == Approx(1.5), "sequence {}", h.sequence_balance);
-    ENSURE(h.global_balance == Approx(1), "global {}", h.global_balance);
+    ENSURE(h.micro_batch_balance.value() == Approx(1.5), "micro-batch {}", h.micro_batch_balance.value());
+    ENSURE(h.sequence_balance.value() == Approx(1.5), "sequence {}", h.sequence_balance.value());
+    ENSURE(h.global_balance.value() == Approx(1), "global {}", h.global_balance.value());
     ENSURE(h.max_over_mean == 1, "load {}", h.max_over_mean);
   });
 }

@@ -72,6 +72,18 @@ TEST_CASE("the summary names the rank that left a collective out", "[watchdog]")
   CHECK(contains(even, "rank 0: step 7, phase init, inside barrier 4 over world"));
 }
 
+TEST_CASE("when every rank of several hosts waits, the summary says between which hosts", "[watchdog]") {
+  std::vector<RankIdentity> ranks = job(4);
+  ranks[2].host = ranks[3].host = "other";
+  const std::vector<RankReport> waiting = {inside(0, "all_reduce", 4), inside(1, "all_reduce", 4),
+                                           inside(2, "barrier", 3), inside(3, "barrier", 3)};
+  CHECK(contains(summarise(ranks, waiting),
+                 "see whether the network carries between node (ranks 0-1) and other (ranks 2-3)."));
+  CHECK(!contains(summarise(job(4), waiting), "network"));
+  CHECK(!contains(summarise(ranks, {waiting[0], waiting[1], waiting[2], computing(3)}), "network"));
+  CHECK(!contains(summarise(ranks, {waiting[0], waiting[1], waiting[2]}), "network"));
+}
+
 TEST_CASE("a rank's report survives its file", "[watchdog]") {
   Whereabouts whereabouts;
   PhaseClock clock;

@@ -56,10 +56,9 @@ void print_json(const std::vector<Check>& checks) {
 }  // namespace
 
 int run_doctor(const DoctorOptions& options, Communicator& world) {
-  const Check binding = check_binding(world);
+  const Check mpi = check_mpi(world), binding = check_binding(world);
   if (world.rank() != 0) return static_cast<int>(ExitCode::kOk);
-  std::vector<Check> checks = {check_mpi(world), check_mpirun(), binding, check_cores(),
-                               check_cpu_features()};
+  std::vector<Check> checks = {mpi, check_mpirun(), binding, check_cores(), check_cpu_features()};
   const auto append = [&](std::vector<Check> more) { checks.insert(checks.end(), more.begin(), more.end()); };
   append(check_math());
   append({check_memory(), check_huge_pages()});

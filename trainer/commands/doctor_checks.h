@@ -17,6 +17,7 @@ struct Check {
   std::string advice;  // empty when kOk
 };
 
+// Collective: names the hosts.
 Check check_mpi(Communicator& world);
 // Which mpirun is in the path, whether it fits the program, and what it would refuse.
 Check check_mpirun();

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "parallel/host_exchange.h"
 #include "parallel/mpi/mpi_session.h"
 #include "trainer/commands/doctor_checks.h"
 #include "trainer/host.h"
@@ -73,11 +74,13 @@ std::string plural(int n, const char* noun) {
 
 Check check_mpi(Communicator& world) {
   const MpiFacts facts = mpi_facts();
+  const std::vector<std::string> hosts = gather_texts(world, facts.host);
   Check check{"MPI", Health::kOk, facts.library, ""};
   if (facts.thread_level.empty()) {
     check.finding += "; not started by mpirun: 1 worker";
   } else {
-    check.finding += fmt::format("; {}; threads: {}", plural(world.size(), "worker"), facts.thread_level);
+    check.finding += fmt::format("; {} on {}; threads: {}", plural(world.size(), "worker"), list_hosts(hosts),
+                                 facts.thread_level);
   }
   if (const std::string alone = alone_by_mistake(world.size()); !alone.empty()) {
     check.health = Health::kWarn, check.advice = alone;

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "trainer/commands/commands.h"
 #include "trainer/dry_run.h"
@@ -12,12 +13,21 @@
 namespace jevons {
 namespace {
 
-void print_memory(const MemoryReport& m) {
-  fmt::print("memory of a worker at its peak, balanced routing\n");
+// auto means what it would mean for a run here.
+DeviceChoice resolved(DeviceChoice device) {
+  if (device != DeviceChoice::kAuto) return device;
+  return cuda::availability().devices > 0 ? DeviceChoice::kCuda : DeviceChoice::kCpu;
+}
+
+void print_memory(const MemoryReport& m, DeviceChoice device) {
+  fmt::print("memory of a worker at its peak, balanced routing, on a {}\n",
+             device == DeviceChoice::kCuda ? "GPU" : "CPU (device=cuda: what a GPU's libraries take too)");
   fmt::print("  weights and gradients  {:>12}\n", format_bytes(m.weights_and_grads));
   fmt::print("  optimizer state        {:>12}\n", format_bytes(m.optimizer));
   fmt::print("  saved activations      {:>12}\n", format_bytes(m.stash));
   fmt::print("  temporaries            {:>12}\n", format_bytes(m.work));
+  if (device == DeviceChoice::kCuda)
+    fmt::print("  buffers of collectives {:>12}\n", format_bytes(m.communication));
   fmt::print("  total                  {:>12}\n", format_bytes(m.total()));
 }
 
@@ -44,6 +54,7 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
                                    {"optimizer", m.optimizer},
                                    {"saved_activations", m.stash},
                                    {"temporaries", m.work},
+                                   {"collectives", m.communication},
                                    {"total", m.total()}}}};
   for (std::size_t k = 0; k < kNumWorkKinds; ++k) {
     const WorkMeter::Entry& work = run.work[static_cast<WorkKind>(k)];
@@ -58,6 +69,7 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
 int run_plan(const PlanOptions& options) {
   RunConfig config = load_run_config(options.config.file, options.config.overrides);
   validate_for_world(config, options.world_size);
+  config.device = resolved(config.device);
   const ParamCount params = count_params(config.model);
   const DryRun run = dry_run(config, options.world_size);
   if (options.json) {
@@ -69,7 +81,7 @@ int run_plan(const PlanOptions& options) {
   fmt::print("parameters: {} in all, {} active for a token\n", params.total, params.active);
   fmt::print("model FLOPs: {:.4g} per token, {:.4g} per step of {:.0f} tokens\n",
              model_flops_per_token(config.model), model_flops_per_token(config.model) * tokens, tokens);
-  print_memory(run.memory);
+  print_memory(run.memory, config.device);
   print_work(run.work);
   if (config.train.steps > 0 || config.train.tokens > 0) {
     fmt::print("steps: {}\n", steps_to_come(config.train, config.model.seq_len, {}));

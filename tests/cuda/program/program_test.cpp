@@ -29,6 +29,7 @@ class Runs {
   }
   Result result(const std::string& name) const { return result_of(dir_ / name); }
   std::string ledger(const std::string& name) const { return read_bytes(dir_ / name + "/ledger.jsonl"); }
+  std::string directory(const std::string& name) const { return dir_ / name; }
 
  private:
   TempDir dir_;
@@ -219,7 +220,8 @@ TEST_CASE("a run that a GPU cannot hold ends before weights are made, on all wor
   CHECK(ran.code == 2);
   CHECK_THAT(
       ran.output,
-      ContainsSubstring("of memory at its peak, by the dry run at balanced routing; its GPU has 4.00 MiB"));
+      ContainsSubstring("of memory at its peak, by the dry run at balanced routing, and 512 MiB for code "
+                        "that libraries load; 4.00 MiB of its GPU's 4.00 MiB are free:"));
   for (const char* words : {"weights and gradients", "optimizer", "saved activations", "temporaries",
                             "train.micro_batch_size", "parallel.ep"})
     CHECK_THAT(ran.output, ContainsSubstring(words));
@@ -227,15 +229,50 @@ TEST_CASE("a run that a GPU cannot hold ends before weights are made, on all wor
   CHECK(ran.output.find("MPI_ABORT") == std::string::npos);
 }
 
-TEST_CASE("a GPU that fills up against the prediction ends the run with who holds what", "[program]") {
-  // 1 MiB holds what the dry run counts, but not the first chunk of both arenas.
+TEST_CASE("workers that share a GPU need its memory together", "[program]") {
   Runs runs;
-  const Ran ran = runs.train(1, "full", "train.steps=1 device=cuda", "memory=1");
+  const Ran alone = runs.train(1, "alone", "train.steps=1 device=cuda", "memory=1000");
+  INFO(alone.output);
+  CHECK(alone.code == 0);
+  const Ran shared = runs.train(2, "shared", "train.steps=1 device=cuda", "memory=1000 devices=1");
+  INFO(shared.output);
+  CHECK(shared.code == 2);
+  CHECK_THAT(shared.output, ContainsSubstring("are free, for 2 workers that share it:"));
+}
+
+TEST_CASE("sequences too long for attention's backward pass are refused by the keys that make them so",
+          "[program]") {
+  Runs runs;
+  const Ran ran = runs.train(
+      1, "long",
+      "train.steps=1 device=cuda model.seq_len=65536 train.global_batch_size=1 train.micro_batch_size=1",
+      "memory=8000");
+  INFO(ran.output);
+  CHECK(ran.code == 2);
+  CHECK_THAT(ran.output,
+             ContainsSubstring("are attention's backward pass: at model.seq_len = 65536 it keeps a "
+                               "square of the sequence for each of the"));
+  CHECK_THAT(ran.output, ContainsSubstring("up to model.seq_len = "));
+}
+
+TEST_CASE("a GPU that fills up against the prediction ends the run with who holds what", "[program]") {
+  Runs runs;
+  const Ran ran = runs.train(1, "full", "train.steps=1 device=cuda", "allocations_fail_after=8");
   INFO(ran.output);
   CHECK(ran.code == 70);
   for (const char* words :
        {"out of GPU memory: cannot allocate", "weights and gradients", "saved activations"})
     CHECK_THAT(ran.output, ContainsSubstring(words));
+}
+
+TEST_CASE("the passport of a run on a GPU names the engines of attention", "[program]") {
+  Runs runs;
+  REQUIRE(runs.train(1, "engines", "train.steps=1 device=cuda").code == 0);
+  const nlohmann::json passport =
+      nlohmann::json::parse(read_bytes(runs.directory("engines") + "/passport.json"));
+  const auto engines = passport.at("attention_engines").get<std::string>();
+  CHECK_THAT(engines, ContainsSubstring("attention forward: "));
+  CHECK_THAT(engines, ContainsSubstring(": engine 7"));
 }
 
 }  // namespace jevons::test

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "tests/cuda/training/run.h"
+#include "tests/cuda_emulation/control.h"
 
 namespace jevons::test {
 namespace {
@@ -81,6 +82,17 @@ TEST_CASE("a step on a GPU has the CPU's loss, gradients and expert figures", "[
 TEST_CASE("the same with documents, recomputation and every balance loss", "[training]") {
   compare_devices({"data.document_mask=true", "model.recompute=full", "model.moe.sequence_balance_loss=0.01",
                    "model.moe.global_balance_loss=0.01", "model.qk_norm=head"});
+}
+
+// The device keeps figures and reports of a step's passes; their memory grows at every 64th.
+TEST_CASE("a step of more than 64 passes on a GPU has the CPU's loss", "[training]") {
+  if (emulation::checking()) return;  // minutes
+  const std::vector<std::string> overrides = {"train.global_batch_size=70"};
+  Run cpu(DeviceChoice::kCpu, overrides), gpu(DeviceChoice::kCuda, overrides);
+  const StepOutcome expected = cpu.step(0), got = gpu.step(0);
+  CHECK(got.target_tokens == expected.target_tokens);
+  CHECK(std::abs(*got.loss / *expected.loss - 1) < kLossBound);
+  CHECK(std::abs(got.grad_norm / expected.grad_norm - 1) < kGradientBound);
 }
 
 TEST_CASE("the same with a capacity that drops tokens, in chunks", "[training]") {
