@@ -121,8 +121,8 @@ class ParamStore {
   std::unordered_map<std::string, ParamId> by_name_;
   std::int64_t bucket_bytes_, unit_ = 0;
   std::vector<ParamGroup> groups_;
-  mutable std::vector<std::optional<Arrival>> arrivals_;  // of each group
   std::vector<Buffer> buffers_;                           // weights and gradients of each group
+  mutable std::vector<std::optional<Arrival>> arrivals_;  // of each group; their end is waited for first
 };
 
 }  // namespace jevons

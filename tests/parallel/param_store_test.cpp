@@ -1,6 +1,8 @@
 // Where weights lie, how they are sharded, and that every layout starts from the same ones.
 #include "parallel/param_store.h"
 
+#include <sys/mman.h>
+
 #include <cmath>
 #include <map>
 #include <string>
@@ -199,7 +201,35 @@ struct CountedArrival final : Work::Pending {
   PhaseClock& clock;
 };
 
+// Weights that arrive when they are waited for.
+struct LateArrival final : Work::Pending {
+  LateArrival(Tensor destination, bool& in_time) : weights(destination), arrived_in_time(in_time) {}
+  void wait() override {
+    auto* const first = weights.ptr<float>();
+    const std::size_t page = 4096;
+    unsigned char resident = 0;
+    auto* const begin = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(first) / page * page);
+    arrived_in_time = mincore(begin, 1, &resident) == 0;  // else that memory is the process's no more
+    if (arrived_in_time) *first = 1;
+  }
+  Tensor weights;
+  bool& arrived_in_time;
+};
+
 }  // namespace
+
+TEST_CASE("weights that nobody asked for arrive before their memory is given back", "[param_store]") {
+  bool in_time = false;
+  {
+    MetaCommunicator alone(0, 1);
+    test::TestBed bed(alone, DType::kF32);
+    bed.store.add({.name = "a", .shape = {4096, 4096}});  // so large that it goes back to the system
+    bed.store.allocate();
+    const Tensor weights = bed.store.groups()[0].weights;
+    bed.store.expect_weights(0, Work(std::make_unique<LateArrival>(weights, in_time)), nullptr);
+  }
+  CHECK(in_time);
+}
 
 TEST_CASE("who asks for a weight waits for its group alone, once", "[param_store]") {
   MetaCommunicator alone(0, 1);

@@ -8,10 +8,11 @@
 #include <memory>
 
 #include "tests/support/mpi_job.h"
+#include "tests/support/skip.h"
 
 int main(int argc, char** argv) {
   std::unique_ptr<jevons::test::MpiJob> job;
   if (jevons::started_by_mpi_launcher()) job = std::make_unique<jevons::test::MpiJob>();
-  const int code = Catch::Session().run(argc, argv);
+  const int code = jevons::test::with_skips(Catch::Session().run(argc, argv));
   return job == nullptr ? code : job->end(code);
 }

@@ -13,6 +13,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 #include "tests/trainer/training_run.h"
+#include "tests/trainer/whole_tensors.h"
 #include "trainer/run_state.h"
 #include "trainer/train_step.h"
 
@@ -23,33 +24,13 @@ namespace {
 struct Trajectory {
   std::vector<double> losses, norms, figures;
   double validation = 0;
-  std::map<std::string, std::vector<float>> state;  // weights, both moments, selection biases; global
+  test::WholeTensors state;  // weights, both moments, selection biases; global
 };
-
-// A rank's part of a tensor of at most two dims.
-struct Piece {
-  std::string name;
-  std::int64_t numel = 0, cols = 0;  // of the whole tensor
-  std::int64_t row = 0, col = 0, my_cols = 0;
-  std::vector<float> values;
-  auto fields() { return std::tie(name, numel, cols, row, col, my_cols, values); }
-};
-
-Piece piece_of(const TensorBox& box) {
-  const std::span<float> values = box.local.span<float>();
-  return {.name = box.name,
-          .numel = box.global_shape.numel(),
-          .cols = box.global_shape[box.global_shape.ndim() - 1],
-          .row = box.global_shape.ndim() == 2 ? box.offset[0] : 0,
-          .col = box.offset.back(),
-          .my_cols = box.local.cols(),
-          .values = {values.begin(), values.end()}};
-}
 
 struct RankResult {
   std::vector<double> losses, norms, figures;
   double validation = 0;
-  std::vector<Piece> pieces;
+  std::vector<test::Piece> pieces;
   auto fields() { return std::tie(losses, norms, figures, validation, pieces); }
 };
 
@@ -98,15 +79,6 @@ void add_figures(const StepOutcome& outcome, RankResult& t) {
   }
 }
 
-void place(const Piece& piece, std::map<std::string, std::vector<float>>& state) {
-  std::vector<float>& global = state[piece.name];
-  global.resize(static_cast<std::size_t>(piece.numel));
-  for (std::int64_t i = 0; i < std::ssize(piece.values); ++i) {
-    const std::int64_t at = (piece.row + i / piece.my_cols) * piece.cols + piece.col + i % piece.my_cols;
-    global[static_cast<std::size_t>(at)] = piece.values[static_cast<std::size_t>(i)];
-  }
-}
-
 Trajectory run(const Setting& s, std::int64_t sequences, const std::vector<std::string>& more,
                int steps = 3) {
   const RunConfig config = config_of(s, sequences, more);
@@ -126,14 +98,12 @@ Trajectory run(const Setting& s, std::int64_t sequences, const std::vector<std::
       fill_batch(config, (round * s.layout.dp + worker.dp_rank()) * s.micro_batch, part);
     });
     mine.validation = loss.value();
-    for (const TensorBox& box : boxes_to_save(worker)) mine.pieces.push_back(piece_of(box));
+    mine.pieces = test::pieces_of(boxes_to_save(worker));
     return mine;
   });
   const RankResult& first = results[0];
   Trajectory t{first.losses, first.norms, first.figures, first.validation, {}};
-  for (const RankResult& rank : results) {
-    for (const Piece& piece : rank.pieces) place(piece, t.state);
-  }
+  for (const RankResult& rank : results) test::place(rank.pieces, t.state);
   return t;
 }
 
