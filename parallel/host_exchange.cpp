@@ -1,20 +1,12 @@
 #include "parallel/host_exchange.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <utility>
 
 namespace jevons {
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) return "?";
-  return name.data();
-}
 
 std::vector<std::string> gather_texts(Communicator& world, const std::string& text) {
   const auto ranks = static_cast<std::size_t>(world.size());

@@ -8,9 +8,6 @@
 
 namespace jevons {
 
-// Of this host, as the operating system has it; "?" if it does not say.
-std::string host_name();
-
 // `text` of every rank, by rank. Collective, over a communicator of the hosts.
 std::vector<std::string> gather_texts(Communicator& world, const std::string& text);
 

@@ -11,8 +11,8 @@
 #include <thread>
 
 #include "kernels/core/error.h"
+#include "kernels/core/host_name.h"
 #include "kernels/core/log.h"
-#include "parallel/host_exchange.h"
 #include "trainer/io/file.h"
 
 namespace jevons {

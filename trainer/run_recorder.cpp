@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "kernels/core/device_runtime.h"
+#include "kernels/core/host_name.h"
 #include "kernels/core/log.h"
 #include "kernels/cuda/attention.h"
 #include "parallel/agree.h"

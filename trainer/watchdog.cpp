@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "kernels/core/error.h"
+#include "kernels/core/host_name.h"
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
 #include "parallel/host_exchange.h"

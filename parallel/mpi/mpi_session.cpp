@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "kernels/core/error.h"
-#include "parallel/host_exchange.h"
+#include "kernels/core/host_name.h"
 #include "parallel/mpi/mpi_communicator.h"
 
 namespace jevons {

@@ -1,7 +1,6 @@
 #include "parallel/nccl/gpu_identity.h"
 
 #include <cuda_runtime_api.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,6 +8,7 @@
 #include <string>
 
 #include "kernels/core/error.h"
+#include "kernels/core/host_name.h"
 
 namespace jevons::nccl {
 namespace {
@@ -23,9 +23,7 @@ std::string identity_of_host() {
   std::string id;
   std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
   if (!id.empty()) return id;
-  char name[64] = "";
-  gethostname(name, sizeof name - 1);
-  return name;
+  return host_name();
 }
 
 bool known(const GpuIdentity& gpu) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "kernels/core/host_name.h"
 #include "tests/data/temp_files.h"
 #include "tests/support/catch.h"
 #include "tests/trainer/training_run.h"
@@ -83,9 +84,7 @@ TEST_CASE("a run directory is for one run at a time", "[continuation]") {
   using std::chrono::milliseconds;
   std::optional<RunLock> first(std::in_place, dir / "", milliseconds(0));
   const std::string message = message_of(ExitCode::kUsage, [&] { RunLock(dir / "", milliseconds(60)); });
-  std::string host(256, '\0');
-  gethostname(host.data(), host.size() - 1);
-  CHECK(contains(message, fmt::format("process {} on host {} since 2", getpid(), host.c_str())));
+  CHECK(contains(message, fmt::format("process {} on host {} since 2", getpid(), host_name())));
   first.reset();
   const RunLock second(dir / "", milliseconds(0));
 }

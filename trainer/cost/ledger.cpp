@@ -7,6 +7,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "kernels/core/host_name.h"
 #include "trainer/cost/ledger_json.h"
 #include "trainer/io/clock.h"
 #include "trainer/io/crc32c.h"
@@ -40,9 +41,7 @@ std::string new_identity() {
   do {
     time = std::max(now, before + 1);
   } while (!last.compare_exchange_weak(before, time));
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return fmt::format("{}-{}-{}", time, host.data(), ::getpid());
+  return fmt::format("{}-{}-{}", time, host_name(), ::getpid());
 }
 
 void append_ledger_line(File& file, const std::string& line) {

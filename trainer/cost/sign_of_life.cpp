@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
 
+#include "kernels/core/host_name.h"
 #include "trainer/cost/ledger_json.h"
 #include "trainer/cost/lives.h"
 #include "trainer/io/clock.h"
@@ -20,12 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kShortestInterval = 0.1;  // seconds
 constexpr double kSignsPerSecond = 1000;   // of all workers
-
-std::string host_name() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return host.data();
-}
 
 // Always of the same length, so that it can be written over itself.
 std::string sign_line(double elapsed) {

@@ -3,8 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
-
+#include "kernels/core/host_name.h"
 #include "tensorboard.pb.h"
 #include "trainer/io/clock.h"
 #include "trainer/io/crc32c.h"
@@ -13,10 +12,8 @@ namespace jevons {
 namespace {
 
 std::string event_file_path(const std::string& directory) {
-  std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '?';
   return fmt::format("{}/events.out.tfevents.{:010}.{}.{}", directory, static_cast<std::int64_t>(unix_time()),
-                     host.data(), ::getpid());
+                     host_name(), ::getpid());
 }
 
 template <class Integer>
