@@ -9,8 +9,9 @@ namespace {
 
 enum class Turn { kForward, kBackward };
 
-void rotate(const Context& ctx, const char* op, Turn turn, const HeadView& x, const Tensor& positions,
-            const Tensor& cos, const Tensor& sin) {
+void rotate(const Context& ctx, Turn turn, const HeadView& x, const Tensor& positions, const Tensor& cos,
+            const Tensor& sin) {
+  const char* const op = turn == Turn::kForward ? "rope_forward" : "rope_backward";
   const DType dtype = x.base.dtype, sums = accumulator_of(dtype);
   const std::int64_t tokens = x.base.shape[0], half = x.head_dim / 2;
   ENSURE(x.head_dim % 2 == 0, "{}: head_dim is {}, wanted an even number", op, x.head_dim);
@@ -56,11 +57,11 @@ void token_positions(const Context& ctx, std::int64_t length, Tensor positions) 
 }
 
 void rope_forward(const Context& ctx, HeadView x, Tensor positions, Tensor cos, Tensor sin) {
-  rotate(ctx, "rope_forward", Turn::kForward, x, positions, cos, sin);
+  rotate(ctx, Turn::kForward, x, positions, cos, sin);
 }
 
 void rope_backward(const Context& ctx, HeadView dx, Tensor positions, Tensor cos, Tensor sin) {
-  rotate(ctx, "rope_backward", Turn::kBackward, dx, positions, cos, sin);
+  rotate(ctx, Turn::kBackward, dx, positions, cos, sin);
 }
 
 }  // namespace jevons

@@ -58,15 +58,21 @@ void require_close(const Matrix& got, std::int64_t i, double exact, DType dtype,
   }
 }
 
-// Every `stride`-th element of all three products of rows [begin, end) against sums in double.
 struct LinearCase {
   DType dtype;
   std::int64_t rows, in, out;
 };
 
-void check_products(const LinearCase& c, std::int64_t begin, std::int64_t end, const Matrix& x,
-                    const Matrix& w, std::int64_t group, const Matrix& dy, const Matrix& y, const Matrix& dx,
-                    const Matrix& dw, const Matrix& dw_before) {
+// x, w and dy give y and dx, and are added to dw_before in dw.
+struct Products {
+  const Matrix &x, &w, &dy, &y, &dx, &dw, &dw_before;
+};
+
+// Every `stride`-th element of all three products of rows [begin, end) and of matrix `group` against sums in
+// double.
+void check_products(const LinearCase& c, const Products& products, std::int64_t begin, std::int64_t end,
+                    std::int64_t group) {
+  const auto& [x, w, dy, y, dx, dw, dw_before] = products;
   const std::int64_t in = c.in, out = c.out,
                      stride = std::max<std::int64_t>((end - begin) * in * out / 20000, 1) | 1;
   const std::int64_t w0 = group * out * in;
@@ -102,7 +108,7 @@ void check_dense(const LinearCase& c, int threads) {
   linear_forward(ctx, x.t, w.t, y.t);
   linear_backward_input(ctx, dy.t, w.t, dx.t);
   linear_backward_weight(ctx, dy.t, x.t, dw.t);
-  check_products(c, 0, c.rows, x, w, 0, dy, y, dx, dw, before);
+  check_products(c, {x, w, dy, y, dx, dw, before}, 0, c.rows, 0);
 }
 
 constexpr DType kAllTypes[] = {DType::kF32, DType::kBF16, DType::kF64};
@@ -173,7 +179,8 @@ TEST_CASE("grouped products match sums in double", "[gemm]") {
         grouped_linear_backward_weight(ctx, offsets, dy.t, x.t, dw.t);
         for (std::int64_t g = 0; g < groups; ++g) {
           const auto i = static_cast<std::size_t>(g);
-          check_products({dtype, rows, in, out}, offsets[i], offsets[i + 1], x, w, g, dy, y, dx, dw, before);
+          check_products({dtype, rows, in, out}, {x, w, dy, y, dx, dw, before}, offsets[i], offsets[i + 1],
+                         g);
         }
       }
     }
