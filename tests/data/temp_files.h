@@ -66,12 +66,14 @@ inline std::string read_bytes(const std::string& path) {
 // A pair whose documents are these id lists.
 inline void write_pair(const std::string& prefix, TokenDType dtype,
                        const std::vector<std::vector<std::int32_t>>& documents) {
-  TokenWriter writer(prefix, dtype);
-  for (const auto& document : documents) {
-    writer.append(document);
-    writer.end_document();
-  }
-  writer.commit();
+  test::once([&] {
+    TokenWriter writer(prefix, dtype);
+    for (const auto& document : documents) {
+      writer.append(document);
+      writer.end_document();
+    }
+    writer.commit();
+  });
 }
 
 // Ids begin, begin + 1, ..., end - 1: each tells its own position.

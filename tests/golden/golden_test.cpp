@@ -114,7 +114,8 @@ TEST_CASE("recorded numbers: dense and MoE in f32 on every layout", "[ranks]") {
   CHECK(compare({family, Precision::kF32}, kMostRanks, {}) == "");
 }
 
-TEST_CASE("recorded numbers: dense and MoE in bf16 on every layout", "[.bf16]") {
+// A ctest entry of its own; over MPI runs f32.
+TEST_CASE("recorded numbers: dense and MoE in bf16 on every layout", "[.bf16][threads]") {
   const char* const family = GENERATE("dense", "moe");
   CHECK(compare({family, Precision::kBF16}, kMostRanks, {}) == "");
 }
@@ -151,8 +152,8 @@ TEST_CASE("recorded numbers: a change is told in words") {
                     now.gradients.size()));
 }
 
-// Writes the numbers of this engine; those of other engines stay. Says what changes.
-TEST_CASE("record", "[.record]") {
+// Writes the numbers of this engine, from one process; those of other engines stay. Says what changes.
+TEST_CASE("record", "[.record][threads]") {
   for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
     for (const char* const family : {"dense", "moe"}) {
       const Recording recording{family, precision};

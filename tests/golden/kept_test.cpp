@@ -80,9 +80,11 @@ Texts tensors_of(const CheckpointReader& reader) {
 class KeptRun {
  public:
   explicit KeptRun(const std::string& kept) : yaml_(read_bytes(kKept + kept + "/run.yaml")) {
-    std::filesystem::create_directory(dir_ / "kept");
-    std::filesystem::copy(kKept + kept + "/checkpoints", dir_ / "kept/checkpoints",
-                          std::filesystem::copy_options::recursive);
+    test::once([&] {
+      std::filesystem::create_directory(dir_ / "kept");
+      std::filesystem::copy(kKept + kept + "/checkpoints", dir_ / "kept/checkpoints",
+                            std::filesystem::copy_options::recursive);
+    });
     put("run_dir: kept", "run_dir: " + dir_ / "kept");
     put("path: corpus", "path: " + kKept + "corpus");
   }
@@ -120,7 +122,7 @@ TEST_CASE("kept checkpoints: every tensor has the values that it had", "[kept]")
   CHECK(tensors_of(reader) == recorded.tensors);
 }
 
-TEST_CASE("kept checkpoints: their runs go on as they did", "[kept]") {
+TEST_CASE("kept checkpoints: their runs go on as they did", "[kept][ranks]") {
   struct Layout {
     int workers;
     std::vector<std::string> options;

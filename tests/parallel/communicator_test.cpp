@@ -277,6 +277,11 @@ TEST_CASE("a failure of one rank that all reach is thrown on all", "[communicato
   CHECK(ranks == std::vector<int>{0, 1});
 }
 
+TEST_CASE("ranks without the tag that says how they run are refused", "[communicator]") {
+  CHECK_THROWS_AS(test::run_ranks(2, [](Communicator&) {}), Error);
+  test::run_ranks(1, [](Communicator&) {});
+}
+
 TEST_CASE("work that nobody waited for is waited for by its destructor or by an assignment",
           "[communicator]") {
   struct Counted final : Work::Pending {

@@ -2,22 +2,19 @@
 #include "parallel/host_exchange.h"
 
 #include "tests/support/catch.h"
-#include "tests/support/thread_ranks.h"
+#include "tests/support/ranks.h"
 
 namespace jevons {
 
-TEST_CASE("texts of any length reach every rank", "[hosts]") {
-  std::vector<std::vector<std::string>> seen(3);
-  test::run_ranks(3, [&](Communicator& world) {
-    seen[static_cast<std::size_t>(world.rank())] =
-        gather_texts(world, std::string(static_cast<std::size_t>(100 * world.rank()), 'x'));
-  });
+TEST_CASE("texts of any length reach every rank", "[hosts][ranks]") {
+  const auto seen = [](int ranks, std::size_t step) {
+    return test::run_ranks(ranks, [=](Communicator& world) {
+      return gather_texts(world, std::string(step * static_cast<std::size_t>(world.rank()), 'x'));
+    });
+  };
   const std::vector<std::string> expected = {"", std::string(100, 'x'), std::string(200, 'x')};
-  for (const auto& texts : seen) CHECK(texts == expected);
-  test::run_ranks(2, [&](Communicator& world) {
-    seen[static_cast<std::size_t>(world.rank())] = gather_texts(world, "");
-  });
-  CHECK(seen[1] == std::vector<std::string>{"", ""});
+  CHECK(seen(3, 100) == std::vector(3, expected));
+  CHECK(seen(2, 0) == std::vector(2, std::vector<std::string>{"", ""}));
 }
 
 TEST_CASE("hosts are listed with their ranks", "[hosts]") {

@@ -143,14 +143,13 @@ std::string save_checkpoint(Communicator& world, const std::string& dir, const T
 }
 
 std::string save_filled(const std::string& dir, const TrainState& state, int ranks, Sharding sharding) {
-  std::string path;
-  run_ranks(ranks, [&](Communicator& world) {
-    const Holding holding = holding_of(world.rank(), world.size(), sharding);
-    for (const TensorBox& box : holding.boxes) fill(box);
-    const std::string saved = save_checkpoint(world, dir, state, holding.boxes);
-    if (world.rank() == 0) path = saved;
-  });
-  return path;
+  return run_ranks(ranks,
+                   [&](Communicator& world) {
+                     const Holding holding = holding_of(world.rank(), world.size(), sharding);
+                     for (const TensorBox& box : holding.boxes) fill(box);
+                     return save_checkpoint(world, dir, state, holding.boxes);
+                   })
+      .front();
 }
 
 std::map<std::string, std::string> files_of(const std::string& directory) {

@@ -39,7 +39,7 @@ TrainState some_state(std::int64_t step);
 std::string save_checkpoint(Communicator& world, const std::string& dir, const TrainState& state,
                             const std::vector<TensorBox>& boxes);
 
-// Saves filled boxes from `ranks` threads; returns the checkpoint's path.
+// Saves filled boxes from `ranks` ranks; returns the checkpoint's path.
 std::string save_filled(const std::string& dir, const TrainState& state, int ranks, Sharding sharding);
 
 // Every file of a directory, by name.

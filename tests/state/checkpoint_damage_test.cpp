@@ -1,5 +1,5 @@
 // Whatever happens to a byte of a checkpoint, reading it says so and names the file and, in the data, the
-// tensor.
+// tensor. One process damages and reads files, thousands of times: the ranks that write them are its threads.
 #include <algorithm>
 #include <filesystem>
 
@@ -48,7 +48,7 @@ std::string read_error(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("every flipped byte is found and named") {
+TEST_CASE("every flipped byte is found and named", "[threads]") {
   const Scratch scratch;
   const std::string path = save_filled(scratch.path(), some_state(3), 2, Sharding::kFlat);
   std::size_t flips = 0;
@@ -76,7 +76,7 @@ TEST_CASE("every flipped byte is found and named") {
   CHECK(verify_error(path) == "");
 }
 
-TEST_CASE("every truncation, extension and loss of a file is found") {
+TEST_CASE("every truncation, extension and loss of a file is found", "[threads]") {
   const Scratch scratch;
   const std::string path = save_filled(scratch.path(), some_state(3), 2, Sharding::kRows);
   for (const auto& [name, original] : files_of(path)) {
@@ -129,7 +129,7 @@ TEST_CASE("damage anywhere in a large tensor is found and named") {
   CHECK(verify_error(path) == "");
 }
 
-TEST_CASE("files exchanged between two good checkpoints are found") {
+TEST_CASE("files exchanged between two good checkpoints are found", "[threads]") {
   const Scratch scratch;
   const std::string path = save_filled(scratch.path("a"), some_state(3), 2, Sharding::kRows);
   const std::string other = save_filled(scratch.path("b"), some_state(4), 2, Sharding::kRows);

@@ -17,13 +17,10 @@ namespace fs = std::filesystem;
 
 // What a save on `ranks` ranks throws on each of them; "" where it does not.
 std::vector<std::string> failures_of_save(const std::string& dir, std::int64_t step, int ranks) {
-  std::vector<std::string> messages(static_cast<std::size_t>(ranks));
-  run_ranks(ranks, [&](Communicator& world) {
+  return run_ranks(ranks, [&](Communicator& world) {
     const Holding holding = holding_of(world.rank(), world.size(), Sharding::kRows);
-    messages[static_cast<std::size_t>(world.rank())] =
-        error_of([&] { save_checkpoint(world, dir, some_state(step), holding.boxes); });
+    return error_of([&] { save_checkpoint(world, dir, some_state(step), holding.boxes); });
   });
-  return messages;
 }
 
 bool has_part(const std::string& text, const std::string& part) {
@@ -32,7 +29,7 @@ bool has_part(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("a checkpoint of any sharding is read bit for bit on any other") {
+TEST_CASE("a checkpoint of any sharding is read bit for bit on any other", "[ranks]") {
   const Scratch scratch;
   const auto [ranks, sharding] = GENERATE(table<int, Sharding>(
       {{1, Sharding::kRows}, {4, Sharding::kGrid}, {4, Sharding::kFlat}, {3, Sharding::kColumns}}));
@@ -63,7 +60,8 @@ TEST_CASE("a checkpoint of any sharding is read bit for bit on any other") {
   }
 }
 
-TEST_CASE("the same state gives the same bytes, also when it replaces a wider checkpoint of the same step") {
+TEST_CASE("the same state gives the same bytes, also when it replaces a wider checkpoint of the same step",
+          "[ranks]") {
   const Scratch scratch;
   const auto first = files_of(save_filled(scratch.path("a"), some_state(7), 2, Sharding::kFlat));
   const auto second = files_of(save_filled(scratch.path("b"), some_state(7), 2, Sharding::kFlat));
@@ -97,7 +95,7 @@ TEST_CASE("a flat range becomes at most three boxes") {
   CHECK_THROWS_AS(boxes_of_flat_range("w", {8}, {0}, {8}, 7, {values.data(), {2}, DType::kF32}), Error);
 }
 
-TEST_CASE("overlapping, missing and disagreeing boxes stop a save, and nothing is committed") {
+TEST_CASE("overlapping, missing and disagreeing boxes stop a save, and nothing is committed", "[ranks]") {
   const Scratch scratch;
   struct Case {
     const char* what;
@@ -108,12 +106,11 @@ TEST_CASE("overlapping, missing and disagreeing boxes stop a save, and nothing i
                     {"boxes [0:3, 0:4] and [2:4, 0:4] overlap", {{{0, 0}, {3, 4}}, {{2, 0}, {2, 4}}}},
                     // An overlap and a hole of the same size: the sum of the volumes is right.
                     {"boxes [0:2, 0:4] and [1:3, 0:4] overlap", {{{0, 0}, {2, 4}}, {{1, 0}, {2, 4}}}}}));
-  std::vector<std::string> messages(2);
-  run_ranks(2, [&, &boxes = boxes](Communicator& world) {
-    const auto rank = static_cast<std::size_t>(world.rank());
+  const auto messages = run_ranks(2, [&, &boxes = boxes](Communicator& world) {
+    const Box& mine = boxes[static_cast<std::size_t>(world.rank())];
     Holding holding;
-    holding.add("w", {4, 4}, boxes[rank].offset, Shape(boxes[rank].extent), DType::kF32);
-    messages[rank] = error_of([&] { save_checkpoint(world, scratch.path(), some_state(1), holding.boxes); });
+    holding.add("w", {4, 4}, mine.offset, Shape(mine.extent), DType::kF32);
+    return error_of([&] { save_checkpoint(world, scratch.path(), some_state(1), holding.boxes); });
   });
   CHECK(has_part(messages[0], "tensor 'w'"));
   CHECK(has_part(messages[0], what));
@@ -122,47 +119,45 @@ TEST_CASE("overlapping, missing and disagreeing boxes stop a save, and nothing i
   CHECK_FALSE(latest_checkpoint(scratch.path()));
 }
 
-TEST_CASE("ranks that disagree on a tensor's shape or dtype are told so") {
+TEST_CASE("ranks that disagree on a tensor's shape or dtype are told so", "[ranks]") {
   const Scratch scratch;
-  std::string message;
-  run_ranks(2, [&](Communicator& world) {
+  const auto messages = run_ranks(2, [&](Communicator& world) {
     Holding holding;
     holding.add("w", {2, 4}, {world.rank(), 0}, {1, 4}, world.rank() == 0 ? DType::kF32 : DType::kBF16);
-    const std::string mine =
-        error_of([&] { save_checkpoint(world, scratch.path(), some_state(1), holding.boxes); });
-    if (world.rank() == 1) message = mine;
+    return error_of([&] { save_checkpoint(world, scratch.path(), some_state(1), holding.boxes); });
   });
-  CHECK(has_part(message, "tensor 'w' is f32 (2, 4) on one rank and bf16 (2, 4) on another"));
+  CHECK(has_part(messages[1], "tensor 'w' is f32 (2, 4) on one rank and bf16 (2, 4) on another"));
 }
 
-TEST_CASE("a write that fails on one rank fails on all with one message and keeps the older checkpoint") {
+TEST_CASE("a write that fails on one rank fails on all with one message and keeps the older checkpoint",
+          "[ranks]") {
   const Scratch scratch;
   const std::string older = save_filled(scratch.path(), some_state(5), 3, Sharding::kRows);
   const auto before = files_of(older);
   const fs::path blocked = scratch.path("step-00000005/rank-00002.safetensors.tmp");
 
   SECTION("disk full") {
-    fs::create_symlink("/dev/full", blocked);
+    once([&] { fs::create_symlink("/dev/full", blocked); });
     const auto messages = failures_of_save(scratch.path(), 5, 3);
     CHECK(has_part(messages[0], "rank 2: "));
     CHECK(has_part(messages[0], "No space left on device"));
     CHECK(std::all_of(messages.begin(), messages.end(), [&](const auto& m) { return m == messages[0]; }));
   }
   SECTION("temporary name taken by a directory") {
-    fs::create_directories(blocked / "inside");
+    once([&] { fs::create_directories(blocked / "inside"); });
     const auto messages = failures_of_save(scratch.path(), 5, 3);
     CHECK(has_part(messages[0], "rank-00002.safetensors.tmp: cannot open: Is a directory"));
     CHECK(std::all_of(messages.begin(), messages.end(), [&](const auto& m) { return m == messages[0]; }));
-    fs::remove_all(blocked);
+    once([&] { fs::remove_all(blocked); });
   }
   CHECK(files_of(older) == before);  // nothing temporary is left either
   CHECK(latest_checkpoint(scratch.path()) == older);
   CheckpointReader(older).verify();
 }
 
-TEST_CASE("a directory that cannot be made fails on all ranks") {
+TEST_CASE("a directory that cannot be made fails on all ranks", "[ranks]") {
   const Scratch scratch;
-  write_contents(scratch.path("file"), "not a directory");
+  once([&] { write_contents(scratch.path("file"), "not a directory"); });
   const auto messages = failures_of_save(scratch.path("file/checkpoints"), 1, 2);
   CHECK(has_part(messages[0], "file/checkpoints"));
   CHECK(has_part(messages[0], "Not a directory"));
@@ -190,7 +185,7 @@ TEST_CASE("the newest committed checkpoint is found, unfinished ones are passed 
   CHECK(code == ExitCode::kData);
 }
 
-TEST_CASE("a request that the checkpoint cannot answer names the tensor") {
+TEST_CASE("a request that the checkpoint cannot answer names the tensor", "[ranks]") {
   const Scratch scratch;
   const CheckpointReader reader(save_filled(scratch.path(), some_state(1), 2, Sharding::kRows));
   const auto message = [&](const std::string& name, Shape shape, DType dtype) {
@@ -205,7 +200,7 @@ TEST_CASE("a request that the checkpoint cannot answer names the tensor") {
   CHECK(message("layers.0.norm", {9}, DType::kF32) == "");
 }
 
-TEST_CASE("inspect shows state, passport, files and tensors") {
+TEST_CASE("inspect shows state, passport, files and tensors", "[ranks]") {
   const Scratch scratch;
   const std::string path = save_filled(scratch.path(), some_state(100), 2, Sharding::kRows);
   const std::string text = describe_checkpoint(path);

@@ -28,7 +28,7 @@ std::string save_vectors(const std::string& dir, std::map<std::string, std::vect
 
 }  // namespace
 
-TEST_CASE("compare: the same state in two layouts is equal") {
+TEST_CASE("compare: the same state in two layouts is equal", "[ranks]") {
   const Scratch scratch;
   const CheckpointReader a(save_filled(scratch.path("a"), some_state(1), 1, Sharding::kRows));
   const CheckpointReader b(save_filled(scratch.path("b"), some_state(2), 3, Sharding::kFlat));

@@ -1,3 +1,4 @@
+// Which checkpoints go. One process decides and deletes: the ranks that save are its threads.
 #include "trainer/checkpoint/retention.h"
 
 #include <filesystem>
@@ -97,7 +98,7 @@ TEST_CASE("retention: a validation survives the passport to the last bit") {
   CHECK(validation_of(unknown)->data.empty());
 }
 
-TEST_CASE("retention: directories go, manifest first; what is foreign or under way stays") {
+TEST_CASE("retention: directories go, manifest first; what is foreign or under way stays", "[threads]") {
   const Scratch scratch;
   const std::string dir = scratch.path();
   save_steps(dir, {{10, 3}, {20, 1}, {30, 2}, {40, 5}});
@@ -118,7 +119,7 @@ TEST_CASE("retention: directories go, manifest first; what is foreign or under w
   CHECK(committed_steps(dir) == Steps{20, 40});
 }
 
-TEST_CASE("retention: checkpoints that a run has left behind are deleted whatever their step") {
+TEST_CASE("retention: checkpoints that a run has left behind are deleted whatever their step", "[threads]") {
   const Scratch scratch;
   const std::string dir = scratch.path();
   save_steps(dir, {{10, 0}, {20, 0}, {30, 0}});  // sequence 1 to 3
@@ -133,7 +134,7 @@ TEST_CASE("retention: checkpoints that a run has left behind are deleted whateve
   }
 }
 
-TEST_CASE("retention: nothing is deleted unless the newest is committed") {
+TEST_CASE("retention: nothing is deleted unless the newest is committed", "[threads]") {
   const Scratch scratch;
   save_steps(scratch.path(), {{10, 0}, {20, 0}});
   fs::remove(scratch.path("step-00000020/manifest.pb"));

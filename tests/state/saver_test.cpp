@@ -38,7 +38,8 @@ bool is_filled(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("saver: originals may change while their copies are written, and buffers are used again") {
+TEST_CASE("saver: originals may change while their copies are written, and buffers are used again",
+          "[ranks]") {
   const Scratch scratch;
   run_ranks(3, [&](Communicator& world) {
     const Holding holding = holding_of(world.rank(), 3, Sharding::kFlat);
@@ -65,7 +66,8 @@ TEST_CASE("saver: originals may change while their copies are written, and buffe
   CHECK(files_of(waited) == files_of(scratch.path("step-00000003")));
 }
 
-TEST_CASE("saver: before the commit there is no checkpoint, and a save that is dropped leaves nothing") {
+TEST_CASE("saver: before the commit there is no checkpoint, and a save that is dropped leaves nothing",
+          "[ranks]") {
   const Scratch scratch;
   const std::string older = save_filled(scratch.path(), some_state(4), 2, Sharding::kRows);
   run_ranks(2, [&](Communicator& world) {
@@ -85,10 +87,10 @@ TEST_CASE("saver: before the commit there is no checkpoint, and a save that is d
 }
 
 TEST_CASE(
-    "saver: a directory that vanishes under a save is an error on all ranks, and the next save makes it") {
+    "saver: a directory that vanishes under a save is an error on all ranks, and the next save makes it",
+    "[ranks]") {
   const Scratch scratch;
-  std::vector<std::string> messages(2);
-  run_ranks(2, [&](Communicator& world) {
+  const auto messages = run_ranks(2, [&](Communicator& world) {
     const Holding holding = holding_of(world.rank(), 2, Sharding::kRows);
     CheckpointSaver saver(world, scratch.path("checkpoints"));
     saver.begin(some_state(1), holding.boxes, Originals::kCopied);
@@ -96,39 +98,41 @@ TEST_CASE(
     world.barrier();
     if (world.rank() == 0) fs::remove_all(scratch.path("checkpoints"));
     world.barrier();
-    messages[static_cast<std::size_t>(world.rank())] = error_of([&] { saver.commit(); });
+    const std::string message = error_of([&] { saver.commit(); });
     saver.begin(some_state(2), holding.boxes, Originals::kCopied);
     ENSURE(saver.commit().step == 2, "the next save");
+    return message;
   });
   CHECK(messages[0].find("step-00000001") != std::string::npos);
   CHECK(messages[0].find("No such file or directory") != std::string::npos);
   CHECK(messages[0] == messages[1]);
 }
 
-TEST_CASE("saver: a thread that cannot write is heard of at the commit, by all ranks alike") {
+TEST_CASE("saver: a thread that cannot write is heard of at the commit, by all ranks alike", "[ranks]") {
   const Scratch scratch;
   // A pipe holds up the thread of rank 1 until somebody reads, and cannot be flushed to a disk.
   const std::string pipe = scratch.path("step-00000007/rank-00001.safetensors.tmp");
-  fs::create_directories(scratch.path("step-00000007"));
-  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
-  std::vector<std::string> messages(2);
-  run_ranks(2, [&](Communicator& world) {
-    const auto rank = static_cast<std::size_t>(world.rank());
+  once([&] {
+    fs::create_directories(scratch.path("step-00000007"));
+    ENSURE(::mkfifo(pipe.c_str(), 0600) == 0, "no pipe");
+  });
+  const auto messages = run_ranks(2, [&](Communicator& world) {
     const Holding holding = holding_of(world.rank(), 2, Sharding::kRows);
     CheckpointSaver saver(world, scratch.path());
     saver.begin(some_state(7), holding.boxes, Originals::kCopied);
     world.barrier();
     int reader = -1;
-    if (rank == 1) {
+    if (world.rank() == 1) {
       ENSURE(saver.is_writing(), "the thread waits for a reader");
       reader = ::open(pipe.c_str(), O_RDONLY);
     }
-    messages[rank] = error_of([&] { saver.commit(); });
+    const std::string message = error_of([&] { saver.commit(); });
     ENSURE(!saver.under_way(), "nothing is under way");
     if (reader >= 0) ::close(reader);
     // The next one is not disturbed.
     saver.begin(some_state(8), holding.boxes, Originals::kCopied);
     ENSURE(saver.commit().step == 8, "the next save");
+    return message;
   });
   CHECK(messages[0].find("rank 1: ") == 0);
   CHECK(messages[0].find("rank-00001.safetensors.tmp: cannot flush to disk") != std::string::npos);

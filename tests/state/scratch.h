@@ -1,4 +1,5 @@
-// A directory of this test, removed at its end, and whole files in one call.
+// A directory of this test, removed at its end, and whole files in one call. The processes of an MPI job
+// share the directory.
 #pragma once
 
 #include <unistd.h>
@@ -9,19 +10,24 @@
 #include <string>
 
 #include "kernels/core/error.h"
+#include "tests/support/ranks.h"
 
 namespace jevons::test {
 
 class Scratch {
  public:
   Scratch() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "jevons-state-XXXXXX").string();
-    ENSURE(::mkdtemp(pattern.data()) != nullptr, "no temporary directory");
-    path_ = pattern;
+    path_ = once([] {
+      std::string pattern = (std::filesystem::temp_directory_path() / "jevons-state-XXXXXX").string();
+      ENSURE(::mkdtemp(pattern.data()) != nullptr, "no temporary directory");
+      return pattern;
+    });
   }
   ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
+    once([&] {
+      std::error_code ignored;
+      std::filesystem::remove_all(path_, ignored);
+    });
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

@@ -2,7 +2,7 @@
 // that mpirun started (mpirun -n N test_x "[ranks]") they are its processes (mpi_job.h), and the same bodies
 // run over MPI. There every process runs the same cases in the same order, each with memory of its own: so
 // what a body finds out it returns, and everyone has the results of all ranks. A case that keeps to this has
-// the tag [ranks].
+// the tag [ranks]; one that cannot has [threads], and its file the reason; without either there are no ranks.
 #pragma once
 
 #include <functional>
@@ -39,6 +39,9 @@ auto run_ranks(int size, Body&& body, double timeout_seconds = 60) {
     return results;
   }
 }
+
+// The program runs a case with these tags from now on. One without [ranks] or [threads] has no ranks.
+void begin_case(const std::string& tags);
 
 // Whether ranks are threads. Their collectives are done when they return.
 bool ranks_are_threads();

@@ -19,7 +19,7 @@ RunAccount account_in(const std::string& run_dir) {
 
 }  // namespace
 
-TEST_CASE("a launch that fails before its first step is in the ledger, with its reason", "[account]") {
+TEST_CASE("a launch that fails before its first step is in the ledger, with its reason", "[account][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::string run = dir / "run", yaml = tiny_yaml(dir / "corpus", run);
@@ -35,7 +35,7 @@ TEST_CASE("a launch that fails before its first step is in the ledger, with its 
   CHECK(failed.phases[static_cast<std::size_t>(Phase::kInit)] == Approx(failed.device_seconds));
 }
 
-TEST_CASE("a launch that an error ends in its steps has an exit record too", "[account]") {
+TEST_CASE("a launch that an error ends in its steps has an exit record too", "[account][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::string run = dir / "run", yaml = tiny_yaml(dir / "corpus", run);

@@ -34,7 +34,7 @@ LaunchAccount last_launch(const std::string& run_dir) {
 
 }  // namespace
 
-TEST_CASE("a run stops at its budget with a checkpoint, and is not started again", "[budget]") {
+TEST_CASE("a run stops at its budget with a checkpoint, and is not started again", "[budget][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::string run = dir / "run", yaml = tiny_yaml(dir / "corpus", run);
@@ -56,7 +56,7 @@ TEST_CASE("a run stops at its budget with a checkpoint, and is not started again
   CHECK(contains(refused.launch.exit->reason, "the run is not started"));
 }
 
-TEST_CASE("a run is not started when a limit cannot be watched or is over", "[budget]") {
+TEST_CASE("a run is not started when a limit cannot be watched or is over", "[budget][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::string yaml = tiny_yaml(dir / "corpus", dir / "run");
@@ -66,7 +66,7 @@ TEST_CASE("a run is not started when a limit cannot be watched or is over", "[bu
   CHECK_FALSE(fs::exists(dir / "run/config.yaml"));
 }
 
-TEST_CASE("what is left must cover the steps to the next checkpoint", "[budget]") {
+TEST_CASE("what is left must cover the steps to the next checkpoint", "[budget][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::string run = dir / "run", yaml = tiny_yaml(dir / "corpus", run);
@@ -80,7 +80,7 @@ TEST_CASE("what is left must cover the steps to the next checkpoint", "[budget]"
         ExitCode::kOk);
 }
 
-TEST_CASE("a budget of a directory counts every run of the project", "[budget]") {
+TEST_CASE("a budget of a directory counts every run of the project", "[budget][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const auto yaml = [&](const std::string& name) {

@@ -43,7 +43,8 @@ std::vector<std::int64_t> up_to(std::int64_t last) {
 
 }  // namespace
 
-TEST_CASE("a run that went back goes on from what it made last, and its records with it", "[trainer]") {
+TEST_CASE("a run that went back goes on from what it made last, and its records with it",
+          "[trainer][ranks]") {
   const Run run;
   run.train({"train.steps=20"});
   run.train({"train.steps=13"}, run.step(10), 2);

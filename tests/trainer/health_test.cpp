@@ -146,7 +146,7 @@ std::vector<char> bits_of_state(Worker& worker) {
   return bits;
 }
 
-TEST_CASE("a batch without targets has no loss and changes nothing, on every layout", "[health]") {
+TEST_CASE("a batch without targets has no loss and changes nothing, on every layout", "[health][ranks]") {
   for (const std::vector<std::string>& layout :
        std::vector<std::vector<std::string>>{{},
                                              {"parallel.ep=4"},
@@ -175,7 +175,7 @@ TEST_CASE("a batch without targets has no loss and changes nothing, on every lay
   }
 }
 
-TEST_CASE("documents of one token: losses are unknown, not 0, and no window takes them", "[health]") {
+TEST_CASE("documents of one token: losses are unknown, not 0, and no window takes them", "[health][ranks]") {
   const TempDir dir;
   write_pair(dir / "corpus", TokenDType::kU8, std::vector<std::vector<std::int32_t>>(3000, {7}));
   CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"),
@@ -198,7 +198,7 @@ TEST_CASE("documents of one token: losses are unknown, not 0, and no window take
   CHECK_FALSE(validation_of(reader.state()));
 }
 
-TEST_CASE("a weight that is not finite never reaches a checkpoint", "[health]") {
+TEST_CASE("a weight that is not finite never reaches a checkpoint", "[health][ranks]") {
   const TempDir dir;
   test::write_corpus(dir / "corpus");
   const std::string yaml = test::tiny_yaml(dir / "corpus", dir / "run");
@@ -242,7 +242,7 @@ TEST_CASE("the limit for a loss is the window's mean and deviation, once it is f
   CHECK(window.empty());
 }
 
-TEST_CASE("spikes are skipped, counted and kept apart from the window", "[health]") {
+TEST_CASE("spikes are skipped, counted and kept apart from the window", "[health][ranks]") {
   const TempDir dir;
   test::write_corpus(dir / "corpus");
   // The learning rate is so low that losses go up as often as down.
@@ -270,7 +270,7 @@ TEST_CASE("spikes are skipped, counted and kept apart from the window", "[health
   CHECK(reader.state().recent_losses == window);
 }
 
-TEST_CASE("the metrics have the spread of the ranks' own time", "[health]") {
+TEST_CASE("the metrics have the spread of the ranks' own time", "[health][ranks]") {
   const TempDir dir;
   test::write_corpus(dir / "corpus");
   CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"), {"train.log_interval=3"}) ==
@@ -290,7 +290,7 @@ TEST_CASE("the metrics have the spread of the ranks' own time", "[health]") {
   CHECK(lines == 3);  // steps 3, 6, 8
 }
 
-TEST_CASE("the metrics have the router's losses that the model has", "[health]") {
+TEST_CASE("the metrics have the router's losses that the model has", "[health][ranks]") {
   const TempDir dir;
   test::write_corpus(dir / "corpus");
   CHECK(test::train(2, test::tiny_yaml(dir / "corpus", dir / "run"), {"parallel.ep=2", "train.steps=2"}) ==

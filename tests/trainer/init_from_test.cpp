@@ -72,7 +72,7 @@ std::vector<float> logits_from(const std::string& yaml, const std::vector<std::s
 
 }  // namespace
 
-TEST_CASE("upcycling: the first logits are the dense model's", "[init]") {
+TEST_CASE("upcycling: the first logits are the dense model's", "[init][ranks]") {
   const DenseRun dense;
   const auto expected = logits_from(dense.yaml("x"), kDense, dense.dir / "dense");
   const auto upcycled = logits_from(dense.yaml("x"), kUpcycled, dense.dir / "dense");
@@ -86,7 +86,7 @@ TEST_CASE("upcycling: the first logits are the dense model's", "[init]") {
   CHECK(difference < 1e-5 * largest);
 }
 
-TEST_CASE("upcycling in every layout, and weights for the same model", "[init]") {
+TEST_CASE("upcycling in every layout, and weights for the same model", "[init][ranks]") {
   const DenseRun dense;
   const double expected = dense.first_loss_from_dense(1, "again", kDense);
   CHECK(expected < 3.5);  // untrained: 4.15
@@ -104,7 +104,7 @@ TEST_CASE("upcycling in every layout, and weights for the same model", "[init]")
   }
 }
 
-TEST_CASE("an initialised run that stops is resumed, not initialised again", "[init]") {
+TEST_CASE("an initialised run that stops is resumed, not initialised again", "[init][ranks]") {
   const DenseRun dense;
   StartOptions start;
   start.init_from = dense.dir / "dense";
@@ -115,7 +115,7 @@ TEST_CASE("an initialised run that stops is resumed, not initialised again", "[i
   CHECK(CheckpointReader(find_checkpoint(dense.dir / "run")).state().step == 3);
 }
 
-TEST_CASE("weights of another shape are refused by name", "[init]") {
+TEST_CASE("weights of another shape are refused by name", "[init][ranks]") {
   const DenseRun dense;
   StartOptions start;
   start.init_from = dense.dir / "dense";

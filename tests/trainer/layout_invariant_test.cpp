@@ -187,7 +187,8 @@ TEST_CASE("layout-invariant numerics: chunks of a sequence on every layout", "[n
   }
 }
 
-TEST_CASE("standard numerics: near the layout-invariant ones, and layouts differ in bits", "[numerics]") {
+TEST_CASE("standard numerics: near the layout-invariant ones, and layouts differ in bits",
+          "[numerics][ranks]") {
   const std::vector<std::string> standard = {"numerics=standard", "model.moe.balance_loss=0"};
   const Trajectory want = run({}, 16, {"model.moe.balance_loss=0"});
   for (const Setting& setting : {Setting{{}, 0, 1}, Setting{{}, 0, 4}, Setting{{.dp = 4, .ep = 2}, 1, 1}}) {

@@ -6,7 +6,7 @@
 namespace jevons::test {
 
 TEST_CASE("arenas of a dropless run hold at most a tenth more than their peak, and metrics say so",
-          "[memory]") {
+          "[memory][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::vector<std::string> overrides = {"parallel.ep=2", "train.steps=24", "train.micro_batch_size=4",

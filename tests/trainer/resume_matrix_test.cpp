@@ -79,7 +79,7 @@ Losses second_half(Losses losses) {
 
 }  // namespace
 
-TEST_CASE("resume matrix: every layout goes on from every layout's checkpoint", "[resume]") {
+TEST_CASE("resume matrix: every layout goes on from every layout's checkpoint", "[resume][ranks]") {
   // Losses are about 4; sums in another order move them by rounding, which four steps of AdamW amplify.
   // Measured: 5e-8 at most.
   constexpr double kBound = 1e-6;
@@ -103,7 +103,8 @@ TEST_CASE("resume matrix: every layout goes on from every layout's checkpoint", 
   CHECK(largest > 0);  // layouts round differently: the comparison sees them
 }
 
-TEST_CASE("resume matrix: with layout-invariant numerics a change of layout changes no bit", "[resume]") {
+TEST_CASE("resume matrix: with layout-invariant numerics a change of layout changes no bit",
+          "[resume][ranks]") {
   if (!row_invariant_gemm(DType::kF32)) return;
   Matrix matrix({"numerics=layout_invariant"});
   const Losses want = matrix.straight(kAll.front());

@@ -97,7 +97,7 @@ TEST_CASE("a finished run started again does nothing, and another model is refus
   CHECK(contains(message, "not the configured one"));
 }
 
-TEST_CASE("steps that are not finite are skipped, then end the run", "[resume]") {
+TEST_CASE("steps that are not finite are skipped, then end the run", "[resume][ranks]") {
   const TempDir dir;
   write_corpus(dir / "corpus");
   const std::string message = message_of(ExitCode::kFailure, [&] {

@@ -28,8 +28,10 @@ struct Run {
   }
   // What rank 1 writes for this step meets a full disk.
   void fill_disk(int n) const {
-    fs::create_directories(step(n));
-    fs::create_symlink("/dev/full", step(n) + "/rank-00001.safetensors.tmp");
+    test::once([&] {
+      fs::create_directories(step(n));
+      fs::create_symlink("/dev/full", step(n) + "/rank-00001.safetensors.tmp");
+    });
   }
 
   TempDir dir;
@@ -37,7 +39,7 @@ struct Run {
 
 }  // namespace
 
-TEST_CASE("a full disk ends the run, and older checkpoints are intact", "[save]") {
+TEST_CASE("a full disk ends the run, and older checkpoints are intact", "[save][ranks]") {
   const std::string when = GENERATE("true", "false");
   INFO("asynchronous " << when);
   const Run run;
@@ -53,7 +55,7 @@ TEST_CASE("a full disk ends the run, and older checkpoints are intact", "[save]"
   CHECK(run.saved(8));
 }
 
-TEST_CASE("checkpoint.on_error=continue: training goes on past a full disk", "[save]") {
+TEST_CASE("checkpoint.on_error=continue: training goes on past a full disk", "[save][ranks]") {
   const Run run;
   run.fill_disk(4);
   CHECK(run.start(2, {"checkpoint.on_error=continue", "checkpoint.keep_last=1"}) == ExitCode::kOk);
@@ -61,18 +63,18 @@ TEST_CASE("checkpoint.on_error=continue: training goes on past a full disk", "[s
   CHECK_FALSE(fs::exists(run.step(4)));  // what the failed save left is tidied up by a later one
 }
 
-TEST_CASE("checkpoint.on_error=continue: the last checkpoint must be written", "[save]") {
+TEST_CASE("checkpoint.on_error=continue: the last checkpoint must be written", "[save][ranks]") {
   const Run run;
-  fs::create_directory(run.dir / "run");
+  test::once([&] { fs::create_directory(run.dir / "run"); });
   write_bytes(run.checkpoints(), "a vanished mount");
   const std::string message =
       message_of(ExitCode::kFailure, [&] { run.start(2, {"checkpoint.on_error=continue"}); });
   CHECK(contains(message, "cannot create the directory"));
-  fs::remove(run.checkpoints());
+  test::once([&] { fs::remove(run.checkpoints()); });
   CHECK(run.start(2, {}) == ExitCode::kOk);
 }
 
-TEST_CASE("a checkpoint written beside training is the one that training waits for", "[save]") {
+TEST_CASE("a checkpoint written beside training is the one that training waits for", "[save][ranks]") {
   const Run beside, waited;
   CHECK(beside.start(2, {"parallel.ep=2"}) == ExitCode::kOk);
   CHECK(waited.start(2, {"parallel.ep=2", "checkpoint.asynchronous=false"}) == ExitCode::kOk);
@@ -86,7 +88,7 @@ TEST_CASE("a checkpoint written beside training is the one that training waits f
   CHECK(contains(read_bytes(beside.dir / "run/metrics.jsonl"), "{\"kind\":\"checkpoint\",\"step\":6,"));
 }
 
-TEST_CASE("keep_last, keep_every and keep_best in a run", "[save]") {
+TEST_CASE("keep_last, keep_every and keep_best in a run", "[save][ranks]") {
   const Run run;
   CHECK(run.start(2, {"checkpoint.keep_last=1", "checkpoint.keep_every=6"}) == ExitCode::kOk);
   CHECK_FALSE(run.saved(2));

@@ -86,7 +86,7 @@ TEST_CASE("schedule: bounds hold", "[schedule]") {
   CHECK(often.interval() == 600);
 }
 
-TEST_CASE("schedule: a run with interval auto saves by itself, on all ranks together", "[schedule]") {
+TEST_CASE("schedule: a run with interval auto saves by itself, on all ranks together", "[schedule][ranks]") {
   const TempDir dir;
   test::write_corpus(dir / "corpus");
   const std::string yaml = test::tiny_yaml(dir / "corpus", dir / "run");

@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "data/token_writer.h"
 #include "kernels/core/rng.h"
 #include "tests/data/temp_files.h"
 #include "tests/support/ranks.h"
@@ -20,21 +19,15 @@ namespace jevons::test {
 
 // Text-like ids: each depends on the one before, so that there is something to learn.
 inline void write_corpus(const std::string& prefix, std::int64_t tokens = 20000, std::int32_t vocab = 64) {
-  once([&] {
-    TokenWriter writer(prefix, TokenDType::kU8);
-    const RandomStream random(11, "corpus");
-    std::vector<std::int32_t> ids;
-    std::int32_t id = 1;
-    for (std::int64_t i = 0; i < tokens; ++i) {
-      const auto r = random.below(static_cast<std::uint64_t>(i), 8);
-      id =
-          r < 6 ? (id * 5 + 3) % vocab : static_cast<std::int32_t>(r * 7 % static_cast<std::uint64_t>(vocab));
-      ids.push_back(id);
-    }
-    writer.append(ids);
-    writer.end_document();
-    writer.commit();
-  });
+  const RandomStream random(11, "corpus");
+  std::vector<std::int32_t> ids;
+  std::int32_t id = 1;
+  for (std::int64_t i = 0; i < tokens; ++i) {
+    const auto r = random.below(static_cast<std::uint64_t>(i), 8);
+    id = r < 6 ? (id * 5 + 3) % vocab : static_cast<std::int32_t>(r * 7 % static_cast<std::uint64_t>(vocab));
+    ids.push_back(id);
+  }
+  write_pair(prefix, TokenDType::kU8, {ids});
 }
 
 // A model of 2 layers, one dense and one MoE with selection bias, and a run of 8 sequences a step.

@@ -21,13 +21,10 @@ struct Bed {
 
   Bed() {
     test::write_corpus(dir / "a");
-    TokenWriter noise(dir / "c", TokenDType::kU8);
     const RandomStream random(3, "noise");
     std::vector<std::int32_t> ids;
     for (std::uint64_t i = 0; i < 10'000; ++i) ids.push_back(static_cast<std::int32_t>(random.below(i, 64)));
-    noise.append(ids);
-    noise.end_document();
-    noise.commit();
+    write_pair(dir / "c", TokenDType::kU8, {ids});
     yaml = test::tiny_yaml(dir / "a", dir / "run");
   }
   std::string both(const std::string& a = "1", const std::string& c = "1") const {
@@ -96,7 +93,7 @@ TEST_CASE("held-out tails have the weights of their train sources", "[validation
   CHECK(v["loss"].get<double>() == Approx(0.75 * loss_of(v, 0) + 0.25 * loss_of(v, 1)).epsilon(1e-12));
 }
 
-TEST_CASE("losses of sources have the same bits on every layout", "[validation]") {
+TEST_CASE("losses of sources have the same bits on every layout", "[validation][ranks]") {
   Bed bed;
   const std::vector<std::string> overrides = {"data.train=" + bed.both(), "train.eval_samples=37",
                                               "numerics=layout_invariant"};
@@ -164,7 +161,7 @@ TEST_CASE("a run says what it reads of every source", "[validation]") {
             "samples in this run: 3277 epochs");
 }
 
-TEST_CASE("workers that see other token files end the run", "[validation]") {
+TEST_CASE("workers that see other token files end the run", "[validation][ranks]") {
   Bed bed;
   const std::string message = message_of(ExitCode::kData, [&] {
     test::run_ranks(2, [&](Communicator& world) {
