@@ -18,7 +18,13 @@ void on_signal(int number) {
 }  // namespace
 
 void catch_stop_signals() {
-  for (int number : {SIGTERM, SIGUSR1, SIGUSR2}) std::signal(number, on_signal);
+  sigset_t caught;
+  sigemptyset(&caught);
+  for (int number : {SIGTERM, SIGUSR1, SIGUSR2}) {
+    std::signal(number, on_signal);
+    sigaddset(&caught, number);
+  }
+  pthread_sigmask(SIG_UNBLOCK, &caught, nullptr);
 }
 
 bool stop_signal_received() {

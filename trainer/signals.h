@@ -4,7 +4,8 @@
 
 namespace jevons {
 
-// Installs the handlers for the rest of the process. A second SIGTERM ends the process at once.
+// Installs the handlers for the rest of the process, and unblocks these signals in this thread:
+// scripts/launch blocks SIGTERM in what it starts. A second SIGTERM ends the process at once.
 void catch_stop_signals();
 // Whether one arrived at this process.
 bool stop_signal_received();

@@ -111,7 +111,7 @@ TEST_CASE("launch: back-off doubles", "[launch]") {
   CHECK(contains(ran.output, "restart 2 of 2 in 2 s"));
 }
 
-TEST_CASE("launch: TERM, USR1 and USR2 become USR1, a second TERM ends the command", "[launch]") {
+TEST_CASE("launch: TERM, USR1 and USR2 become USR1; more TERMs end the command", "[launch]") {
   const TempDir dir;
   const std::string fake = dir / "fake", is_ready = "[ -e " + (dir / "ready") + " ]";
   const std::string wait = fmt::format("touch {}\nwhile :; do sleep 0.05; done\n", dir / "ready");
@@ -123,14 +123,21 @@ TEST_CASE("launch: TERM, USR1 and USR2 become USR1, a second TERM ends the comma
     INFO(ran.output);
     CHECK(ran.code == 75);
     CHECK(contains(ran.output, "saving"));
-    CHECK(contains(ran.output, "requeued"));
+    CHECK(contains(ran.output, "requeued") == (signal != std::string("TERM")));  // which ends it for good
   }
-  fs::remove(dir / "ready");
-  write_script(fake, "trap \"\" USR1\ntrap \"echo got TERM; exit 3\" TERM\n" + wait);
-  const Ran ran = signalled(kLaunch + " " + fake, {"TERM", "TERM"}, is_ready);
+  const auto stubborn = [&](const std::string& on_usr1, const std::string& on_hup,
+                            const std::vector<std::string>& signals) {
+    fs::remove(dir / "ready");
+    write_script(fake, fmt::format("trap '{}' USR1\ntrap '{}' HUP\n", on_usr1, on_hup) + wait);
+    return signalled(kLaunch + " --on-stop \"echo requeued\" " + fake, signals, is_ready);
+  };
+  CHECK(stubborn("", "exit 3", {"TERM", "TERM"}).code == 3);
+  CHECK(stubborn("", "", {"TERM", "TERM", "TERM"}).code == 128 + 9);
+  // The time is nearly up, and then it is up.
+  const Ran ran = stubborn("saves=x$saves; [ $saves = xx ] && exit 75", "exit 3", {"USR1", "TERM"});
   INFO(ran.output);
-  CHECK(ran.code == 3);
-  CHECK(contains(ran.output, "got TERM"));
+  CHECK(ran.code == 75);
+  CHECK_FALSE(contains(ran.output, "requeued"));
 }
 
 TEST_CASE("launch: the Slurm templates requeue what was stopped", "[launch]") {
@@ -162,6 +169,20 @@ TEST_CASE("launch: TERM saves a real run under mpirun", "[launch]") {
   CHECK(contains(stopped.output, "stopped by a signal"));
 }
 
+// To mpirun such a signal means that it is to end the workers.
+TEST_CASE("launch: a signal to every process at once, as of scancel or Ctrl-C, saves", "[launch]") {
+  for (const char* kill : {"kill -TERM $(pgrep -s $pid)", "kill -INT -$pid"}) {
+    const RealRun run;
+    const Ran stopped =
+        shell("env --default-signal=INT setsid " + run.under_launch() + " --exit-after-minutes 1 & pid=$!; " +
+                  until(run.is_training()) + kill + "; wait $pid",
+              90);
+    INFO(kill << "\n" << stopped.output);
+    CHECK(stopped.code == 75);
+    CHECK(contains(stopped.output, "stopped by a signal"));
+  }
+}
+
 TEST_CASE("launch: a killed worker is repaired by a restart that resumes", "[launch]") {
   const RealRun run;
   const std::string script =
@@ -179,7 +200,7 @@ TEST_CASE("launch: a killed worker is repaired by a restart that resumes", "[lau
 TEST_CASE("a plain process: signals and --exit-after-minutes save", "[launch]") {
   for (const char* signal : {"TERM", "USR1", "USR2"}) {
     const RealRun run;
-    const Ran ran = signalled(run.train(), {signal}, run.is_training());
+    const Ran ran = signalled("env --block-signal=TERM " + run.train(), {signal}, run.is_training());
     INFO(ran.output);
     CHECK(ran.code == 75);
     CHECK(contains(ran.output, "stopped by a signal"));
