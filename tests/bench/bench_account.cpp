@@ -40,6 +40,8 @@ double time_of(int samples, int calls, const std::function<void()>& body) {
   return median(seconds);
 }
 
+constexpr std::chrono::seconds kOld(60);  // of a worker that gives few signs
+
 // Of one sign of life, in CPU time of its thread and of the kernel under it.
 double cpu_seconds_of_a_sign(const std::string& directory) {
   const auto cpu_seconds = [] {
@@ -48,10 +50,10 @@ double cpu_seconds_of_a_sign(const std::string& directory) {
     return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
   };
   constexpr std::chrono::seconds kWatched(3);
-  const SignOfLife sign(directory, {.devices = 1}, {}, std::chrono::steady_clock::now());
+  const SignOfLife sign(directory, {.devices = 1}, {}, std::chrono::steady_clock::now() - kOld);
   const double before = cpu_seconds();
   std::this_thread::sleep_for(kWatched);
-  return (cpu_seconds() - before) * (sign_interval(1) / kWatched);
+  return (cpu_seconds() - before) * (sign_interval(1, kOld.count()) / kWatched);
 }
 
 StepMetrics some_metrics() {
@@ -107,7 +109,8 @@ int run(Communicator& world, double step_seconds, double phase_changes, const st
   world.barrier();
   if (world.rank() != 0) return 0;
 
-  sum.add("sign of life", cpu_seconds_of_a_sign(directory), step_seconds / sign_interval(1).count());
+  sum.add("sign of life", cpu_seconds_of_a_sign(directory),
+          step_seconds / sign_interval(1, kOld.count()).count());
   Ledger ledger(directory + "/ledger.jsonl", {}, std::chrono::steady_clock::now());
   // By a thread, after half an interval at the soonest; counted as if it took a core from training.
   sum.add("heartbeat, flushed to disk", time_of(21, 1, [&] { ledger.heartbeat({}); }),

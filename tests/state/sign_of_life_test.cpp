@@ -11,6 +11,7 @@
 #include "trainer/cost/account.h"
 #include "trainer/cost/budget.h"
 #include "trainer/cost/failure_rate.h"
+#include "trainer/cost/ledger_json.h"
 #include "trainer/cost/lives.h"
 
 namespace jevons::test {
@@ -158,8 +159,25 @@ TEST_CASE("signs of life: they come without the ledger, again and again") {
     now = account_in(scratch.path("run")).total.device_seconds;
   }
   CHECK(now >= before + 0.3);
-  CHECK(sign_interval(2).count() == Approx(0.1));
-  CHECK(sign_interval(4096).count() == Approx(4.096));  // 1,000 signs a second of the whole job
+}
+
+TEST_CASE("signs of life: what is not known of a life is a small part of it") {
+  const auto interval = [](std::int64_t workers, double age) { return sign_interval(workers, age).count(); };
+  CHECK(interval(2, 0) == Approx(0.005));
+  CHECK(interval(2, 0.5) == Approx(0.025));
+  CHECK(interval(2, 3600) == Approx(0.1));
+  CHECK(interval(4096, 0.5) == Approx(4.096));  // 1,000 signs a second of the whole job
+
+  // A worker that was killed when it was 0.2 s old had signed within 10 ms.
+  const Scratch scratch;
+  const std::string run = scratch.path("run"), left = scratch.path("left");
+  const auto young = worker(run, 0, seconds(0));
+  kill_all(run, left);
+  std::string file;
+  for (const auto& entry : fs::directory_iterator(alive_directory(left))) file = entry.path().string();
+  const std::string head = contents_of(file).substr(0, contents_of(file).find('\n') + 1);
+  write_contents(file, head + ledger_line({{"kind", "alive"}, {"elapsed", 0.2}}));
+  CHECK(account_in(left).total.device_seconds == Approx(0.205));
 }
 
 TEST_CASE("signs of life: of processes that live, none is booked or lost") {

@@ -64,7 +64,7 @@ std::optional<WorkerLife> read_life(const std::string& path, std::vector<std::st
     }
     if (!life.worker.empty() && life.elapsed > 0) {
       // It lived on for up to an interval; on average half of one.
-      life.elapsed += sign_interval(life.info.devices).count() / 2;
+      life.elapsed += sign_interval(life.info.devices, life.elapsed).count() / 2;
       return life;
     }
     problems.push_back(fmt::format("{}: says not whose life it is, or how long; not counted", name));

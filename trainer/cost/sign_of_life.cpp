@@ -18,8 +18,9 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr double kShortestInterval = 0.1;  // seconds
-constexpr double kSignsPerSecond = 1000;   // of all workers
+constexpr double kShortestInterval = 0.005, kLongestInterval = 0.1;  // seconds
+constexpr double kIntervalOfAge = 0.05;
+constexpr double kSignsPerSecond = 1000;  // of all workers
 
 // Always of the same length, so that it can be written over itself.
 std::string sign_line(double elapsed) {
@@ -32,9 +33,9 @@ std::string exit_line(const std::string& reason, ExitCode code) {
 
 }  // namespace
 
-std::chrono::duration<double> sign_interval(std::int64_t workers) {
-  return std::chrono::duration<double>(
-      std::max(kShortestInterval, static_cast<double>(workers) / kSignsPerSecond));
+std::chrono::duration<double> sign_interval(std::int64_t workers, double age) {
+  const double own = std::clamp(kIntervalOfAge * age, kShortestInterval, kLongestInterval);
+  return std::chrono::duration<double>(std::max(own, static_cast<double>(workers) / kSignsPerSecond));
 }
 
 SignOfLife::SignOfLife(const std::string& run_dir, LaunchInfo info, const Worker& worker,
@@ -156,9 +157,8 @@ void SignOfLife::append(const std::string& line) {
 }
 
 void SignOfLife::keep_up() {
-  const auto interval = std::chrono::duration_cast<Clock::duration>(sign_interval(info_.devices));
   std::unique_lock lock(mutex_);
-  while (!changed_.wait_for(lock, interval, [&] { return stopped_; })) {
+  while (!changed_.wait_for(lock, sign_interval(info_.devices, elapsed()), [&] { return stopped_; })) {
     if (!file_ && fate_ == Fate::kStays) open_file();
     sign();
   }
