@@ -48,6 +48,19 @@ TEST_CASE("config: options that cannot do what they say are warned of", "[config
   CHECK(best("9223372036854775807", "9223372036854775806", run) != "");
   CHECK(best("2", "3", {.total_steps = 10}) ==
         "checkpoint.keep_best = 2 keeps none: there is no validation data");
+
+  const auto one_expert = [&](const char* router) {
+    return doubts(
+        {fmt::format("model.moe={{num_experts: 4, expert_hidden_size: 8, top_k: 1, router: {{{}}}}}",
+                     router)},
+        run);
+  };
+  CHECK_THAT(one_expert(""),
+             Catch::Matchers::StartsWith("model.moe.top_k = 1: the weight of the chosen expert"));
+  CHECK(one_expert("renormalize: true, score: sigmoid") != "");
+  CHECK(one_expert("renormalize: false, top_k_before_score: true") != "");
+  CHECK(one_expert("renormalize: false, top_k_before_score: true, score: sigmoid") == "");
+  CHECK(one_expert("renormalize: false") == "");
 }
 
 TEST_CASE("config: what the number of workers decides", "[config]") {

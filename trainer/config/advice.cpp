@@ -49,6 +49,15 @@ std::vector<std::string> doubtful_options(const RunConfig& config, const RunExte
         c.keep_best, c.interval == CheckpointConfig::kAuto ? "auto" : fmt::format("{}", c.interval),
         config.train.eval_interval));
   }
+  const RouterRule& router = config.model.moe.router;
+  const bool weight_is_one =
+      router.renormalize || (router.top_k_before_score && router.score == ScoreFunction::kSoftmax);
+  if (router.num_experts > 1 && router.top_k == 1 && weight_is_one) {
+    doubts.push_back(
+        "model.moe.top_k = 1: the weight of the chosen expert is the same whatever the router says, so that "
+        "the "
+        "loss teaches it nothing; set model.moe.router.renormalize and top_k_before_score to false");
+  }
   return doubts;
 }
 
