@@ -18,9 +18,9 @@
 #include "parallel/meta/meta_communicator.h"
 #include "parallel/mpi/mpi_session.h"
 #include "trainer/commands/commands.h"
+#include "trainer/commands/hints.h"
 #include "trainer/config/paths.h"
-#include "trainer/hints.h"
-#include "trainer/host.h"
+#include "trainer/run/host.h"
 
 namespace jevons {
 namespace {

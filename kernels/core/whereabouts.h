@@ -1,5 +1,5 @@
 // Where a worker is in its run: written by its own thread at every change, read by the watchdog's
-// (trainer/watchdog.h), which tells by it whether the worker gets on and, if not, whom it waits for.
+// (trainer/run/watchdog.h), which tells by it whether the worker gets on and, if not, whom it waits for.
 #pragma once
 
 #include <cstdint>

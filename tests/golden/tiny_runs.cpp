@@ -9,8 +9,8 @@
 #include "kernels/gemm.h"
 #include "tests/support/ranks.h"
 #include "tests/trainer/whole_tensors.h"
-#include "trainer/run_state.h"
-#include "trainer/train_step.h"
+#include "trainer/step/run_state.h"
+#include "trainer/step/train_step.h"
 
 // Of the library's interface; its header is for kernels/cpu.
 extern "C" char* openblas_get_corename();

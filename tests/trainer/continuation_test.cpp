@@ -1,5 +1,5 @@
 // What a second launch of a run may change, and what it is told.
-#include "trainer/continuation.h"
+#include "trainer/run/continuation.h"
 
 #include <filesystem>
 
@@ -7,7 +7,7 @@
 #include "tests/data/temp_files.h"
 #include "tests/support/catch.h"
 #include "tests/trainer/training_run.h"
-#include "trainer/run_lock.h"
+#include "trainer/run/run_lock.h"
 
 namespace jevons {
 namespace {

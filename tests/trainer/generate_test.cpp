@@ -4,7 +4,7 @@
 
 #include "kernels/core/rng.h"
 #include "tests/support/catch.h"
-#include "trainer/generate.h"
+#include "trainer/step/generate.h"
 
 namespace jevons {
 

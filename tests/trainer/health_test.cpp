@@ -13,11 +13,11 @@
 #include "tests/trainer/training_run.h"
 #include "trainer/checkpoint/retention.h"
 #include "trainer/checkpoint/saver.h"
-#include "trainer/find_nonfinite.h"
-#include "trainer/loss_spikes.h"
-#include "trainer/replica_check.h"
-#include "trainer/run_state.h"
-#include "trainer/train_step.h"
+#include "trainer/run/loss_spikes.h"
+#include "trainer/step/find_nonfinite.h"
+#include "trainer/step/replica_check.h"
+#include "trainer/step/run_state.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainer/host_energy.h"
+#include "trainer/run/host_energy.h"
 
 #include "tests/support/catch.h"
 

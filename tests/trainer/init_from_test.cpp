@@ -7,7 +7,7 @@
 #include "tests/data/temp_files.h"
 #include "tests/support/catch.h"
 #include "tests/trainer/training_run.h"
-#include "trainer/run_state.h"
+#include "trainer/step/run_state.h"
 
 namespace jevons {
 namespace {

@@ -14,8 +14,8 @@
 #include "tests/support/ranks.h"
 #include "tests/trainer/training_run.h"
 #include "tests/trainer/whole_tensors.h"
-#include "trainer/run_state.h"
-#include "trainer/train_step.h"
+#include "trainer/step/run_state.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons {
 namespace {

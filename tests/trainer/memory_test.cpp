@@ -1,7 +1,7 @@
 // What a run holds in memory beside what it uses, and what the dry run says of it.
 #include "tests/support/catch.h"
 #include "tests/trainer/training_run.h"
-#include "trainer/dry_run.h"
+#include "trainer/step/dry_run.h"
 
 namespace jevons::test {
 

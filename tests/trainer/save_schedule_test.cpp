@@ -1,5 +1,5 @@
 // checkpoint.interval = auto: Young's rule with measured costs, bounds, and whole runs.
-#include "trainer/save_schedule.h"
+#include "trainer/run/save_schedule.h"
 
 #include <cmath>
 

@@ -6,7 +6,7 @@
 
 #include "kernels/core/error.h"
 #include "tests/support/catch.h"
-#include "trainer/step_plan.h"
+#include "trainer/step/step_plan.h"
 
 namespace jevons {
 

@@ -13,7 +13,7 @@
 #include "tests/data/temp_files.h"
 #include "tests/support/ranks.h"
 #include "trainer/config/run_config.h"
-#include "trainer/train.h"
+#include "trainer/run/train.h"
 
 namespace jevons::test {
 

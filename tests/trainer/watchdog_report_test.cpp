@@ -1,5 +1,5 @@
 // What is concluded from the reports of ranks.
-#include "trainer/watchdog_report.h"
+#include "trainer/run/watchdog_report.h"
 #include "tests/data/temp_files.h"
 #include "tests/support/catch.h"
 

@@ -8,8 +8,8 @@
 #include "trainer/checkpoint/compare.h"
 #include "trainer/checkpoint/inspect.h"
 #include "trainer/commands/commands.h"
-#include "trainer/continuation.h"
 #include "trainer/io/format.h"
+#include "trainer/run/continuation.h"
 
 namespace jevons {
 

@@ -14,7 +14,7 @@
 #include "parallel/mpi/mpi_session.h"
 #include "trainer/config/run_config.h"
 #include "trainer/cost/sign_of_life.h"
-#include "trainer/run_lock.h"
+#include "trainer/run/run_lock.h"
 
 namespace jevons {
 

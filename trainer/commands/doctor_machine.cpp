@@ -17,8 +17,8 @@
 #include "parallel/nccl/device_world.h"
 #include "trainer/commands/doctor_checks.h"
 #include "trainer/cost/energy.h"
-#include "trainer/host.h"
 #include "trainer/io/format.h"
+#include "trainer/run/host.h"
 
 namespace jevons {
 namespace {

@@ -17,7 +17,7 @@
 #include "parallel/host_exchange.h"
 #include "parallel/mpi/mpi_session.h"
 #include "trainer/commands/doctor_checks.h"
-#include "trainer/host.h"
+#include "trainer/run/host.h"
 
 namespace jevons {
 namespace {

@@ -9,9 +9,9 @@
 #include "parallel/meta/meta_communicator.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/commands/commands.h"
-#include "trainer/generate.h"
-#include "trainer/host.h"
-#include "trainer/run_state.h"
+#include "trainer/run/host.h"
+#include "trainer/step/generate.h"
+#include "trainer/step/run_state.h"
 
 namespace jevons {
 namespace {

@@ -6,9 +6,9 @@
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "trainer/commands/commands.h"
-#include "trainer/dry_run.h"
 #include "trainer/io/format.h"
-#include "trainer/step_plan.h"
+#include "trainer/step/dry_run.h"
+#include "trainer/step/step_plan.h"
 
 namespace jevons {
 namespace {

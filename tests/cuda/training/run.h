@@ -9,7 +9,7 @@
 #include "kernels/core/rng.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/trainer/training_run.h"
-#include "trainer/compute_device.h"
+#include "trainer/step/compute_device.h"
 
 namespace jevons::test {
 

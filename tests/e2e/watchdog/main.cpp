@@ -19,7 +19,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "parallel/mpi/mpi_session.h"
-#include "trainer/watchdog.h"
+#include "trainer/run/watchdog.h"
 
 namespace jevons {
 namespace {

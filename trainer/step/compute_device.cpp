@@ -1,0 +1,88 @@
+#include "trainer/step/compute_device.h"
+
+#include "kernels/attention_scratch.h"
+#include "kernels/core/device_runtime.h"
+#include "kernels/core/error.h"
+#include "parallel/agree.h"
+#include "parallel/nccl/device_world.h"
+#include "trainer/io/format.h"
+
+namespace jevons {
+namespace {
+
+// Kernels of cuBLASLt, cuDNN and NCCL, which come to the GPU when they are first used. An estimate.
+constexpr std::size_t kLoadedLater = std::size_t{512} << 20;
+
+std::string bytes_text(std::size_t bytes) {
+  return format_bytes(static_cast<double>(bytes));
+}
+
+// Where attention's backward pass cannot be cut small enough: what it takes, and what would do.
+std::string about_attention(const RunConfig& config) {
+  const int tp = config.parallel.layout.tp;
+  const ModelConfig& m = config.model;
+  const AttentionSizes sizes{.batch = config.train.micro_batch_size,
+                             .seq = m.seq_len,
+                             .heads = m.num_heads / tp,
+                             .kv_heads = m.num_kv_heads / tp,
+                             .dim = m.head_dim,
+                             .v_dim = m.head_dim,
+                             .documents = config.data.document_mask};
+  const std::int64_t bounded = longest_bounded_sequence(sizes);
+  if (bounded >= m.seq_len / 128 * 128) return "";
+  return fmt::format(
+      ". Of the temporaries, {} are attention's backward pass: at model.seq_len = {} it keeps a square of "
+      "the "
+      "sequence for each of the {} query heads that share a key head{}; up to model.seq_len = {}, or with "
+      "model.num_kv_heads nearer to num_heads, it takes less",
+      bytes_text(attention_scratch_bytes(sizes)), m.seq_len, m.num_heads / m.num_kv_heads,
+      sizes.documents ? ", and data.document_mask takes another" : "", bounded);
+}
+
+}  // namespace
+
+DeviceChoice choose_device(DeviceChoice wanted, Communicator& hosts) {
+  if (wanted == DeviceChoice::kCpu) return wanted;
+  const cuda::Availability gpus = cuda::availability();
+  agree(hosts, [&] {
+    if (wanted == DeviceChoice::kCuda && gpus.devices == 0)
+      fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto", gpus.reason);
+  });
+  std::int32_t everywhere = gpus.devices > 0 ? 1 : 0;
+  hosts.all_reduce({&everywhere, {1}, DType::kI32, Device::kCpu}, ReduceOp::kMin).wait();
+  return everywhere == 1 ? DeviceChoice::kCuda : DeviceChoice::kCpu;
+}
+
+ComputeDevice::ComputeDevice(DeviceChoice choice, int local_rank, Communicator& hosts) : hosts_(hosts) {
+  if (choice != DeviceChoice::kCuda) return;
+  device_ = Device::kCuda;
+  agree(hosts, [&] { cuda::select_device(local_rank % cuda::availability().devices); });
+  stream_.emplace(device_);
+  world_ = nccl::make_device_world(hosts, *stream_);
+}
+
+bool ComputeDevice::cut_links() noexcept {
+  return !stream_ || stream_->links() == nullptr || stream_->links()->cut();
+}
+
+void ComputeDevice::require_memory(const MemoryReport& predicted, const RunConfig& config) const {
+  if (device_ != Device::kCuda) return;
+  const auto workers = static_cast<std::size_t>(nccl::ranks_on_this_gpu(hosts_));
+  agree(hosts_, [&] {
+    const cuda::MemoryInfo gpu = cuda::memory_info();
+    // Workers that share a GPU send through the hosts.
+    const std::size_t needed = predicted.total() - (workers > 1 ? predicted.communication : 0);
+    if (workers * (needed + kLoadedLater) <= gpu.free + gpu.pool_unused) return;
+    fail(ExitCode::kUsage,
+         "a worker needs {} of memory at its peak, by the dry run at balanced routing, and {} for code that "
+         "libraries load; {} of its GPU's {} are free{}:\n{}"
+         "Less takes: a smaller train.micro_batch_size, or model.recompute, for activations and temporaries; "
+         "parallel.zero_stage = 1 for the optimizer; more workers with a larger parallel.ep or parallel.tp "
+         "for everything (jevons plan){}",
+         bytes_text(needed), bytes_text(kLoadedLater), bytes_text(gpu.free), bytes_text(gpu.total),
+         workers > 1 ? fmt::format(", for {} workers that share it", workers) : "", predicted.to_string(),
+         about_attention(config));
+  });
+}
+
+}  // namespace jevons

@@ -1,0 +1,133 @@
+#include "trainer/step/find_nonfinite.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "kernels/core/error.h"
+#include "kernels/elementwise.h"
+#include "kernels/host_view.h"
+#include "parallel/agree.h"
+
+namespace jevons {
+namespace {
+
+// Something that is not finite, on this rank; `order` grows in the order of computing.
+struct Finding {
+  std::int64_t order = 0;
+  std::string what;
+};
+
+// Gradients come after every forward pass, their sums over ranks after all gradients.
+constexpr std::int64_t kGradients = std::int64_t{1} << 40, kSums = std::int64_t{1} << 41;
+
+std::optional<Finding> look(const Context& ctx, Tensor tensor, std::int64_t order, const std::string& name) {
+  if (!tensor.defined() || tensor.numel() == 0) return std::nullopt;
+  const std::int64_t bad = count_nonfinite(ctx, tensor);
+  if (bad == 0) return std::nullopt;
+  return Finding{order, fmt::format("{}, {} of {} values", name, bad, tensor.numel())};
+}
+
+// The first finding in a forward pass over `layers` layers. A block keeps its input and its routing whatever
+// it recomputes.
+std::optional<Finding> look_at_forward(const Context& ctx, const Model::Saved& saved, double loss) {
+  const std::int64_t layers = std::ssize(saved.blocks);
+  for (std::int64_t i = 0; i < layers; ++i) {
+    const Block::Saved& block = saved.blocks[static_cast<std::size_t>(i)];
+    const std::string input = i == 0 ? "embedding" : fmt::format("output of layer {}", i - 1);
+    if (auto found = look(ctx, block.attn_norm.x, 2 * i, input)) return found;
+    const std::string logits = fmt::format("router logits of layer {}", i);
+    if (auto found = look(ctx, block.moe.routing.logits, 2 * i + 1, logits)) return found;
+  }
+  const std::string last = fmt::format("output of layer {}", layers - 1);
+  if (auto found = look(ctx, saved.head.norm.x, 2 * layers, last)) return found;
+  if (!std::isfinite(loss)) return Finding{2 * layers + 1, "logits or loss"};
+  return std::nullopt;
+}
+
+// Backward goes from the last parameter to the first, so the last one is where it began. range_of: the part
+// of a group's flat buffer that may be looked at.
+std::optional<Finding> look_at_gradients(Worker& worker, std::int64_t order,
+                                         const std::function<ShardRange(std::size_t group)>& range_of) {
+  const ParamStore& store = worker.store();
+  for (ParamId id = store.params().size(); id-- > 0;) {
+    const Param& p = store.params()[id];
+    const ShardRange range = range_of(store.group_of(id));
+    const std::int64_t begin = std::max(range.begin, p.flat_begin);
+    const std::int64_t end = std::min(range.begin + range.numel, p.flat_begin + p.local_shape.numel());
+    if (begin >= end) continue;
+    const auto place = order - static_cast<std::int64_t>(id);
+    for (const Tensor& grads : worker.store().groups()[store.group_of(id)].source_grads) {
+      const std::string name = "gradient of " + p.spec.name;
+      if (auto found = look(worker.ctx(), grads.slice(begin, end), place, name)) return found;
+    }
+  }
+  return std::nullopt;
+}
+
+// The step once more, up to the sums over ranks.
+std::optional<Finding> replay(Worker& worker, const StepInputs& inputs) {
+  std::optional<Finding> first;
+  worker.store().zero_grads(worker.ctx());
+  Model::Saved saved;
+  for (std::int64_t i = 0; i < inputs.micro_batches; ++i) {
+    worker.reset_arenas();
+    const Tensor loss = worker.ctx().stash->alloc({1}, DType::kF64);
+    zero_async(worker.ctx().stream, loss);
+    worker.model().forward(worker.ctx(), inputs.read(i), loss, saved);
+    if (!first) {
+      first = look_at_forward(worker.ctx(), saved, *host_view(worker.ctx(), loss).ptr<double>());
+      if (first) first->order += i * (2 * std::ssize(saved.blocks) + 2);
+      if (first) first->what += fmt::format(", micro-batch {}", i);
+    }
+    worker.model().backward(worker.ctx(), saved, inputs.scales);
+  }
+  if (first) return first;
+  return look_at_gradients(worker, kGradients, [&](std::size_t group) {
+    return ShardRange{0, worker.store().groups()[group].numel};
+  });
+}
+
+// The earliest finding of all ranks, with its rank; nothing if none has any. Collective.
+std::string first_of(Communicator& world, const std::optional<Finding>& mine) {
+  const std::int64_t ranks = world.size();
+  constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+  std::int64_t first = mine ? mine->order * ranks + world.rank() : kNone;
+  world.all_reduce({&first, {1}, DType::kI64}, ReduceOp::kMin).wait();
+  if (first == kNone) return "";
+  const int rank = static_cast<int>(first % ranks);
+  std::string text = rank == world.rank() ? fmt::format("rank {}: {}", rank, mine->what) : "";
+  std::int64_t length = std::ssize(text);
+  world.broadcast({&length, {1}, DType::kI64}, rank).wait();
+  text.resize(static_cast<std::size_t>(length));
+  world.broadcast({text.data(), {length}, DType::kU8}, rank).wait();
+  return text;
+}
+
+}  // namespace
+
+std::string find_nonfinite(Worker& worker, const StepInputs& inputs) {
+  Communicator& world = worker.mesh().world();
+  const std::string summed = first_of(world, look_at_gradients(worker, kSums, [&](std::size_t group) {
+                                        return worker.sync().update_range(group);
+                                      }));
+  const std::string origin = first_of(world, replay(worker, inputs));
+  if (!origin.empty()) return origin;
+  if (!summed.empty()) return "only the sum over all ranks overflows, " + summed;
+  return "computed once more, the step is finite: look at the memory and the devices of the ranks";
+}
+
+void check_finite(Worker& worker, const std::vector<TensorBox>& boxes) {
+  agree(worker.mesh().world(), [&] {
+    for (const TensorBox& box : boxes) {
+      if (const auto found = look(worker.ctx(), box.local, 0, box.name)) {
+        fail(ExitCode::kFailure, "{} are not finite; the checkpoint is not written", found->what);
+      }
+    }
+  });
+}
+
+}  // namespace jevons

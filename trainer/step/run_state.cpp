@@ -1,0 +1,135 @@
+#include "trainer/step/run_state.h"
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "kernels/core/error.h"
+#include "parallel/agree.h"
+
+namespace jevons {
+namespace {
+
+enum class Part { kWeights, kAll };
+
+// Boxes of elements [range.begin, range.end) of one group's flat buffers, which must lie in the optimizer's
+// range.
+class BoxCollector {
+ public:
+  BoxCollector(Worker& worker, Part part) : worker_(worker), part_(part) {}
+
+  void add_group(std::size_t group, ShardRange range) {
+    const ParamStore& store = worker_.store();
+    for (ParamId id = 0; id < store.params().size(); ++id) {
+      if (store.group_of(id) != group) continue;
+      const Param& p = store.params()[id];
+      const std::int64_t begin = std::max(range.begin, p.flat_begin);
+      const std::int64_t end = std::min(range.begin + range.numel, p.flat_begin + p.local_shape.numel());
+      if (begin < end) add_param(p, worker_.optimizer().groups()[group], begin, end);
+    }
+  }
+
+  std::vector<TensorBox> take() { return std::move(boxes_); }
+
+ private:
+  void add_param(const Param& p, const Optimizer::GroupState& state, std::int64_t begin, std::int64_t end) {
+    add("", p, state, state.master, begin, end);
+    if (part_ == Part::kWeights || !state.moment1.defined()) return;
+    add("optim.m.", p, state, state.moment1, begin, end);
+    add("optim.v.", p, state, state.moment2, begin, end);
+  }
+
+  void add(const char* prefix, const Param& p, const Optimizer::GroupState& state, Tensor flat,
+           std::int64_t begin, std::int64_t end) {
+    std::vector<std::int64_t> offset(static_cast<std::size_t>(p.spec.shape.ndim()), 0);
+    if (p.spec.tp_dim >= 0) offset[static_cast<std::size_t>(p.spec.tp_dim)] = p.tp_offset;
+    const Tensor elements = flat.slice(begin - state.range.begin, end - state.range.begin);
+    std::vector<TensorBox> boxes = boxes_of_flat_range(prefix + p.spec.name, p.spec.shape, offset,
+                                                       p.local_shape, begin - p.flat_begin, elements);
+    std::move(boxes.begin(), boxes.end(), std::back_inserter(boxes_));
+  }
+
+  Worker& worker_;
+  Part part_;
+  std::vector<TensorBox> boxes_;
+};
+
+void add_model_state(Worker& worker, std::vector<TensorBox>& boxes) {
+  for (const StateTensor& s : worker.model().state()) {
+    const auto dims = static_cast<std::size_t>(s.value.shape.ndim());
+    boxes.push_back({s.name, s.value.shape, std::vector<std::int64_t>(dims, 0), s.value});
+  }
+}
+
+std::vector<TensorBox> boxes_to_restore(Worker& worker, Part part) {
+  BoxCollector collector(worker, part);
+  const auto states = worker.optimizer().groups();
+  for (std::size_t g = 0; g < states.size(); ++g) collector.add_group(g, states[g].range);
+  std::vector<TensorBox> boxes = collector.take();
+  add_model_state(worker, boxes);
+  return boxes;
+}
+
+// Boxes on a GPU are read into host memory first.
+void read(const Context& ctx, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
+  std::vector<TensorBox> on_host = boxes;
+  std::vector<Buffer> memory;
+  for (TensorBox& box : on_host) {
+    if (box.local.device == Device::kCpu) continue;
+    memory.emplace_back(Device::kCpu, box.local.bytes(), Contents::kUndefined);
+    box.local = memory.back().view(0, box.local.shape, box.local.dtype);
+  }
+  reader.read(on_host);
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    if (boxes[i].local.device != Device::kCpu) copy_and_wait(ctx.stream, boxes[i].local, on_host[i].local);
+  }
+}
+
+void fill(Worker& worker, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
+  agree(worker.mesh().world(), [&] { read(worker.ctx(), reader, boxes); });
+  worker.optimizer().publish_weights(worker.ctx());
+  worker.sync().gather_weights(worker.ctx());
+}
+
+// "layers.7.ffn" for the weights of layer 7's experts and router if the checkpoint has that instead; else "".
+std::string dense_ffn_for(const std::string& name, const CheckpointReader& reader) {
+  const std::size_t end = name.find(".moe.");
+  if (end == std::string::npos || reader.has(name)) return "";
+  const std::string ffn = name.substr(0, end) + ".ffn";
+  return reader.has(ffn + ".down") ? ffn : "";
+}
+
+}  // namespace
+
+std::vector<TensorBox> boxes_to_save(Worker& worker) {
+  BoxCollector collector(worker, Part::kAll);
+  for (std::size_t g = 0; g < worker.store().groups().size(); ++g) {
+    const ParamGroup& group = worker.store().groups()[g];
+    collector.add_group(g, {group.shard_begin(), group.shard_numel()});
+  }
+  std::vector<TensorBox> boxes = collector.take();
+  if (worker.mesh().world().rank() == 0) add_model_state(worker, boxes);
+  return boxes;
+}
+
+void restore(Worker& worker, const CheckpointReader& reader) {
+  fill(worker, reader, boxes_to_restore(worker, Part::kAll));
+}
+
+std::int64_t restore_weights(Worker& worker, const CheckpointReader& reader) {
+  std::vector<TensorBox> boxes;
+  std::set<std::string> upcycled;
+  for (TensorBox& box : boxes_to_restore(worker, Part::kWeights)) {
+    const std::string ffn = dense_ffn_for(box.name, reader);
+    if (!ffn.empty()) upcycled.insert(ffn);
+    if (!ffn.empty() && box.name.find(".moe.router") != std::string::npos) continue;
+    if (!ffn.empty() && box.name.find(".moe.experts.") != std::string::npos) {
+      box.name = ffn + box.name.substr(box.name.rfind('.'));
+    }
+    boxes.push_back(std::move(box));
+  }
+  fill(worker, reader, boxes);
+  return static_cast<std::int64_t>(upcycled.size());
+}
+
+}  // namespace jevons

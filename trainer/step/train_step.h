@@ -1,0 +1,61 @@
+// One optimizer step of one worker, without input or output: forward and backward over the micro-batches,
+// gradient sync, guard, clip, update. Used by the trainer on real memory and by the dry run on the meta
+// device.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/data_loader.h"
+#include "trainer/step/worker.h"
+
+namespace jevons {
+
+// This worker's sequences of a step, on the host, in memory that `device` can copy from beside other work.
+struct HostBatch {
+  Buffer memory;
+  std::int64_t sequences = 0;
+  std::span<std::int32_t> tokens, targets, doc_start;  // (sequences, seq_len)
+
+  HostBatch(std::int64_t sequences, std::int64_t seq_len, Device device);
+  BatchView view() { return {tokens, targets, doc_start}; }
+};
+
+// Where a step stands in the run.
+struct StepPosition {
+  std::int64_t global_sequences = 0;  // of all workers
+  std::int64_t optimizer_step = 1;    // counts from 1, skipped steps not counted
+  double lr = 0;
+  double spike_limit = std::numeric_limits<double>::infinity();  // a loss above it is a spike
+};
+
+struct StepOutcome {
+  std::optional<double> loss;       // nats per target token, over the global batch; nothing without a target
+  double grad_norm = 0;             // before clipping
+  std::int64_t target_tokens = 0;   // of the global batch
+  bool skipped = false;             // not finite, a spike, or no target: no weight was changed
+  bool spike = false;               // skipped although it is finite
+  std::string origin;               // of what is not finite (find_nonfinite.h); the same on all ranks
+  std::vector<LayerHealth> layers;  // of each MoE layer, in order
+  double seconds = 0;  // that this worker's step took, with reading its batch; set by the trainer
+
+  bool is_finite() const { return std::isfinite(grad_norm) && std::isfinite(loss.value_or(0)); }
+};
+
+// Collective. On return the device is done with the batch and the weights. `batch` holds global_sequences /
+// dp sequences, a multiple of micro_batch_size. A batch without any target on any rank teaches nothing:
+// weights, moments and selection biases stay as they are.
+StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
+
+// Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another,
+// nothing if there is none; no weight changes. Every worker passes as many rounds. Collective.
+std::optional<double> evaluate(Worker& worker, std::int64_t rounds,
+                               const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
+
+}  // namespace jevons

@@ -1,0 +1,117 @@
+#include "trainer/step/worker.h"
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/core/error.h"
+#include "kernels/cpu/gemm_engine.h"
+#include "parallel/nccl/device_world.h"
+#include "trainer/io/format.h"
+
+namespace jevons {
+namespace {
+
+DType compute_dtype(Precision precision) {
+  return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
+}
+
+// Of the accumulator dtype too: the router computes in it.
+void check_layout_invariance(Device device, DType compute) {
+  if (device == Device::kCuda)
+    fail(ExitCode::kUsage, "numerics = layout_invariant: not on a GPU; use device: cpu");
+  for (DType dtype : {compute, accumulator_of(compute)}) require_row_invariance(cpu::gemm_engine(dtype));
+}
+
+// Every group of several ranks has a communicator of its own.
+std::size_t communication_bytes(Mesh& mesh) {
+  std::size_t bytes = 0;
+  for (const Communicator* c :
+       {&mesh.world(), &mesh.dp(), &mesh.tp(), &mesh.ep(), &mesh.edp(), &mesh.tokens()})
+    if (c->size() > 1) bytes += nccl::kScratchBytes + nccl::kLibraryBytes;
+  return bytes;
+}
+
+}  // namespace
+
+void require_row_invariance(const cpu::GemmEngine& engine) {
+  if (engine.row_invariant) return;
+  fail(ExitCode::kUsage,
+       "numerics = layout_invariant: matrix products on this CPU are by {}, where a row's bits may depend on "
+       "the "
+       "other rows; it takes a CPU with AVX-512, and AVX512_BF16 for train.precision = bf16",
+       engine.name);
+}
+
+Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock)
+    : config_(config),
+      stash_(place.device, "stash", place.stream),
+      work_(place.device, "work", place.stream),
+      ctx_{.device = place.device,
+           .modelled = place.modelled,
+           .compute = compute_dtype(config.train.precision),
+           .stash = &stash_,
+           .work = &work_,
+           .meter = &meter_,
+           .clock = clock,
+           .whereabouts = clock != nullptr ? clock->whereabouts() : nullptr,
+           .stream = place.stream,
+           .threads = std::max(1, config.threads)},
+      mesh_(world, config.parallel.layout, layout_limits(config.model)),
+      store_(mesh_, place.device, ctx_.compute, config.parallel.bucket_mib << 20),
+      model_(store_, config.model),
+      losses_(place.device, DType::kF64, 1) {
+  const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
+  if (by_slot) check_layout_invariance(place.device, ctx_.compute);
+  with_memory_report([&] {
+    store_.allocate(by_slot ? GradSources::kApart : GradSources::kSummed);
+    store_.initialize(config.train.seed, ctx_.threads);
+    sync_ = std::make_unique<GradSync>(store_, config.parallel.zero_stage);
+    if (by_slot) slots_ = std::make_unique<SlotReducer>(store_, config.parallel.zero_stage);
+    optimizer_ = std::make_unique<Optimizer>(store_, *sync_, config.optim);
+    optimizer_->adopt_weights(ctx_);
+  });
+  for (Communicator* c : {&world, &mesh_.dp(), &mesh_.tp(), &mesh_.ep(), &mesh_.edp(), &mesh_.tokens()}) {
+    c->set_meter(&meter_);
+  }
+}
+
+void Worker::reset_arenas() {
+  stash_.reset();
+  work_.reset();
+}
+
+std::string MemoryReport::to_string() const {
+  const auto row = [](const char* what, std::size_t bytes) {
+    return std::vector<std::string>{what, format_bytes(static_cast<double>(bytes))};
+  };
+  return format_table({row("weights and gradients", weights_and_grads), row("optimizer", optimizer),
+                       row("saved activations", stash), row("temporaries", work),
+                       row("buffers of collectives", communication), row("sum", total())});
+}
+
+void Worker::fail_for_memory(const cuda::OutOfMemory& error) {
+  fail(error.code(), "{}; this worker asked for, at most at once and with what did not fit:\n{}",
+       error.what(), memory().to_string());
+}
+
+MemoryReport Worker::memory() {
+  const bool on_gpu = ctx_.device == Device::kCuda || ctx_.modelled == Device::kCuda;
+  return {.weights_and_grads = store_.bytes() + (slots_ ? slots_->bytes() : 0),
+          .optimizer = optimizer_ ? optimizer_->bytes() : 0,
+          .stash = stash_.peak_bytes(),
+          .work = work_.peak_bytes(),
+          .communication = on_gpu ? communication_bytes(mesh_) : 0};
+}
+
+ArenaBytes Worker::arena_bytes() const {
+  return {.peak = static_cast<std::int64_t>(stash_.peak_bytes() + work_.peak_bytes()),
+          .held = static_cast<std::int64_t>(stash_.held_bytes() + work_.held_bytes())};
+}
+
+ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world) {
+  std::array<std::int64_t, 2> most = {mine.peak, mine.held};
+  world.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
+  return {most[0], most[1]};
+}
+
+}  // namespace jevons
