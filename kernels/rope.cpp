@@ -32,21 +32,6 @@ void rotate(const Context& ctx, Turn turn, const HeadView& x, const Tensor& posi
 
 }  // namespace
 
-void rope_table(const Context& ctx, double theta, Tensor cos, Tensor sin) {
-  const std::int64_t positions = cos.rows(), half = cos.cols();
-  OpCall("rope_table", cos.device)
-      .writes("cos", cos, {positions, half}, cos.dtype)
-      .writes("sin", sin, {positions, half}, cos.dtype)
-      .record(ctx, WorkKind::kRow);
-  ENSURE(cos.dtype == accumulator_of(cos.dtype), "rope_table: cos is {}, wanted f32 or f64", cos.to_string());
-  with_float_type(cos.dtype, [&]<class T>(TypeTag<T>) {
-    using A = accumulator_t<T>;
-    constexpr std::int64_t kWorkPerElement = 32;  // pow, cos and sin against a load and a store
-    launch_rows(ctx, cos.device, positions, half * kWorkPerElement,
-                RopeTableKernel<A>{theta, cos.ptr<A>(), sin.ptr<A>(), half});
-  });
-}
-
 void token_positions(const Context& ctx, std::int64_t length, Tensor positions) {
   OpCall("token_positions", positions.device)
       .writes("positions", positions, {positions.numel()}, DType::kI32)

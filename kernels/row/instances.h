@@ -60,9 +60,8 @@
   X(GatherRowsKernel)             \
   JEVONS_FOR_FLOATS(X, SumRowsKernel)
 
-#define JEVONS_ROPE_KERNELS(X)                \
-  JEVONS_FOR_ACCUMULATORS(X, RopeTableKernel) \
-  JEVONS_FOR_FLOATS(X, RopeKernel)            \
+#define JEVONS_ROPE_KERNELS(X)     \
+  JEVONS_FOR_FLOATS(X, RopeKernel) \
   X(TokenPositionsKernel)
 
 #define JEVONS_ROUTING_KERNELS(X)                     \

@@ -1,31 +1,10 @@
 // Rotary position embedding (derivation of the adjoint: docs/kernels-row.md).
 #pragma once
 
-#include <cmath>
-
 #include "kernels/row/block.h"
 #include "kernels/row/scalar.h"
 
 namespace jevons {
-
-// Row p of the tables: cos and sin of p * theta^(-i / half), i in [0, half).
-template <class A>
-struct RopeTableKernel {
-  double theta;
-  A* cosines;
-  A* sines;
-  std::int64_t half;
-
-  template <class Group>
-  JEVONS_HD void operator()(const Group& group, std::int64_t position) const {
-    group.each(half, [=, *this](std::int64_t i) {
-      const double turn = static_cast<double>(i) / static_cast<double>(half);
-      const double angle = static_cast<double>(position) * std::pow(theta, -turn);
-      cosines[position * half + i] = static_cast<A>(std::cos(angle));
-      sines[position * half + i] = static_cast<A>(std::sin(angle));
-    });
-  }
-};
 
 struct TokenPositionsKernel {
   std::int32_t* positions;

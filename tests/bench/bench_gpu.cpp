@@ -129,9 +129,7 @@ void Bench::norms() {
   row_case("head_rmsnorm_forward", [&] { head_rmsnorm_forward(ctx_, hx, head_w, 1e-5f, hy, heads_rstd); });
   row_case("head_rmsnorm_backward",
            [&] { head_rmsnorm_backward(ctx_, hy, hx, head_w, heads_rstd, hy, head_dw); });
-  const Tensor cos = undefined({o_.seq, head / 2}, DType::kF32),
-               sin = undefined({o_.seq, head / 2}, DType::kF32);
-  rope_table(ctx_, 1e4, cos, sin);
+  const Tensor cos = random({o_.seq, head / 2}, DType::kF32), sin = random({o_.seq, head / 2}, DType::kF32);
   const Tensor positions = integers({t}, [&](std::int64_t i) { return i % o_.seq; });
   row_case("rope_forward", [&] { rope_forward(ctx_, hy, positions, cos, sin); });
   row_case("add", [&] { add(ctx_, x, r, y); });

@@ -77,7 +77,6 @@ class Bench {
          [&] { head_rmsnorm_backward(ctx_, out, in, head_w, head_rstd, out, head_dw); });
     const Tensor cos = tensor({rows_, dim / 2}, sums), sin = tensor({rows_, dim / 2}, sums);
     const Tensor positions = integers({rows_}, rows_);
-    rope_table(ctx_, 10000, cos, sin);
     time("rope_forward", x.numel(), [&] { rope_forward(ctx_, in, positions, cos, sin); });
   }
 

@@ -1,4 +1,4 @@
-#include "trainer/model/attention_layer.h"
+#include "trainer/model/attention.h"
 
 #include "tests/model/grad_check.h"
 #include "tests/support/tensor_parallel.h"
@@ -23,7 +23,7 @@ TEST_CASE("attention layer: gradients", "[model]") {
   const ModelConfig config = config_with(norm, recompute);
   MetaCommunicator world(0, 1);
   TestBed bed(world);
-  const RopeTable rope(Device::kCpu, DType::kF64, config);
+  const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
   const Attention attention(bed.store, config, "attn", rope);
   bed.place_weights();
   const Sequences sequences = sequences_of(bed, 2, config.seq_len, second_document);
@@ -44,7 +44,7 @@ TEST_CASE("attention layer: tensor parallel equals one worker", "[model][ranks]"
   const Recompute recompute = GENERATE(Recompute::kNone, Recompute::kSelective);
   const ModelConfig config = config_with(norm, recompute);
   check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor dy) {
-    const RopeTable rope(Device::kCpu, DType::kF64, config);
+    const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
     const Attention attention(bed.store, config, "attn", rope);
     bed.place_weights();
     Attention::Saved saved;
@@ -59,7 +59,7 @@ TEST_CASE("attention layer: a norm over all heads refuses tensor parallelism", "
   const ModelConfig config = config_with(QkNorm::kHidden, Recompute::kNone);
   MetaCommunicator world(0, 2);
   TestBed bed(world, DType::kF32, {.tp = 2}, Device::kMeta);
-  const RopeTable rope(Device::kMeta, DType::kF32, config);
+  const RopeTable rope = rope_of(Device::kMeta, DType::kF32, config);
   CHECK_THROWS_AS(Attention(bed.store, config, "attn", rope), Error);
 }
 
@@ -68,7 +68,7 @@ TEST_CASE("attention layer: what a row depends on", "[model]") {
   const ModelConfig config = config_with(QkNorm::kHead, Recompute::kNone);
   MetaCommunicator world(0, 1);
   TestBed bed(world);
-  const RopeTable rope(Device::kCpu, DType::kF64, config);
+  const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
   const Attention attention(bed.store, config, "attn", rope);
   bed.place_weights();
   const Sequences sequences = sequences_of(bed, 2, config.seq_len, 5);

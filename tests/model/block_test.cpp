@@ -20,7 +20,7 @@ TEST_CASE("dense block: gradients in every recompute mode", "[model]") {
   const ModelConfig config = config_with(GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull));
   MetaCommunicator world(0, 1);
   TestBed bed(world);
-  const RopeTable rope(Device::kCpu, DType::kF64, config);
+  const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
   Block block(bed.store, config, 0, rope);
   bed.place_weights();
   const Sequences sequences = sequences_of(bed, 2, config.seq_len, 3);
@@ -49,7 +49,7 @@ TEST_CASE("MoE block: gradients in every recompute mode", "[model]") {
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   MetaCommunicator world(0, 1);
   TestBed bed(world);
-  const RopeTable rope(Device::kCpu, DType::kF64, config);
+  const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
   Block block(bed.store, config, 1, rope);
   bed.place_weights();
   const Sequences sequences = sequences_of(bed, 2, config.seq_len, 3);
@@ -77,7 +77,7 @@ struct BlockRun {
 BlockRun run_block(const ModelConfig& config, std::int64_t layer) {
   MetaCommunicator world(0, 1);
   TestBed bed(world, DType::kF32);
-  const RopeTable rope(Device::kCpu, DType::kF32, config);
+  const RopeTable rope = rope_of(Device::kCpu, DType::kF32, config);
   Block block(bed.store, config, layer, rope);
   bed.place_weights();
   const Tensor dy = bed.random({16, config.hidden_size}, "dy");
@@ -130,7 +130,7 @@ TEST_CASE("block: infer() gives forward's bits and keeps nothing", "[model]") {
   const std::int64_t layer = GENERATE(0, 1);
   MetaCommunicator world(0, 1);
   TestBed bed(world, DType::kF32);
-  const RopeTable rope(Device::kCpu, DType::kF32, config);
+  const RopeTable rope = rope_of(Device::kCpu, DType::kF32, config);
   Block block(bed.store, config, layer, rope);
   bed.place_weights();
   const Tensor x = bed.random({16, config.hidden_size}, "x");
@@ -148,7 +148,7 @@ TEST_CASE("block: tensor parallel equals one worker", "[model][ranks]") {
   const std::int64_t layer = GENERATE(0, 1);
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor dy) {
-    const RopeTable rope(Device::kCpu, DType::kF64, config);
+    const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
     Block block(bed.store, config, layer, rope);
     bed.place_weights();
     Block::Saved saved;

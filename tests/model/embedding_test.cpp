@@ -1,4 +1,4 @@
-#include "trainer/model/embedding_layer.h"
+#include "trainer/model/embedding.h"
 
 #include "tests/model/grad_check.h"
 #include "tests/support/tensor_parallel.h"

@@ -78,6 +78,10 @@ inline Sequences sequences_of(TestBed& bed, std::int64_t sequences, std::int64_t
   return result;
 }
 
+inline RopeTable rope_of(Device device, DType compute, const ModelConfig& config) {
+  return {device, compute, config.seq_len, rope_frequencies(config)};
+}
+
 // Of the targets of a batch: how many are not masked.
 inline std::int64_t count_targets(const MicroBatch& batch) {
   return std::ranges::count_if(batch.targets.span<std::int32_t>(), [](std::int32_t t) { return t >= 0; });

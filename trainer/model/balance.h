@@ -13,19 +13,10 @@
 #include "kernels/core/exact_sum.h"
 #include "kernels/figures.h"
 #include "parallel/param_store.h"
+#include "trainer/model/loss_scales.h"
 #include "trainer/model/model_config.h"
 
 namespace jevons {
-
-// What each loss is multiplied by before its gradient is taken, so that the sum over all ranks and
-// micro-batches of a step is a mean over the global batch. tp ranks hold parts of the same micro-batch and
-// sequences, which count once.
-struct LossScales {
-  double token = 1;  // of the cross-entropy of every target token: 1 / target tokens of the global batch
-  double micro_batch = 1;  // of a balance loss over a micro-batch: its share of the global batch
-  double sequence = 1;     // of a balance loss over a sequence: 1 / sequences of the global batch
-  double position = 1;     // of a loss per row: 1 / rows of the global batch
-};
 
 // One layer over the global batch of a step. Losses are without their coefficient; nothing where it is 0.
 struct LayerHealth {

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <optional>
 
-#include "trainer/model/attention_layer.h"
+#include "trainer/model/attention.h"
 #include "trainer/model/ffn.h"
 #include "trainer/model/moe.h"
-#include "trainer/model/norm_layer.h"
+#include "trainer/model/norm.h"
 
 namespace jevons {
 

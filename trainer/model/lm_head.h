@@ -9,7 +9,7 @@
 
 #include "parallel/region.h"
 #include "trainer/model/model_config.h"
-#include "trainer/model/norm_layer.h"
+#include "trainer/model/norm.h"
 
 namespace jevons {
 

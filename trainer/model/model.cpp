@@ -28,7 +28,7 @@ void note_layer(const Context& ctx, Pass pass, std::size_t layer) {
 
 Model::Model(ParamStore& store, const ModelConfig& config)
     : config_(config),
-      rope_(store.device(), store.compute(), config),
+      rope_(store.device(), store.compute(), config.seq_len, rope_frequencies(config)),
       embedding_(store, config),
       blocks_(make_blocks(store, config, rope_)),
       head_(store.begin_unit(), config,

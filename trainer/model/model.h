@@ -9,7 +9,7 @@
 
 #include "parallel/grad_sync.h"
 #include "trainer/model/block.h"
-#include "trainer/model/embedding_layer.h"
+#include "trainer/model/embedding.h"
 #include "trainer/model/lm_head.h"
 
 namespace jevons {

@@ -1,4 +1,4 @@
-#include "trainer/model/embedding_layer.h"
+#include "trainer/model/embedding.h"
 
 #include "kernels/embedding.h"
 

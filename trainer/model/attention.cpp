@@ -1,4 +1,4 @@
-#include "trainer/model/attention_layer.h"
+#include "trainer/model/attention.h"
 
 #include <cmath>
 
@@ -25,18 +25,6 @@ ParamSpec norm_spec(const std::string& name, std::int64_t dim) {
 
 }  // namespace
 
-RopeTable::RopeTable(Device device, DType compute, const ModelConfig& config) {
-  const DType dtype = accumulator_of(compute);
-  const Shape shape{config.seq_len, config.head_dim / 2};
-  const std::size_t bytes = static_cast<std::size_t>(shape.numel()) * size_of(dtype);
-  buffer_ = Buffer(device, 2 * bytes);
-  cos_ = buffer_.view(0, shape, dtype);
-  sin_ = buffer_.view(bytes, shape, dtype);
-  Stream stream(device);
-  rope_table({.device = device, .compute = compute, .stream = &stream}, config.rope_theta, cos_, sin_);
-  stream.synchronise();
-}
-
 Attention::Attention(ParamStore& store, const ModelConfig& config, const std::string& name,
                      const RopeTable& rope)
     : store_(&store),
@@ -50,6 +38,7 @@ Attention::Attention(ParamStore& store, const ModelConfig& config, const std::st
                   .init_std = config.output_init_std()}}),
       norm_kind_(config.qk_norm),
       eps_(static_cast<float>(config.norm_eps)),
+      softmax_scale_(static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)))),
       heads_(config.num_heads / store.mesh().tp().size()),
       kv_heads_(config.num_kv_heads / store.mesh().tp().size()),
       head_dim_(config.head_dim),
@@ -141,9 +130,7 @@ AttentionSaved Attention::core_saved(const Saved& saved) const {
 
 AttentionShape Attention::core_shape(const Saved& saved) const {
   const std::int64_t length = saved.sequences.length;
-  return {.batch = saved.qkv_out.rows() / length,
-          .seq = length,
-          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim_)))};
+  return {.batch = saved.qkv_out.rows() / length, .seq = length, .scale = softmax_scale_};
 }
 
 }  // namespace jevons

@@ -1,4 +1,4 @@
-#include "trainer/model/norm_layer.h"
+#include "trainer/model/norm.h"
 
 #include "kernels/norm.h"
 

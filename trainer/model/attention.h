@@ -12,27 +12,10 @@
 #include "parallel/region.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model_config.h"
+#include "trainer/model/rope.h"
+#include "trainer/model/sequences.h"
 
 namespace jevons {
-
-// How the T rows of a micro-batch form sequences.
-struct Sequences {
-  std::int64_t length = 0;  // row t is position t % length of sequence t / length
-  Tensor positions;         // (T) i32: t % length
-  Tensor doc_start;         // (T) i32: first position that row t may see; undefined = 0
-};
-
-// Owns the angles of positions 0 .. seq_len - 1, shared by all layers.
-class RopeTable {
- public:
-  RopeTable(Device device, DType compute, const ModelConfig& config);
-  Tensor cos() const { return cos_; }  // (seq_len, d / 2)
-  Tensor sin() const { return sin_; }
-
- private:
-  Buffer buffer_;
-  Tensor cos_, sin_;
-};
 
 class Attention {
  public:
@@ -76,7 +59,7 @@ class Attention {
   Linear qkv_, o_;
   std::optional<QkNormIds> qk_norm_;
   QkNorm norm_kind_;
-  float eps_;
+  float eps_, softmax_scale_;
   std::int64_t heads_, kv_heads_, head_dim_;  // of this rank
   bool selective_;
 };

@@ -1,0 +1,34 @@
+// Rotary position embedding as data (Su et al., arXiv:2104.09864): how fast every pair of dims turns, and the
+// tables that all layers share. A way of stretching the context is another list of frequencies.
+#pragma once
+
+#include <vector>
+
+#include "kernels/core/memory.h"
+#include "trainer/model/model_config.h"
+
+namespace jevons {
+
+struct RopeFrequencies {
+  std::vector<double> per_pair;  // (d / 2) radians per position of pair i
+  double amplitude = 1;          // factor of all cosines and sines
+};
+
+// theta^(-2i/d) of head_dim d.
+RopeFrequencies rope_frequencies(const ModelConfig& config);
+
+// Owns cosines and sines of positions 0 .. n-1. The same bits on every device: they are computed on the host.
+class RopeTable {
+ public:
+  // In the accumulator dtype of `compute`.
+  RopeTable(Device device, DType compute, std::int64_t positions, const RopeFrequencies& frequencies);
+
+  Tensor cos() const { return cos_; }  // (n, d / 2)
+  Tensor sin() const { return sin_; }
+
+ private:
+  Buffer buffer_;
+  Tensor cos_, sin_;
+};
+
+}  // namespace jevons
