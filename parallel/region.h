@@ -14,6 +14,8 @@ class Gather {
   explicit Gather(Communicator& group) : group_(&group) {}
   Tensor forward(const Context&, Tensor x_shard, Arena& out) const;      // (T/n, D) -> (T, D)
   Tensor backward(const Context&, Tensor dy_partial, Arena& out) const;  // (T, D) -> (T/n, D)
+  // Whether forward returns its input itself, which then must lie where its result is wanted.
+  bool returns_input() const { return group_->size() == 1; }
 
  private:
   Communicator* group_;
@@ -25,6 +27,7 @@ class ReduceScatter {
   explicit ReduceScatter(Communicator& group) : group_(&group) {}
   Tensor forward(const Context&, Tensor x_partial, Arena& out) const;  // (T, D) -> (T/n, D)
   Tensor backward(const Context&, Tensor dy_shard, Arena& out) const;  // (T/n, D) -> (T, D)
+  bool returns_input() const { return group_->size() == 1; }
 
  private:
   Communicator* group_;

@@ -1,62 +1,38 @@
 #include "trainer/model/attention.h"
 
-#include "tests/model/grad_check.h"
+#include "tests/model/branch_check.h"
 #include "tests/support/tensor_parallel.h"
 #include "tests/support/tiny_model.h"
 
 namespace jevons::test {
 namespace {
 
-ModelConfig config_with(QkNorm norm, Recompute recompute) {
+ModelConfig config_with(QkNorm norm) {
   ModelConfig config = tiny_dense();
   config.qk_norm = norm;
-  config.recompute = recompute;
   return config;
 }
 
 }  // namespace
 
-TEST_CASE("attention layer: gradients", "[model]") {
-  const QkNorm norm = GENERATE(QkNorm::kNone, QkNorm::kHead, QkNorm::kHidden);
-  const Recompute recompute = GENERATE(Recompute::kNone, Recompute::kSelective);
-  const std::int64_t second_document = GENERATE(0, 3);
-  const ModelConfig config = config_with(norm, recompute);
-  MetaCommunicator world(0, 1);
-  TestBed bed(world);
-  const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
-  const Attention attention(bed.store, config, "attn", rope);
-  bed.place_weights();
-  const Sequences sequences = sequences_of(bed, 2, config.seq_len, second_document);
-  const Tensor x = bed.random({2 * config.seq_len, config.hidden_size}, "x");
-  Attention::Saved saved;
-  check_layer(
-      bed, x, x.shape,
-      [&](const Context& ctx, Tensor in) { return attention.forward(ctx, in, sequences, saved); },
-      [&](const Context& ctx, Tensor dy) {
-        if (recompute == Recompute::kSelective) attention.restore(ctx, x, saved);
-        return attention.backward(ctx, dy, saved);
-      },
-      {.probes = 24});
-}
-
 TEST_CASE("attention layer: tensor parallel equals one worker", "[model][ranks]") {
   const QkNorm norm = GENERATE(QkNorm::kNone, QkNorm::kHead);
-  const Recompute recompute = GENERATE(Recompute::kNone, Recompute::kSelective);
-  const ModelConfig config = config_with(norm, recompute);
+  const Recompute recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  const ModelConfig config = config_with(norm);
   check_tensor_parallel(16, config.hidden_size, {2, 4}, [&](TestBed& bed, Tensor x, Tensor dy) {
     const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
     const Attention attention(bed.store, config, "attn", rope);
     bed.place_weights();
     Attention::Saved saved;
-    const Tensor y = attention.forward(bed.ctx, x, sequences_of(bed, 2, config.seq_len, 5), saved);
-    if (recompute == Recompute::kSelective) attention.restore(bed.ctx, x, saved);
-    const Tensor dx = attention.backward(bed.ctx, dy, saved);
+    const Sequences sequences = sequences_of(bed, 2, config.seq_len, 5);
+    const Tensor y = run_forward(attention, bed.ctx, x, sequences, saved, recompute);
+    const Tensor dx = run_backward(attention, bed.ctx, x, dy, saved, recompute);
     return ForwardBackward{to_vector(y), to_vector(dx)};
   });
 }
 
 TEST_CASE("attention layer: a norm over all heads refuses tensor parallelism", "[model]") {
-  const ModelConfig config = config_with(QkNorm::kHidden, Recompute::kNone);
+  const ModelConfig config = config_with(QkNorm::kHidden);
   MetaCommunicator world(0, 2);
   TestBed bed(world, DType::kF32, {.tp = 2}, Device::kMeta);
   const RopeTable rope = rope_of(Device::kMeta, DType::kF32, config);
@@ -65,7 +41,7 @@ TEST_CASE("attention layer: a norm over all heads refuses tensor parallelism", "
 
 // A row must not see what comes after it, nor another document, nor another sequence.
 TEST_CASE("attention layer: what a row depends on", "[model]") {
-  const ModelConfig config = config_with(QkNorm::kHead, Recompute::kNone);
+  const ModelConfig config = config_with(QkNorm::kHead);
   MetaCommunicator world(0, 1);
   TestBed bed(world);
   const RopeTable rope = rope_of(Device::kCpu, DType::kF64, config);
@@ -75,7 +51,7 @@ TEST_CASE("attention layer: what a row depends on", "[model]") {
   const Tensor x = bed.random({2 * config.seq_len, config.hidden_size}, "x");
   const auto run = [&] {
     Attention::Saved saved;
-    return to_vector(attention.forward(bed.ctx, x, sequences, saved));
+    return to_vector(run_forward(attention, bed.ctx, x, sequences, saved));
   };
   const std::vector<double> before = run();
   const std::int64_t changed = 3;  // first document of the first sequence

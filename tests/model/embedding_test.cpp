@@ -18,7 +18,7 @@ TEST_CASE("embedding: gradients, with tokens that repeat", "[model]") {
   GradProblem problem;
   problem.loss = [&](const Context& ctx) { return dot(embedding.forward(ctx, batch.tokens, saved), dy); };
   problem.backward = [&](const Context& ctx) {
-    embedding.backward(ctx, dy, saved);
+    backward(embedding, ctx, dy, saved);
     return std::vector<Tensor>{};
   };
   check_gradients(bed, problem, {.probes = 400});
@@ -31,7 +31,7 @@ TEST_CASE("embedding: tensor parallel equals one worker", "[model][ranks]") {
     bed.place_weights();
     Embedding::Saved saved;
     const Tensor y = embedding.forward(bed.ctx, random_batch(bed, config, 2, "tokens").tokens, saved);
-    embedding.backward(bed.ctx, dy, saved);
+    backward(embedding, bed.ctx, dy, saved);
     return ForwardBackward{to_vector(y), to_vector(dy)};
   });
 }

@@ -7,8 +7,6 @@
 namespace jevons::test {
 namespace {
 
-static_assert(Layer<Linear>);
-
 ParamSpec spec(const char* name, std::int64_t rows) {
   return {.name = name, .shape = {rows, 5}, .init_std = 0.5};
 }
@@ -24,7 +22,7 @@ TEST_CASE("linear: gradients", "[model]") {
   check_layer(
       bed, bed.random({6, 5}, "x"), {6, 7},
       [&](const Context& ctx, Tensor x) { return linear.forward(ctx, x, saved); },
-      [&](const Context& ctx, Tensor dy) { return linear.backward(ctx, dy, saved); });
+      [&](const Context& ctx, Tensor dy) { return backward(linear, ctx, dy, saved); });
 }
 
 TEST_CASE("linear: parts follow one another in the output", "[model]") {

@@ -8,6 +8,7 @@
 
 #include "kernels/gemm.h"
 #include "parallel/meta/meta_communicator.h"
+#include "tests/model/branch_check.h"
 #include "tests/model/moe_reference.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
@@ -33,8 +34,8 @@ Pass pass_over_ranks(const ModelConfig& config, DType dtype, int ep, std::int64_
     const Tensor dy = bed.random({rows, cols}, "dy").slice(first, first + held);
     Moe::Saved saved;
     Pass mine;
-    mine.y = to_vector(moe.forward(bed.ctx, x, saved));
-    mine.dx = to_vector(moe.backward(bed.ctx, dy, saved, scales_of(rows, held)));
+    mine.y = to_vector(run_forward(moe, bed.ctx, x, {}, saved));
+    mine.dx = to_vector(backward(moe, bed.ctx, dy, saved, scales_of(rows, held)));
     for (ParamId id = 0; id < bed.store.params().size(); ++id) {
       const ParamSpec& spec = bed.store.params()[id].spec;
       if (spec.expert) mine.expert_gradients[spec.name] = to_vector(bed.store.grad(id));
@@ -133,23 +134,22 @@ TEST_CASE("moe: recomputation gives the same bits, keeps less, and never routes 
   };
   config.moe.dispatch_chunks = GENERATE(1, 3);
   const auto run = [&](Recompute recompute, bool disturb_router) {
-    config.recompute = recompute;
     MetaCommunicator world(0, 1);
     TestBed bed(world, DType::kF32);
     Moe moe(bed.store, config, 1);
     bed.place_weights();
     const Tensor x = bed.random({rows, config.hidden_size}, "x"), dy = bed.random(x.shape, "dy");
     Moe::Saved saved;
-    moe.forward(bed.ctx, x, saved);
+    run_forward(moe, bed.ctx, x, {}, saved, recompute);
     Result result;
     result.kept = bed.stash.used_bytes();
     reset_and_poison(bed.work);
     const Tensor router = bed.store.weight(0);
     const Values before = to_vector(router);
     if (disturb_router) fill_normal(router, "another router");
-    if (recompute != Recompute::kNone) moe.restore(bed.ctx, x, saved);
+    if (recompute != Recompute::kNone) moe.restore(scratch(bed.ctx), x, saved);
     for (std::size_t i = 0; i < before.size(); ++i) router.ptr<float>()[i] = static_cast<float>(before[i]);
-    result.dx = to_vector(moe.backward(bed.ctx, dy, saved, scales_of(rows, rows)));
+    result.dx = to_vector(backward(moe, bed.ctx, dy, saved, scales_of(rows, rows)));
     for (ParamId id = 0; id < bed.store.params().size(); ++id) {
       for (double g : to_vector(bed.store.grad(id))) result.gradients.push_back(g);
     }
@@ -197,9 +197,8 @@ Usage usage_of(Communicator& world, const ModelConfig& config, DType dtype, Devi
     }
   }
   Moe::Saved saved;
-  moe.forward(bed.ctx, x, saved);
-  if (config.recompute != Recompute::kNone) moe.restore(bed.ctx, x, saved);
-  moe.backward(bed.ctx, dy, saved, scales_of(rows, rows));
+  run_forward(moe, bed.ctx, x, {}, saved, config.recompute);
+  run_backward(moe, bed.ctx, x, dy, saved, config.recompute, Halves::kTogether, scales_of(rows, rows));
   Balance* const layer[] = {&moe.balance()};
   const LayerHealth health = Balance::end_step(bed.ctx, layer, BiasUpdate::kApply)[0];
   if (device != Device::kMeta) ENSURE(health.max_over_mean == 1, "the test's routing is not balanced");
@@ -273,9 +272,9 @@ TEST_CASE("moe: arenas hold at most a tenth more than their peak while the rows 
       const Tensor x = bed.stash.alloc({kRows, 40}, DType::kF32);
       fill_normal(x, name);
       std::deque<Moe::Saved> saved(kLayers);
-      for (std::size_t i = 0; i < kLayers; ++i) layers[i].forward(bed.ctx, x, saved[i]);
+      for (std::size_t i = 0; i < kLayers; ++i) run_forward(layers[i], bed.ctx, x, {}, saved[i]);
       for (std::size_t i = kLayers; i-- > 0;)
-        layers[i].backward(bed.ctx, x, saved[i], scales_of(2 * kRows, kRows));
+        backward(layers[i], bed.ctx, x, saved[i], scales_of(2 * kRows, kRows));
       for (const Moe::Saved& s : saved) ++mine.rows_seen[s.chunks.front().plan.rows];
       for (const Arena* arena : {&bed.stash, &bed.work}) {
         const auto peak = static_cast<double>(arena->peak_bytes());

@@ -2,7 +2,7 @@
 #include "trainer/model/moe.h"
 
 #include "parallel/meta/meta_communicator.h"
-#include "tests/model/grad_check.h"
+#include "tests/model/branch_check.h"
 #include "tests/model/moe_reference.h"
 #include "tests/support/ranks.h"
 
@@ -38,7 +38,7 @@ TEST_CASE("moe: forward equals a loop over tokens and experts", "[moe]") {
     bed.place_weights();
     const Tensor x = bed.random({3 * kSeq, kHidden}, "x");
     Moe::Saved saved;
-    const Tensor y = moe.forward(bed.ctx, x, saved);
+    const Tensor y = run_forward(moe, bed.ctx, x, {}, saved);
     const Values want = reference(bed.store, saved.routing.out, x, config.moe.num_shared_experts > 0);
     for (std::int64_t i = 0; i < y.numel(); ++i) {
       CHECK(element(y, i) == Approx(want[static_cast<std::size_t>(i)]).epsilon(1e-11).margin(1e-12));
@@ -50,7 +50,6 @@ TEST_CASE("moe: gradients of the input and of every weight, with all balance los
   const std::size_t variant = GENERATE(0u, 1u, 2u, 3u, 4u);
   const Recompute recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   ModelConfig config = variants()[variant];
-  config.recompute = recompute;
   config.moe.dispatch_chunks = GENERATE(1, 2, 5);  // of 12 tokens
   INFO("variant " << variant << " recompute " << static_cast<int>(recompute) << " chunks "
                   << config.moe.dispatch_chunks);
@@ -66,7 +65,7 @@ TEST_CASE("moe: gradients of the input and of every weight, with all balance los
   GradProblem problem;
   problem.inputs = {x};
   problem.loss = [&](const Context& ctx) {
-    const double loss = dot(moe.forward(ctx, x, saved), dy);
+    const double loss = dot(run_forward(moe, ctx, x, {}, saved, recompute), dy);
     Routing routing;
     routing.append(saved.routing);
     aux = aux_losses(routing, config.moe.router, rows);
@@ -80,8 +79,8 @@ TEST_CASE("moe: gradients of the input and of every weight, with all balance los
     }
     REQUIRE(std::ssize(saved.chunks) == config.moe.dispatch_chunks);
     REQUIRE((dropped > 0) == (config.moe.capacity_factor > 0));
-    if (recompute != Recompute::kNone) moe.restore(ctx, x, saved);
-    const Tensor dx = moe.backward(ctx, dy, saved, scales_of(rows, rows));
+    const Tensor dx =
+        run_backward(moe, ctx, x, dy, saved, recompute, Halves::kTogether, scales_of(rows, rows));
     Balance* const layer[] = {&moe.balance()};
     const LayerHealth health = Balance::end_step(ctx, layer, BiasUpdate::kSkip)[0];
     CHECK(health.micro_batch_balance == Approx(aux.micro_batch).epsilon(1e-12));
@@ -177,7 +176,7 @@ TEST_CASE("moe: gradients over two ranks, with all balance losses", "[moe][ranks
     const auto forward = [&] {
       reset_and_poison(bed.stash), reset_and_poison(bed.work);
       saved = {};
-      double loss = dot(moe.forward(bed.ctx, x, saved), dy);
+      double loss = dot(run_forward(moe, bed.ctx, x, {}, saved), dy);
       world.all_reduce({&loss, {1}, DType::kF64, Device::kCpu}).wait();
       Routing mine;
       mine.append(saved.routing);
@@ -189,7 +188,7 @@ TEST_CASE("moe: gradients over two ranks, with all balance losses", "[moe][ranks
     for (ParamGroup& group : bed.store.groups()) {
       for (double& g : group.grads.span<double>()) g = 0.75;
     }
-    const Values dx = to_vector(moe.backward(bed.ctx, dy, saved, scales_of(rows, micro_batch)));
+    const Values dx = to_vector(backward(moe, bed.ctx, dy, saved, scales_of(rows, micro_batch)));
     RankGradientCheck check(world, bed, forward);
     check.check_own("x", x, dx);
     for (ParamId id = 0; id < bed.store.params().size(); ++id) {

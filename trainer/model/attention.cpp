@@ -41,8 +41,7 @@ Attention::Attention(ParamStore& store, const ModelConfig& config, const std::st
       softmax_scale_(static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)))),
       heads_(config.num_heads / store.mesh().tp().size()),
       kv_heads_(config.num_kv_heads / store.mesh().tp().size()),
-      head_dim_(config.head_dim),
-      selective_(config.recompute == Recompute::kSelective) {
+      head_dim_(config.head_dim) {
   if (norm_kind_ == QkNorm::kNone) return;
   if (norm_kind_ == QkNorm::kHidden && store.mesh().tp().size() > 1) {
     fail(ExitCode::kUsage, "model: a QK-norm over all heads needs tp 1, the layout has tp {}",
@@ -53,47 +52,55 @@ Attention::Attention(ParamStore& store, const ModelConfig& config, const std::st
               .k = store.add(norm_spec(name + ".k_norm", whole ? kv_heads_ * head_dim_ : head_dim_))};
 }
 
-Tensor Attention::forward(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const {
-  const Context dropped = scratch(ctx), kept = selective_ ? dropped : ctx;
+Tensor Attention::forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {
   saved.sequences = sequences;
-  const Tensor x_full = gather_.forward(ctx, x, *kept.stash);
-  saved.qkv_out = qkv_.forward(ctx, x_full, saved.qkv);
-  normalise_and_rotate(kept, saved);
+  attend(keep, gather_.forward(keep.cheap, x, *keep.cheap.stash), saved);
+  const Context dropped = scratch(keep.cheap);
+  return reduce_scatter_.forward(dropped, o_.forward(dropped, saved.o.x, saved.o), *dropped.work);
+}
 
-  const std::int64_t rows = x_full.rows();
-  saved.lse = ctx.stash->alloc({rows, heads_}, accumulator_of(x.dtype));
-  saved.o.x = ctx.stash->alloc({rows, heads_ * head_dim_}, x.dtype);
+void Attention::attend(const Keep& keep, Tensor x_full, Saved& saved) const {
+  saved.qkv_out = qkv_.forward(keep.products, x_full, saved.qkv);
+  normalise_and_rotate(keep.cheap, saved);
+  Arena& products = *keep.products.stash;
+  saved.lse = products.alloc({x_full.rows(), heads_}, accumulator_of(x_full.dtype));
+  saved.o.x = products.alloc({x_full.rows(), heads_ * head_dim_}, x_full.dtype);
   const AttentionSaved core = core_saved(saved);
-  attention_forward(ctx, core_shape(saved), core.q, core.k, core.v, core.doc_start, core.o, core.lse);
-
-  const Tensor partial = o_.forward(dropped, saved.o.x, saved.o);
-  if (selective_) saved.qkv = {}, saved.qk = saved.q_rstd = saved.k_rstd = {};
-  return reduce_scatter_.forward(ctx, partial, *ctx.work);
+  attention_forward(keep.products, core_shape(saved), core.q, core.k, core.v, core.doc_start, core.o,
+                    core.lse);
 }
 
 void Attention::restore(const Context& ctx, Tensor x, Saved& saved) const {
-  saved.qkv.x = gather_.forward(ctx, x, *ctx.work);
-  if (qk_norm_) normalise_and_rotate(scratch(ctx), saved);
+  const Tensor x_full = gather_.forward(ctx, x, *ctx.stash);
+  if (!saved.qkv_out.defined()) return attend({ctx, ctx, ctx}, x_full, saved);
+  saved.qkv.x = x_full;
+  if (qk_norm_) normalise_and_rotate(ctx, saved);
 }
 
-Tensor Attention::backward(const Context& ctx, Tensor dy, Saved& saved) const {
-  const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.work);
-  const Tensor d_o = o_.backward(ctx, dy_full, saved.o);
-  const Tensor d_qkv = ctx.work->alloc(saved.qkv_out.shape, saved.qkv_out.dtype);
+Tensor Attention::backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales&) const {
+  const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.stash);
+  const Tensor d_o = o_.backward_input(ctx, dy_full, saved.o);
+  const Tensor d_qkv = ctx.stash->alloc(saved.qkv_out.shape, saved.qkv_out.dtype);
   const HeadView dq = query(d_qkv), dk = key(d_qkv);
   attention_backward(ctx, core_shape(saved), core_saved(saved), query(d_o),
                      {.dq = dq, .dk = dk, .dv = value(d_qkv)});
   rope_backward(ctx, dq, saved.sequences.positions, rope_->cos(), rope_->sin());
   rope_backward(ctx, dk, saved.sequences.positions, rope_->cos(), rope_->sin());
-  if (qk_norm_) {
-    const HeadView nq = norm_unit(dq), nk = norm_unit(dk);
-    head_rmsnorm_backward(ctx, nq, norm_unit(query(saved.qkv_out)), store_->weight(qk_norm_->q), saved.q_rstd,
-                          nq, store_->grad(qk_norm_->q));
-    head_rmsnorm_backward(ctx, nk, norm_unit(key(saved.qkv_out)), store_->weight(qk_norm_->k), saved.k_rstd,
-                          nk, store_->grad(qk_norm_->k));
-  }
-  const Tensor dx_partial = qkv_.backward(ctx, d_qkv, saved.qkv);
-  return gather_.backward(ctx, dx_partial, *ctx.work);
+  if (qk_norm_) denormalise(ctx, norm_unit(dq), norm_unit(dk), saved);
+  return gather_.backward(ctx, qkv_.backward_input(ctx, d_qkv, saved.qkv), *ctx.work);
+}
+
+void Attention::backward_weight(const Context& ctx, const Saved& saved) const {
+  o_.backward_weight(ctx, saved.o);
+  qkv_.backward_weight(ctx, saved.qkv);
+}
+
+// In place, with the gradients of the norms' weights.
+void Attention::denormalise(const Context& ctx, HeadView dq, HeadView dk, const Saved& saved) const {
+  head_rmsnorm_backward(ctx, dq, norm_unit(query(saved.qkv_out)), store_->weight(qk_norm_->q), saved.q_rstd,
+                        dq, store_->grad(qk_norm_->q));
+  head_rmsnorm_backward(ctx, dk, norm_unit(key(saved.qkv_out)), store_->weight(qk_norm_->k), saved.k_rstd, dk,
+                        store_->grad(qk_norm_->k));
 }
 
 HeadView Attention::norm_unit(HeadView heads) const {

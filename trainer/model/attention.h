@@ -10,16 +10,15 @@
 
 #include "kernels/attention.h"
 #include "parallel/region.h"
+#include "trainer/model/branch.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model_config.h"
 #include "trainer/model/rope.h"
-#include "trainer/model/sequences.h"
 
 namespace jevons {
 
 class Attention {
  public:
-  // kSelective keeps neither the gathered input nor qk; restore() makes them again.
   struct Saved {
     Sequences sequences;
     Linear::Saved qkv;      // x (T, D) gathered over tp
@@ -32,11 +31,18 @@ class Attention {
   // Declares name.q, .k, .v, .o and, with QK-norm, .q_norm, .k_norm. `rope` must outlive the layer.
   Attention(ParamStore& store, const ModelConfig& config, const std::string& name, const RopeTable& rope);
 
-  // (S, D) -> (S, D) in ctx.work.
-  Tensor forward(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const;
-  Tensor backward(const Context& ctx, Tensor dy, Saved& saved) const;
-  // Makes what kSelective dropped again, in ctx.work, from forward's input x.
+  Tensor forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const;
   void restore(const Context& ctx, Tensor x, Saved& saved) const;
+  Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) const;
+  void backward_weight(const Context& ctx, const Saved& saved) const;
+  bool saves_input() const { return gather_.returns_input(); }
+
+  template <class F>
+  static void for_each_saved(Saved& saved, F f) {
+    for (Tensor* t : {&saved.qkv_out, &saved.lse, &saved.o.x}) f(SavedKind::kProduct, *t);
+    for (Tensor* t : {&saved.qkv.x, &saved.qk, &saved.q_rstd, &saved.k_rstd}) f(SavedKind::kCheap, *t);
+    for (Tensor* t : {&saved.qkv.dy, &saved.o.dy}) f(SavedKind::kGradient, *t);
+  }
 
  private:
   struct QkNormIds {
@@ -48,7 +54,10 @@ class Attention {
   HeadView value(Tensor base) const { return {base, (heads_ + kv_heads_) * head_dim_, kv_heads_, head_dim_}; }
   // The same columns as units of the norm: heads, or all heads as one.
   HeadView norm_unit(HeadView heads) const;
+  // Down to the output of the heads.
+  void attend(const Keep& keep, Tensor x_full, Saved& saved) const;
   void normalise_and_rotate(const Context& ctx, Saved& saved) const;
+  void denormalise(const Context& ctx, HeadView dq, HeadView dk, const Saved& saved) const;
   AttentionSaved core_saved(const Saved& saved) const;
   AttentionShape core_shape(const Saved& saved) const;
 
@@ -61,7 +70,7 @@ class Attention {
   QkNorm norm_kind_;
   float eps_, softmax_scale_;
   std::int64_t heads_, kv_heads_, head_dim_;  // of this rank
-  bool selective_;
 };
+static_assert(ResidualBranch<Attention>);
 
 }  // namespace jevons

@@ -7,86 +7,110 @@
 namespace jevons {
 namespace {
 
-std::string layer_name(std::int64_t layer, const char* part) {
-  return fmt::format("layers.{}.{}", layer, part);
+Norm make_norm(ParamStore& store, const ModelConfig& config, std::int64_t layer, const char* name) {
+  return {store, fmt::format("layers.{}.{}", layer, name), config.hidden_size, config.norm_eps};
+}
+
+// Where the norm before a branch puts its output. A branch that keeps a copy needs it no longer than its
+// forward.
+template <class Branches>
+Arena& input_arena(const Context& cheap, const Branches& branches) {
+  const bool kept = std::visit([](const auto& branch) { return branch.saves_input(); }, branches);
+  return kept ? *cheap.stash : *cheap.work;
 }
 
 }  // namespace
 
 Block::Block(ParamStore& store, const ModelConfig& config, std::int64_t layer, const RopeTable& rope)
-    : attn_norm_(store, layer_name(layer, "attn_norm"), config.hidden_size, config.norm_eps),
-      attn_(store, config, layer_name(layer, "attn"), rope),
-      ffn_norm_(store, layer_name(layer, "ffn_norm"), config.hidden_size, config.norm_eps),
-      recompute_(config.recompute) {
-  if (config.is_moe_layer(layer)) {
-    moe_.emplace(store, config, layer);
-  } else {
-    ffn_.emplace(store, config, layer_name(layer, "ffn"), config.ffn_hidden_size);
-  }
-  const bool one_rank = store.mesh().tp().size() == 1;
-  keep_attn_input_ = recompute_ == Recompute::kNone && one_rank;
-  keep_ffn_input_ = recompute_ == Recompute::kNone && (one_rank || moe_);
-}
+    : attn_norm_(make_norm(store, config, layer, "attn_norm")),
+      attn_(make_attention(store, config, layer, rope)),
+      ffn_norm_(make_norm(store, config, layer, "ffn_norm")),
+      ffn_(make_ffn(store, config, layer)),
+      recompute_(config.recompute) {}
 
-Tensor Block::attend(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const {
-  Arena& attn_input = keep_attn_input_ ? *ctx.stash : *ctx.work;
-  Arena& ffn_input = keep_ffn_input_ ? *ctx.stash : *ctx.work;
-  const Tensor n = attn_norm_.forward(ctx, x, attn_input, saved.attn_norm);
-  const Tensor a = attn_.forward(ctx, n, sequences, saved.attn);
+Tensor Block::attend(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {
+  const Context& ctx = keep.products;
+  const Tensor n = attn_norm_.forward(ctx, x, input_arena(keep.cheap, attn_), saved.attn_norm);
+  const Tensor a = visit_branch(attn_, saved.attn, [&](const auto& attention, auto& inner) {
+    return attention.forward(keep, n, sequences, inner);
+  });
   const Tensor h = ctx.stash->alloc(x.shape, x.dtype);
-  return ffn_norm_.forward_add(ctx, x, a, h, ffn_input, saved.ffn_norm);
+  return ffn_norm_.forward_add(ctx, x, a, h, input_arena(keep.cheap, ffn_), saved.ffn_norm);
 }
 
 Tensor Block::forward(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const {
   const Tensor y = ctx.stash->alloc(x.shape, x.dtype);
   const ArenaScope scope(*ctx.work);
-  const bool full = recompute_ == Recompute::kFull;
-  const Context inner = full ? scratch(ctx) : ctx;
-  const Tensor n = attend(inner, x, sequences, saved);
-  const Tensor f = moe_ ? moe_->forward(ctx, n, saved.moe) : ffn_->forward(inner, n, saved.ffn);
+  const Keep keep = keep_of(ctx, recompute_);
+  saved.sequences = sequences;
+  const Tensor n = attend(keep, x, sequences, saved);
+  const Tensor f = visit_branch(
+      ffn_, saved.ffn, [&](const auto& ffn, auto& inner) { return ffn.forward(keep, n, sequences, inner); });
   add(ctx, saved.ffn_norm.x, f, y);
-  if (full) {
+  const auto drop_inner = [&](const auto& branch, auto& inner) {
+    drop<std::remove_cvref_t<decltype(branch)>>(inner, recompute_);
+  };
+  visit_branch(attn_, saved.attn, drop_inner);
+  visit_branch(ffn_, saved.ffn, drop_inner);
+  if (!outlives_forward(SavedKind::kProduct, recompute_)) {
     saved.attn_norm = {.x = x, .rstd = {}};
-    saved.attn = {};
-    saved.attn.sequences = sequences;
     saved.ffn_norm = {};
-    saved.ffn = {};
   }
   return y;
 }
 
 void Block::infer(const Context& ctx, Tensor x, const Sequences& sequences) const {
   const ArenaScope scope(*ctx.work);
-  const Context inner = scratch(ctx);
-  Saved saved;
-  const Tensor n = attend(inner, x, sequences, saved);
-  const Tensor f = moe_ ? moe_->forward(inner, n, saved.moe) : ffn_->forward(inner, n, saved.ffn);
-  add(ctx, saved.ffn_norm.x, f, x);
+  Saved dropped;
+  const Tensor n = attend(keep_of(scratch(ctx), Recompute::kNone), x, sequences, dropped);
+  const Tensor f = std::visit([&](const auto& ffn) { return jevons::infer(ffn, ctx, n, sequences); }, ffn_);
+  add(ctx, dropped.ffn_norm.x, f, x);
 }
 
 void Block::restore(const Context& ctx, Saved& saved) const {
   if (recompute_ == Recompute::kNone) return;
   Tensor n;
-  if (recompute_ == Recompute::kFull) {
-    const Sequences sequences = saved.attn.sequences;
-    n = attend(scratch(ctx), saved.attn_norm.x, sequences, saved);
+  if (saved.ffn_norm.x.defined()) {
+    const Tensor attn_input = attn_norm_.again(ctx, input_arena(ctx, attn_), saved.attn_norm);
+    visit_branch(attn_, saved.attn,
+                 [&](const auto& attention, auto& inner) { attention.restore(ctx, attn_input, inner); });
+    n = ffn_norm_.again(ctx, input_arena(ctx, ffn_), saved.ffn_norm);
   } else {
-    attn_.restore(ctx, attn_norm_.again(ctx, *ctx.work, saved.attn_norm), saved.attn);
-    n = ffn_norm_.again(ctx, *ctx.work, saved.ffn_norm);
+    // The attention's output is needed too, for h.
+    n = attend({ctx, ctx, ctx}, saved.attn_norm.x, saved.sequences, saved);
   }
-  if (moe_) {
-    moe_->restore(ctx, n, saved.moe);
-  } else {
-    ffn_->restore(ctx, n, saved.ffn);
-  }
+  visit_branch(ffn_, saved.ffn, [&](const auto& ffn, auto& inner) { ffn.restore(ctx, n, inner); });
 }
 
 void Block::backward(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) {
   const ArenaScope scope(*ctx.work);
+  restore(scratch(ctx), saved);
+  const auto through = [&](auto& branch, auto& inner) {
+    return jevons::backward(branch, ctx, dy, inner, scales);
+  };
+  ffn_norm_.backward_add(ctx, visit_branch(ffn_, saved.ffn, through), dy, dy, saved.ffn_norm);
+  attn_norm_.backward_add(ctx, visit_branch(attn_, saved.attn, through), dy, dy, saved.attn_norm);
+}
+
+Tensor Block::backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) {
+  const Tensor dh = ctx.stash->alloc(dy.shape, dy.dtype), dx = ctx.stash->alloc(dy.shape, dy.dtype);
+  const ArenaScope scope(*ctx.work);
   restore(ctx, saved);
-  const Tensor dn = moe_ ? moe_->backward(ctx, dy, saved.moe, scales) : ffn_->backward(ctx, dy, saved.ffn);
-  ffn_norm_.backward_add(ctx, dn, dy, saved.ffn_norm);
-  attn_norm_.backward_add(ctx, attn_.backward(ctx, dy, saved.attn), dy, saved.attn_norm);
+  const Tensor d_ffn = visit_branch(
+      ffn_, saved.ffn, [&](auto& ffn, auto& inner) { return ffn.backward_input(ctx, dy, inner, scales); });
+  ffn_norm_.backward_add(ctx, d_ffn, dy, dh, saved.ffn_norm);
+  const Tensor d_attn = visit_branch(attn_, saved.attn, [&](auto& attention, auto& inner) {
+    return attention.backward_input(ctx, dh, inner, scales);
+  });
+  attn_norm_.backward_add(ctx, d_attn, dh, dx, saved.attn_norm);
+  return dx;
+}
+
+void Block::backward_weight(const Context& ctx, Saved& saved) const {
+  const ArenaScope scope(*ctx.work);
+  const auto weights = [&](const auto& branch, auto& inner) { branch.backward_weight(ctx, inner); };
+  visit_branch(ffn_, saved.ffn, weights);
+  visit_branch(attn_, saved.attn, weights);
 }
 
 }  // namespace jevons

@@ -17,17 +17,20 @@ Tensor Embedding::forward(const Context& ctx, Tensor tokens, Saved& saved) const
   const ArenaScope scope(*ctx.work);
   // Over a group of one the region returns the partial sums as they are, so they must already lie in the
   // stash.
-  Arena& partial_arena = store_->mesh().tp().size() == 1 ? *ctx.stash : *ctx.work;
+  Arena& partial_arena = reduce_scatter_.returns_input() ? *ctx.stash : *ctx.work;
   const Tensor table = store_->weight(id_);
   const Tensor partial = partial_arena.alloc({tokens.shape[0], table.shape[1]}, table.dtype);
   embedding_forward(ctx, tokens, table, store_->params()[id_].tp_offset, partial);
   return reduce_scatter_.forward(ctx, partial, *ctx.stash);
 }
 
-void Embedding::backward(const Context& ctx, Tensor dy, Saved& saved) const {
-  const ArenaScope scope(*ctx.work);
-  const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.work);
-  embedding_backward(ctx, dy_full, saved.tokens, store_->params()[id_].tp_offset, store_->grad(id_));
+Tensor Embedding::backward_input(const Context& ctx, Tensor dy, Saved& saved) const {
+  saved.dy = reduce_scatter_.backward(ctx, dy, *ctx.stash);
+  return {};
+}
+
+void Embedding::backward_weight(const Context& ctx, const Saved& saved) const {
+  embedding_backward(ctx, saved.dy, saved.tokens, store_->params()[id_].tp_offset, store_->grad(id_));
 }
 
 }  // namespace jevons

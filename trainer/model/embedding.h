@@ -13,14 +13,16 @@ class Embedding {
  public:
   struct Saved {
     Tensor tokens;  // (T) i32
+    Tensor dy;      // (T, D), from backward_input to backward_weight
   };
   // Declares `embedding` (V, D).
   Embedding(ParamStore& store, const ModelConfig& config);
 
   // (T) -> (T / tp, D).
   Tensor forward(const Context& ctx, Tensor tokens, Saved& saved) const;
-  // dy (T / tp, D); a token has no gradient.
-  void backward(const Context& ctx, Tensor dy, Saved& saved) const;
+  // dy (T / tp, D); a token has no gradient, so an undefined tensor is returned.
+  Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved) const;
+  void backward_weight(const Context& ctx, const Saved& saved) const;
 
   ParamId weight() const { return id_; }  // for a head tied to it
 
@@ -29,5 +31,6 @@ class Embedding {
   ReduceScatter reduce_scatter_;
   ParamId id_;
 };
+static_assert(Layer<Embedding>);
 
 }  // namespace jevons

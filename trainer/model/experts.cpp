@@ -29,7 +29,8 @@ Experts::Experts(ParamStore& store, const ModelConfig& config, const std::string
 
 void Experts::expand(const Context& ctx, Offsets offsets, Tensor rows, Saved& saved) const {
   const ProfileRange range("experts, up");
-  saved = {.rows = rows, .gate_up = ctx.stash->alloc({rows.rows(), 2 * hidden_size_}, rows.dtype)};
+  saved.rows = rows;
+  saved.gate_up = ctx.stash->alloc({rows.rows(), 2 * hidden_size_}, rows.dtype);
   grouped_linear_forward(ctx, offsets, rows, stacked(store_->fused_weight(gate_up_ids_)), saved.gate_up);
 }
 
@@ -37,7 +38,7 @@ Tensor Experts::contract(const Context& ctx, Offsets offsets, Tensor row_scale, 
   const ProfileRange range("experts, down");
   const Tensor y = ctx.work->alloc(saved.rows.shape, saved.rows.dtype);
   const ArenaScope scope(*ctx.work);
-  const Tensor h = activate(ctx, saved.gate_up, row_scale);
+  const Tensor h = activate(ctx, *ctx.work, saved.gate_up, row_scale);
   grouped_linear_forward(ctx, offsets, h, stacked(store_->fused_weight(down_ids_)), y);
   return y;
 }
@@ -45,30 +46,29 @@ Tensor Experts::contract(const Context& ctx, Offsets offsets, Tensor row_scale, 
 Experts::Gradients Experts::backward_input(const Context& ctx, Offsets offsets, Tensor dy, Tensor row_scale,
                                            Saved& saved) const {
   const ProfileRange range("experts, input gradient");
-  Gradients g{.rows = ctx.work->alloc(saved.rows.shape, saved.rows.dtype),
-              .row_scale = ctx.work->alloc(row_scale.shape, row_scale.dtype),
-              .gate_up = saved.gate_up,
-              .h = activate(ctx, saved.gate_up, row_scale)};
+  const Gradients g{.rows = ctx.work->alloc(saved.rows.shape, saved.rows.dtype),
+                    .row_scale = ctx.work->alloc(row_scale.shape, row_scale.dtype)};
+  saved.dy = dy;
+  saved.h = activate(ctx, *ctx.stash, saved.gate_up, row_scale);
   const ArenaScope scope(*ctx.work);
-  const Tensor dh = ctx.work->alloc(g.h.shape, g.h.dtype);
+  const Tensor dh = ctx.work->alloc(saved.h.shape, saved.h.dtype);
   grouped_linear_backward_input(ctx, offsets, dy, stacked(store_->fused_weight(down_ids_)), dh);
-  swiglu_backward(ctx, dh, saved.gate_up, row_scale, g.gate_up, g.row_scale);
-  grouped_linear_backward_input(ctx, offsets, g.gate_up, stacked(store_->fused_weight(gate_up_ids_)), g.rows);
+  swiglu_backward(ctx, dh, saved.gate_up, row_scale, saved.gate_up, g.row_scale);
+  grouped_linear_backward_input(ctx, offsets, saved.gate_up, stacked(store_->fused_weight(gate_up_ids_)),
+                                g.rows);
   return g;
 }
 
-void Experts::backward_weight(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
-                              const Saved& saved) const {
+void Experts::backward_weight(const Context& ctx, Offsets offsets, const Saved& saved) const {
   const ProfileRange range("experts, weight gradient");
-  if (sources() > 1) return backward_weight_apart(ctx, offsets, dy, gradients, saved);
-  grouped_linear_backward_weight(ctx, offsets, dy, gradients.h, stacked(store_->fused_grad(down_ids_)));
-  grouped_linear_backward_weight(ctx, offsets, gradients.gate_up, saved.rows,
+  if (sources() > 1) return backward_weight_apart(ctx, offsets, saved);
+  grouped_linear_backward_weight(ctx, offsets, saved.dy, saved.h, stacked(store_->fused_grad(down_ids_)));
+  grouped_linear_backward_weight(ctx, offsets, saved.gate_up, saved.rows,
                                  stacked(store_->fused_grad(gate_up_ids_)));
 }
 
 // One product per expert and source: a product gives the same bits alone and in a group.
-void Experts::backward_weight_apart(const Context& ctx, Offsets offsets, Tensor dy,
-                                    const Gradients& gradients, const Saved& saved) const {
+void Experts::backward_weight_apart(const Context& ctx, Offsets offsets, const Saved& saved) const {
   const auto matrix = [](Tensor stack, std::int64_t i) {
     return stack.slice(i, i + 1).reshape({stack.shape[1], stack.shape[2]});
   };
@@ -79,15 +79,16 @@ void Experts::backward_weight_apart(const Context& ctx, Offsets offsets, Tensor 
       const auto at = static_cast<std::size_t>(expert * sources() + source);
       const std::int64_t begin = offsets[at], end = offsets[at + 1];
       if (begin == end) continue;
-      linear_backward_weight(ctx, dy.slice(begin, end), gradients.h.slice(begin, end), matrix(down, expert));
-      linear_backward_weight(ctx, gradients.gate_up.slice(begin, end), saved.rows.slice(begin, end),
+      linear_backward_weight(ctx, saved.dy.slice(begin, end), saved.h.slice(begin, end),
+                             matrix(down, expert));
+      linear_backward_weight(ctx, saved.gate_up.slice(begin, end), saved.rows.slice(begin, end),
                              matrix(gate_up, expert));
     }
   }
 }
 
-Tensor Experts::activate(const Context& ctx, Tensor gate_up, Tensor row_scale) const {
-  const Tensor h = ctx.work->alloc({gate_up.rows(), hidden_size_}, gate_up.dtype);
+Tensor Experts::activate(const Context& ctx, Arena& out, Tensor gate_up, Tensor row_scale) const {
+  const Tensor h = out.alloc({gate_up.rows(), hidden_size_}, gate_up.dtype);
   swiglu_forward(ctx, gate_up, row_scale, h);
   return h;
 }

@@ -21,7 +21,10 @@ class Experts {
 
   struct Saved {
     Tensor rows;     // (R, D) input
-    Tensor gate_up;  // (R, 2F); backward writes its gradient over it
+    Tensor gate_up;  // (R, 2F); backward_input writes its gradient over it
+    // From backward_input to backward_weight:
+    Tensor dy;  // (R, D)
+    Tensor h;   // (R, F) made again, for the gradient of down
   };
   // Declares name.G.gate, name.G.up (F, D) and name.G.down (D, F) for G = first .. first + count - 1. gate
   // and up of all are neighbours, and so are all down.
@@ -36,22 +39,17 @@ class Experts {
   struct Gradients {
     Tensor rows;       // (R, D)
     Tensor row_scale;  // (R)
-    Tensor gate_up;    // (R, 2F)
-    Tensor h;          // (R, F) made again, for the gradient of down
   };
-  // The two halves of backward; results in ctx.work.
   Gradients backward_input(const Context& ctx, Offsets offsets, Tensor dy, Tensor row_scale,
                            Saved& saved) const;
   // offsets (e*sources()+1): rows of an expert are cut by the ep rank that they came from, if the store keeps
   // the gradients of those apart.
-  void backward_weight(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
-                       const Saved& saved) const;
+  void backward_weight(const Context& ctx, Offsets offsets, const Saved& saved) const;
   std::int64_t sources() const { return store_->expert_sources(); }
 
  private:
-  void backward_weight_apart(const Context& ctx, Offsets offsets, Tensor dy, const Gradients& gradients,
-                             const Saved& saved) const;
-  Tensor activate(const Context& ctx, Tensor gate_up, Tensor row_scale) const;
+  void backward_weight_apart(const Context& ctx, Offsets offsets, const Saved& saved) const;
+  Tensor activate(const Context& ctx, Arena& out, Tensor gate_up, Tensor row_scale) const;
   // As one tensor (e, out, in).
   Tensor stacked(Tensor fused) const {
     return fused.reshape({count_, fused.shape[0] / count_, fused.shape[1]});

@@ -19,34 +19,36 @@ DenseFfn::DenseFfn(ParamStore& store, const ModelConfig& config, const std::stri
       down_(store, {{.name = name + ".down",
                      .shape = {config.hidden_size, hidden_size},
                      .tp_dim = 1,
-                     .init_std = config.output_init_std()}}),
-      selective_(config.recompute == Recompute::kSelective) {}
+                     .init_std = config.output_init_std()}}) {}
 
-Tensor DenseFfn::forward(const Context& ctx, Tensor x, Saved& saved) const {
-  const Context dropped = scratch(ctx), kept = selective_ ? dropped : ctx;
-  const Tensor x_full = gather_.forward(ctx, x, *kept.stash);
-  saved.gate_up_out = gate_up_.forward(ctx, x_full, saved.gate_up);
-  const Tensor h = activate(kept, saved.gate_up_out);
-  const Tensor partial = down_.forward(dropped, h, saved.down);
-  if (selective_) saved.gate_up = {}, saved.down = {};
-  return reduce_scatter_.forward(ctx, partial, *ctx.work);
+Tensor DenseFfn::forward(const Keep& keep, Tensor x, const Sequences&, Saved& saved) const {
+  const Tensor x_full = gather_.forward(keep.cheap, x, *keep.cheap.stash);
+  saved.gate_up_out = gate_up_.forward(keep.products, x_full, saved.gate_up);
+  const Tensor h = activate(keep.cheap, saved.gate_up_out);
+  const Context dropped = scratch(keep.cheap);
+  return reduce_scatter_.forward(dropped, down_.forward(dropped, h, saved.down), *dropped.work);
 }
 
+// Without the product with down, whose result backward does not need.
 void DenseFfn::restore(const Context& ctx, Tensor x, Saved& saved) const {
-  const Context inner = scratch(ctx);
-  const Tensor x_full = gather_.forward(ctx, x, *ctx.work);
-  if (!saved.gate_up_out.defined()) saved.gate_up_out = gate_up_.forward(inner, x_full, saved.gate_up);
-  saved.gate_up.x = x_full;
-  saved.down.x = activate(inner, saved.gate_up_out);
+  saved.gate_up.x = gather_.forward(ctx, x, *ctx.stash);
+  if (!saved.gate_up_out.defined()) {
+    saved.gate_up_out = gate_up_.forward(ctx, saved.gate_up.x, saved.gate_up);
+  }
+  saved.down.x = activate(ctx, saved.gate_up_out);
 }
 
-Tensor DenseFfn::backward(const Context& ctx, Tensor dy, Saved& saved) const {
-  const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.work);
-  const Tensor dh = down_.backward(ctx, dy_full, saved.down);
+Tensor DenseFfn::backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales&) const {
+  const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.stash);
+  const Tensor dh = down_.backward_input(ctx, dy_full, saved.down);
   const Tensor d_gate_up = saved.gate_up_out;  // its values are not needed afterwards
   swiglu_backward(ctx, dh, saved.gate_up_out, {}, d_gate_up, {});
-  const Tensor dx_partial = gate_up_.backward(ctx, d_gate_up, saved.gate_up);
-  return gather_.backward(ctx, dx_partial, *ctx.work);
+  return gather_.backward(ctx, gate_up_.backward_input(ctx, d_gate_up, saved.gate_up), *ctx.work);
+}
+
+void DenseFfn::backward_weight(const Context& ctx, const Saved& saved) const {
+  down_.backward_weight(ctx, saved.down);
+  gate_up_.backward_weight(ctx, saved.gate_up);
 }
 
 Tensor DenseFfn::activate(const Context& ctx, Tensor gate_up) const {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "parallel/region.h"
+#include "trainer/model/branch.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model_config.h"
 
@@ -15,22 +16,26 @@ namespace jevons {
 
 class DenseFfn {
  public:
-  // kSelective keeps neither the gathered input nor h; restore() makes them again.
   struct Saved {
     Linear::Saved gate_up;  // x (T, D) gathered over tp
-    Tensor gate_up_out;     // (T, 2 Fl): gate, then up
+    Tensor gate_up_out;     // (T, 2 Fl): gate, then up; backward_input writes its gradient over it
     Linear::Saved down;     // h (T, Fl)
   };
   // Declares name.gate, name.up (F, D) and name.down (D, F).
   DenseFfn(ParamStore& store, const ModelConfig& config, const std::string& name, std::int64_t hidden_size);
 
-  // (S, D) -> (S, D) in ctx.work.
-  Tensor forward(const Context& ctx, Tensor x, Saved& saved) const;
-  Tensor backward(const Context& ctx, Tensor dy, Saved& saved) const;
-  // Makes what is missing in `saved` again, in ctx.work, from forward's input x: gathered x and h
-  // (kSelective), or everything that backward needs when `saved` is empty (kFull). Without the product with
-  // down.
+  Tensor forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const;
   void restore(const Context& ctx, Tensor x, Saved& saved) const;
+  Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) const;
+  void backward_weight(const Context& ctx, const Saved& saved) const;
+  bool saves_input() const { return gather_.returns_input(); }
+
+  template <class F>
+  static void for_each_saved(Saved& saved, F f) {
+    f(SavedKind::kProduct, saved.gate_up_out);
+    for (Tensor* t : {&saved.gate_up.x, &saved.down.x}) f(SavedKind::kCheap, *t);
+    for (Tensor* t : {&saved.gate_up.dy, &saved.down.dy}) f(SavedKind::kGradient, *t);
+  }
 
  private:
   Tensor activate(const Context& ctx, Tensor gate_up) const;
@@ -38,7 +43,7 @@ class DenseFfn {
   Gather gather_;
   ReduceScatter reduce_scatter_;
   Linear gate_up_, down_;
-  bool selective_;
 };
+static_assert(ResidualBranch<DenseFfn>);
 
 }  // namespace jevons

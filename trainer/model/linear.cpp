@@ -16,20 +16,16 @@ Tensor Linear::forward(const Context& ctx, Tensor x, Saved& saved) const {
   return y;
 }
 
-Tensor Linear::backward(const Context& ctx, Tensor dy, Saved& saved) const {
-  backward_weight(ctx, dy, saved.x);
-  return backward_input(ctx, dy);
-}
-
-Tensor Linear::backward_input(const Context& ctx, Tensor dy) const {
+Tensor Linear::backward_input(const Context& ctx, Tensor dy, Saved& saved) const {
+  saved.dy = dy;
   const Tensor w = store_->fused_weight(ids_);
   const Tensor dx = ctx.work->alloc({dy.rows(), w.shape[1]}, dy.dtype);
   linear_backward_input(ctx, dy, w, dx);
   return dx;
 }
 
-void Linear::backward_weight(const Context& ctx, Tensor dy, Tensor x) const {
-  linear_backward_weight(ctx, dy, x, store_->fused_grad(ids_));
+void Linear::backward_weight(const Context& ctx, const Saved& saved) const {
+  linear_backward_weight(ctx, saved.dy, saved.x, store_->fused_grad(ids_));
 }
 
 }  // namespace jevons

@@ -1,6 +1,5 @@
 // y = x w^T with w (O, I), without bias. Several weights with the same input are declared as neighbours and
-// used as one matrix. The two halves of backward are separate, because a pipeline schedule may delay the
-// weight gradient.
+// used as one matrix.
 #pragma once
 
 #include <vector>
@@ -13,21 +12,21 @@ namespace jevons {
 class Linear {
  public:
   struct Saved {
-    Tensor x;  // (T, I)
+    Tensor x;   // (T, I), the input itself, not a copy
+    Tensor dy;  // (T, O), from backward_input to backward_weight
   };
   // Declares `parts`, whose rows follow one another in y. All have the same number of columns.
   Linear(ParamStore& store, std::vector<ParamSpec> parts);
 
-  // (T, I) -> (T, O) of this rank's part. Keeps x itself, not a copy.
+  // (T, I) -> (T, O) of this rank's part.
   Tensor forward(const Context& ctx, Tensor x, Saved& saved) const;
-  Tensor backward(const Context& ctx, Tensor dy, Saved& saved) const;
-
-  Tensor backward_input(const Context& ctx, Tensor dy) const;           // (T, O) -> (T, I)
-  void backward_weight(const Context& ctx, Tensor dy, Tensor x) const;  // gradient += dy^T x
+  Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved) const;  // (T, O) -> (T, I)
+  void backward_weight(const Context& ctx, const Saved& saved) const;        // gradient += dy^T x
 
  private:
   ParamStore* store_;
   std::vector<ParamId> ids_;
 };
+static_assert(Layer<Linear>);
 
 }  // namespace jevons

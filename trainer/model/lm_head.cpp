@@ -28,7 +28,7 @@ std::int64_t LmHead::chunk_rows(Tensor x) const {
 void LmHead::forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved) const {
   const ArenaScope scope(*ctx.work);
   Communicator& tp = store_->mesh().tp();
-  Arena& norm_arena = tp.size() == 1 ? *ctx.stash : *ctx.work;
+  Arena& norm_arena = gather_.returns_input() ? *ctx.stash : *ctx.work;
   saved.x = gather_.forward(ctx, norm_.forward(ctx, x, norm_arena, saved.norm), *ctx.stash);
   saved.targets = targets;
 
@@ -57,9 +57,22 @@ void LmHead::forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_s
 Tensor LmHead::backward(const Context& ctx, double scale, Saved& saved) const {
   const Tensor dx = ctx.work->alloc(saved.norm.x.shape, saved.norm.x.dtype);
   const ArenaScope scope(*ctx.work);
+  backward_input(scratch(ctx), scale, dx, saved);
+  backward_weight(ctx, saved);
+  return dx;
+}
+
+Tensor LmHead::backward_input(const Context& ctx, double scale, Saved& saved) const {
+  const Tensor dx = ctx.stash->alloc(saved.norm.x.shape, saved.norm.x.dtype);
+  const ArenaScope scope(*ctx.work);
+  backward_input(ctx, scale, dx, saved);
+  return dx;
+}
+
+void LmHead::backward_input(const Context& ctx, double scale, Tensor dx, Saved& saved) const {
   const bool kept = saved.logits.defined();
   const std::int64_t rows = saved.x.rows(), chunk = chunk_rows(saved.x);
-  const Tensor w = store_->weight(id_), dw = store_->grad(id_);
+  const Tensor w = store_->weight(id_);
   const Tensor dx_partial = ctx.work->alloc(saved.x.shape, saved.x.dtype);
   const Tensor logits = kept ? saved.logits : ctx.work->alloc({chunk, w.shape[0]}, saved.x.dtype);
   for (std::int64_t begin = 0; begin < rows; begin += chunk) {
@@ -68,11 +81,14 @@ Tensor LmHead::backward(const Context& ctx, double scale, Saved& saved) const {
     if (!kept) linear_forward(ctx, x, w, part);
     cross_entropy_backward(ctx, part, saved.targets.slice(begin, end), vocab_begin(),
                            saved.lse.slice(begin, end), scale, part);
-    linear_backward_weight(ctx, part, x, dw);
+    if (!kept) linear_backward_weight(ctx, part, x, store_->grad(id_));
     linear_backward_input(ctx, part, w, dx_partial.slice(begin, end));
   }
-  norm_.backward(ctx, gather_.backward(ctx, dx_partial, *ctx.work), dx, saved.norm);
-  return dx;
+  norm_.backward_add(ctx, gather_.backward(ctx, dx_partial, *ctx.work), {}, dx, saved.norm);
+}
+
+void LmHead::backward_weight(const Context& ctx, const Saved& saved) const {
+  if (saved.logits.defined()) linear_backward_weight(ctx, saved.logits, saved.x, store_->grad(id_));
 }
 
 Tensor LmHead::logits(const Context& ctx, Tensor x) const {

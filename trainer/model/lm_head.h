@@ -20,7 +20,7 @@ class LmHead {
     Tensor x;        // (T, D) normed and gathered
     Tensor targets;  // (T) i32, -1 = masked
     Tensor lse;      // (T)
-    Tensor logits;   // (T, Vl) of a single chunk, else undefined
+    Tensor logits;   // (T, Vl) of a single chunk, else undefined; backward writes their gradient over it
   };
   // Declares final_norm (D) and lm_head (V, D); with `tied` the weight is the embedding's and its gradients
   // add up there.
@@ -29,13 +29,18 @@ class LmHead {
   // x (S, D), targets (T). loss_sum (1) f64 += loss in nats of this rank's S rows, 0 where the target is
   // masked. Every row belongs to one rank, so the sum over mesh.tokens() counts each once.
   void forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved) const;
-  // Gradient (S, D) of scale * loss_sum summed over tp, i.e. of all T rows.
+  // Gradient (S, D) of scale * loss_sum summed over tp, i.e. of all T rows, in ctx.work.
   Tensor backward(const Context& ctx, double scale, Saved& saved) const;
+  // Its two halves, dx in ctx.stash. Logits that are made again are not kept for the second one: their share
+  // of the weight's gradient is added in the first.
+  Tensor backward_input(const Context& ctx, double scale, Saved& saved) const;
+  void backward_weight(const Context& ctx, const Saved& saved) const;
 
   // (n, D) -> (n, V), without loss; tp = 1.
   Tensor logits(const Context& ctx, Tensor x) const;
 
  private:
+  void backward_input(const Context& ctx, double scale, Tensor dx, Saved& saved) const;
   // Rows of logits that fit into max_logit_bytes, at least 1, at most x's.
   std::int64_t chunk_rows(Tensor x) const;
   std::int64_t vocab_begin() const { return store_->params()[id_].tp_offset; }

@@ -59,7 +59,8 @@ void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales,
     blocks_[i].backward(ctx, dx, saved.blocks[i], scales);
     done(i + 1);
   }
-  embedding_.backward(ctx, dx, saved.embedding);
+  const ArenaScope scope(*ctx.work);
+  jevons::backward(embedding_, ctx, dx, saved.embedding);
 }
 
 void Model::fetch_reports(const Context& ctx) const {

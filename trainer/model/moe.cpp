@@ -30,7 +30,6 @@ Moe::Moe(ParamStore& store, const ModelConfig& config, std::int64_t layer)
     : tp_(&store.mesh().tp()),
       seq_len_(config.seq_len),
       num_chunks_(config.moe.dispatch_chunks),
-      recompute_(config.recompute),
       router_(store, config, fmt::format("layers.{}.moe.router", layer)),
       dispatcher_(store.mesh().ep(), dispatch_options(config.moe, layer)),
       experts_(store, config, fmt::format("layers.{}.moe.experts", layer), dispatcher_.first_expert(),
@@ -41,34 +40,27 @@ Moe::Moe(ParamStore& store, const ModelConfig& config, std::int64_t layer)
     fail(ExitCode::kUsage, "model.moe.dispatch_chunks: must be at least 1, is {}", num_chunks_);
 }
 
-Tensor Moe::forward(const Context& ctx, Tensor x, Saved& saved) const {
-  router_.forward(ctx, x, balance_.selection_bias(), saved.routing);
-  saved.chunks = plan(ctx, saved.routing.out);
-
-  const bool full = recompute_ == Recompute::kFull;
-  const Context kept = full ? scratch(ctx) : ctx;
+Tensor Moe::forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {
+  const Context& ctx = keep.products;
+  saved.x = x;
+  router_.forward(keep.choices, x, balance_.selection_bias(), saved.routing);
+  saved.chunks = plan(keep.choices, saved.routing.out);
   Tensor from_shared;
   std::vector<TokenDispatcher::Move> home;
   dispatch(
-      kept, x, saved.chunks,
+      ctx, x, saved.chunks,
       [&] {
-        if (shared_) from_shared = shared_->forward(kept, x, saved.shared);
+        if (shared_) from_shared = shared_->forward(keep, x, sequences, saved.shared);
       },
       [&](Chunk& chunk, Tensor rows) {
         const Experts::Offsets offsets = chunk.plan.expert_offsets;
-        experts_.expand(kept, offsets, rows, chunk.experts);
+        experts_.expand(ctx, offsets, rows, chunk.experts);
         const Tensor out = experts_.contract(ctx, offsets, chunk.row_weight, chunk.experts);
         home.push_back(dispatcher_.home_begin(ctx, chunk.plan, out));
       });
   const Tensor y = ctx.work->alloc(x.shape, x.dtype);
   combine(ctx, saved.chunks, home, y);
   if (from_shared.defined()) add(ctx, y, from_shared, y);
-
-  saved.x = recompute_ == Recompute::kNone ? x : Tensor{};
-  if (full) {
-    saved.shared = {};
-    for (Chunk& chunk : saved.chunks) chunk.experts = {};
-  }
   return y;
 }
 
@@ -78,9 +70,8 @@ void Moe::restore(const Context& ctx, Tensor x, Saved& saved) const {
     if (shared_) shared_->restore(ctx, x, saved.shared);
   };
   if (saved.chunks.front().experts.rows.defined()) return restore_shared();
-  const Context inner = scratch(ctx);
-  dispatch(inner, x, saved.chunks, restore_shared, [&](Chunk& chunk, Tensor rows) {
-    experts_.expand(inner, chunk.plan.expert_offsets, rows, chunk.experts);
+  dispatch(ctx, x, saved.chunks, restore_shared, [&](Chunk& chunk, Tensor rows) {
+    experts_.expand(ctx, chunk.plan.expert_offsets, rows, chunk.experts);
   });
 }
 
@@ -119,27 +110,38 @@ void Moe::dispatch(const Context& ctx, Tensor x, std::vector<Chunk>& chunks, Mea
   }
 }
 
+Tensor Moe::backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) {
+  return backward(ctx, dy, saved, scales, WeightHalf::kLater);
+}
+
 Tensor Moe::backward(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) {
+  return backward(ctx, dy, saved, scales, WeightHalf::kAtOnce);
+}
+
+Tensor Moe::backward(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales,
+                     WeightHalf weights) {
   const Tensor dx = ctx.work->alloc(dy.shape, dy.dtype);
   Tensor dx_shared;
   std::vector<TokenDispatcher::Move> home;
   std::vector<Tensor> d_row_weight;
   dispatch(
-      scratch(ctx), dy, saved.chunks,
+      ctx, dy, saved.chunks,
       [&] {
-        if (shared_) dx_shared = shared_->backward(ctx, dy, saved.shared);
+        if (!shared_) return;
+        dx_shared = shared_->backward_input(ctx, dy, saved.shared, scales);
+        if (weights == WeightHalf::kAtOnce) shared_->backward_weight(ctx, saved.shared);
       },
       [&](Chunk& chunk, Tensor dy_rows) {
-        const DispatchPlan& plan = chunk.plan;
         const Experts::Gradients g =
-            experts_.backward_input(ctx, plan.expert_offsets, dy_rows, chunk.row_weight, chunk.experts);
-        home.push_back(dispatcher_.home_begin(ctx, plan, g.rows));
-        experts_.backward_weight(ctx, experts_.sources() > 1 ? plan.source_offsets : plan.expert_offsets,
-                                 dy_rows, g, chunk.experts);
+            experts_.backward_input(ctx, chunk.plan.expert_offsets, dy_rows, chunk.row_weight, chunk.experts);
+        home.push_back(dispatcher_.home_begin(ctx, chunk.plan, g.rows));
+        if (weights == WeightHalf::kAtOnce) {
+          experts_.backward_weight(ctx, weight_offsets(chunk), chunk.experts);
+        }
         d_row_weight.push_back(g.row_scale);
       });
-  const Tensor weights = saved.routing.out.weights;
-  const Tensor d_weights = ctx.work->alloc(weights.shape, weights.dtype);
+  const Tensor routed = saved.routing.out.weights;
+  const Tensor d_weights = ctx.work->alloc(routed.shape, routed.dtype);
   for (std::size_t i = 0; i < saved.chunks.size(); ++i) {
     const Chunk& chunk = saved.chunks[i];
     dispatcher_.home_scalars(ctx, chunk.plan, d_row_weight[i], chunk.of(d_weights));
@@ -149,6 +151,17 @@ Tensor Moe::backward(const Context& ctx, Tensor dy, Saved& saved, const LossScal
   if (dx_shared.defined()) add(ctx, dx, dx_shared, dx);
   add_scaled(ctx, 1, dx_router, dx);
   return dx;
+}
+
+void Moe::backward_weight(const Context& ctx, const Saved& saved) const {
+  if (shared_) shared_->backward_weight(ctx, saved.shared);
+  for (const Chunk& chunk : saved.chunks) {
+    experts_.backward_weight(ctx, weight_offsets(chunk), chunk.experts);
+  }
+}
+
+Experts::Offsets Moe::weight_offsets(const Chunk& chunk) const {
+  return experts_.sources() > 1 ? chunk.plan.source_offsets : chunk.plan.expert_offsets;
 }
 
 void Moe::combine(const Context& ctx, const std::vector<Chunk>& chunks,

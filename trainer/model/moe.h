@@ -10,6 +10,7 @@
 
 #include "parallel/token_dispatcher.h"
 #include "trainer/model/balance.h"
+#include "trainer/model/branch.h"
 #include "trainer/model/experts.h"
 #include "trainer/model/ffn.h"
 #include "trainer/model/router.h"
@@ -27,10 +28,17 @@ class Moe {
 
     // Its rows of a tensor of T rows.
     Tensor of(const Tensor& all) const { return all.slice(first_token, first_token + plan.tokens); }
+    template <class F>
+    void for_each_saved(F f) {
+      for (Tensor* t : {&plan.send_index, &plan.expand, &plan.slot_flat, &plan.row_to_wire, &plan.wire_to_row,
+                        &plan.slot_row, &plan.reduce_index, &plan.token_row, &plan.dropped, &row_weight}) {
+        f(SavedKind::kChoice, *t);
+      }
+      for (Tensor* t : {&experts.rows, &experts.gate_up}) f(SavedKind::kProduct, *t);
+      for (Tensor* t : {&experts.dy, &experts.h}) f(SavedKind::kGradient, *t);
+    }
   };
-  // Routing, plans and row weights are always kept, so that recomputation never routes again. kSelective
-  // drops x and what the shared expert drops; kFull also the experts' and the shared expert's activations.
-  // restore() makes them again.
+  // Routing, plans and row weights are choices: recomputation never routes again.
   struct Saved {
     Tensor x;  // (T, D), the input itself
     Router::Saved routing;
@@ -41,15 +49,27 @@ class Moe {
   // layers.N.moe.shared.*.
   Moe(ParamStore& store, const ModelConfig& config, std::int64_t layer);
 
-  // (T, D) -> (T, D) in ctx.work. What is kept goes to ctx.stash in every mode of recompute: hand in the
-  // block's own context, also under kFull. x must live until backward, unless restore() is called before it.
-  // Has no side effect.
-  Tensor forward(const Context& ctx, Tensor x, Saved& saved) const;
-  // Makes what forward did not keep again, in ctx.work, from its input and the stored routing.
+  // On a GPU, reports of its plans wait in the dispatcher to be looked at.
+  Tensor forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const;
   void restore(const Context& ctx, Tensor x, Saved& saved) const;
-  // Returns the gradient of x in ctx.work and adds this micro-batch to the layer's load and losses. The T
-  // rows of all tp ranks together are whole sequences.
+  // Adds this micro-batch to the layer's load and losses, and the gradient of the router's weight. The T rows
+  // of all tp ranks together are whole sequences.
+  Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales);
+  void backward_weight(const Context& ctx, const Saved& saved) const;
+  // Both, the experts' weight gradients while their input gradients travel.
   Tensor backward(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales);
+  bool saves_input() const { return true; }
+
+  template <class F>
+  static void for_each_saved(Saved& saved, F f) {
+    f(SavedKind::kCheap, saved.x);
+    RouterOutput& out = saved.routing.out;
+    for (Tensor* t : {&saved.routing.logits, &out.scores, &out.indices, &out.weights}) {
+      f(SavedKind::kChoice, *t);
+    }
+    for (Chunk& chunk : saved.chunks) chunk.for_each_saved(f);
+    DenseFfn::for_each_saved(saved.shared, f);
+  }
 
   Balance& balance() { return balance_; }
   const TokenDispatcher& dispatcher() const { return dispatcher_; }
@@ -68,17 +88,20 @@ class Moe {
   // What each chunk sent home, summed into its rows of y (T, D).
   void combine(const Context& ctx, const std::vector<Chunk>& chunks, std::vector<TokenDispatcher::Move>& home,
                Tensor y) const;
+  enum class WeightHalf { kAtOnce, kLater };
+  Tensor backward(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales, WeightHalf weights);
+  Experts::Offsets weight_offsets(const Chunk& chunk) const;
   // d_weights (T, K) of the router's weights.
   Tensor backward_router(const Context& ctx, Tensor d_weights, Saved& saved, const LossScales& scales);
 
   Communicator* tp_;
   std::int64_t seq_len_, num_chunks_;
-  Recompute recompute_;
   Router router_;
   TokenDispatcher dispatcher_;
   Experts experts_;
   std::optional<DenseFfn> shared_;
   Balance balance_;
 };
+static_assert(ResidualBranch<Moe>);
 
 }  // namespace jevons

@@ -28,13 +28,15 @@ Tensor Norm::again(const Context& ctx, Arena& out, Saved& saved) const {
   return y;
 }
 
-void Norm::backward(const Context& ctx, Tensor dy, Tensor dx, Saved& saved) const {
-  rmsnorm_backward(ctx, dy, saved.x, store_->weight(id_), saved.rstd, {}, dx, store_->grad(id_));
+Tensor Norm::backward_input(const Context& ctx, Tensor dy, Saved& saved) const {
+  const Tensor dx = ctx.work->alloc(dy.shape, dy.dtype);
+  backward_add(ctx, dy, {}, dx, saved);
+  return dx;
 }
 
-void Norm::backward_add(const Context& ctx, Tensor dy, Tensor d_residual, Saved& saved) const {
-  rmsnorm_backward(ctx, dy, saved.x, store_->weight(id_), saved.rstd, d_residual, d_residual,
-                   store_->grad(id_));
+void Norm::backward_add(const Context& ctx, Tensor dy, Tensor d_residual, Tensor dx,
+                        const Saved& saved) const {
+  rmsnorm_backward(ctx, dy, saved.x, store_->weight(id_), saved.rstd, d_residual, dx, store_->grad(id_));
 }
 
 }  // namespace jevons

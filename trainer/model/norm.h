@@ -19,6 +19,9 @@ class Norm {
   // Declares `name` (dim), replicated.
   Norm(ParamStore& store, const std::string& name, std::int64_t dim, double eps);
 
+  Tensor forward(const Context& ctx, Tensor x, Saved& saved) const {
+    return forward(ctx, x, *ctx.stash, saved);
+  }
   // y (S, D) goes to `out`: whether it outlives the block is the block's choice. rstd goes to ctx.stash.
   Tensor forward(const Context& ctx, Tensor x, Arena& out, Saved& saved) const;
   // h = x + r, then the norm of h. h is given and becomes the saved input.
@@ -26,15 +29,18 @@ class Norm {
   // y once more, from what forward saved.
   Tensor again(const Context& ctx, Arena& out, Saved& saved) const;
 
-  void backward(const Context& ctx, Tensor dy, Tensor dx, Saved& saved) const;  // dx (S, D) is assigned
-  // d_residual (S, D), the gradient that reached the norm's input on the residual stream, becomes the whole
-  // gradient of that input, in place.
-  void backward_add(const Context& ctx, Tensor dy, Tensor d_residual, Saved& saved) const;
+  // Adds the weight's gradient too: it falls out of the same pass over the rows.
+  Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved) const;
+  void backward_weight(const Context&, const Saved&) const {}
+  // The same with dx (S, D) given, which becomes the whole gradient of the norm's input: `d_residual` is what
+  // reached it on the residual stream, dx itself or undefined for nothing.
+  void backward_add(const Context& ctx, Tensor dy, Tensor d_residual, Tensor dx, const Saved& saved) const;
 
  private:
   ParamStore* store_;
   ParamId id_;
   float eps_;
 };
+static_assert(Layer<Norm>);
 
 }  // namespace jevons

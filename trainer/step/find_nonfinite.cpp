@@ -39,8 +39,10 @@ std::optional<Finding> look_at_forward(const Context& ctx, const Model::Saved& s
     const Block::Saved& block = saved.blocks[static_cast<std::size_t>(i)];
     const std::string input = i == 0 ? "embedding" : fmt::format("output of layer {}", i - 1);
     if (auto found = look(ctx, block.attn_norm.x, 2 * i, input)) return found;
-    const std::string logits = fmt::format("router logits of layer {}", i);
-    if (auto found = look(ctx, block.moe.routing.logits, 2 * i + 1, logits)) return found;
+    if (const auto* moe = std::get_if<Moe::Saved>(&block.ffn)) {
+      const std::string logits = fmt::format("router logits of layer {}", i);
+      if (auto found = look(ctx, moe->routing.logits, 2 * i + 1, logits)) return found;
+    }
   }
   const std::string last = fmt::format("output of layer {}", layers - 1);
   if (auto found = look(ctx, saved.head.norm.x, 2 * layers, last)) return found;
