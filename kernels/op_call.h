@@ -60,4 +60,12 @@ decltype(auto) with_float_type(DType dtype, F&& f) {
   }
 }
 
+// The same for an accumulator dtype, f32 or f64.
+template <class F>
+decltype(auto) with_accumulator_type(DType dtype, F&& f) {
+  if (dtype == DType::kF64) return f(TypeTag<double>{});
+  ENSURE(dtype == DType::kF32, "{} where f32 or f64 is wanted", name_of(dtype));
+  return f(TypeTag<float>{});
+}
+
 }  // namespace jevons

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/slot_order.h"
+#include "kernels/moe/slot_order.h"
 
 namespace jevons {
 

@@ -9,7 +9,7 @@
 #include "kernels/core/profile_range.h"
 #include "kernels/core/whereabouts.h"
 #include "kernels/host_view.h"
-#include "kernels/permute.h"
+#include "kernels/moe/permute.h"
 
 namespace jevons {
 namespace {

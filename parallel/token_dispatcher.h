@@ -9,7 +9,7 @@
 
 #include "kernels/core/context.h"
 #include "kernels/figures.h"
-#include "kernels/slot_order.h"
+#include "kernels/moe/slot_order.h"
 #include "parallel/communicator.h"
 #include "parallel/dispatch_plan.h"
 

@@ -1,6 +1,5 @@
 #include "kernels/cuda/row_launch.cuh"
-#include "kernels/row/balance.h"
-#include "kernels/row/reduce.h"
+#include "kernels/moe/balance_row.h"
 
 namespace jevons::cuda {
 

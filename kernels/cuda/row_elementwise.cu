@@ -1,6 +1,5 @@
 #include "kernels/cuda/row_launch.cuh"
 #include "kernels/row/elementwise.h"
-#include "kernels/row/reduce.h"
 
 namespace jevons::cuda {
 

@@ -8,7 +8,6 @@
 #include "kernels/core/stream.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/row_group.cuh"
-#include "kernels/row/instances.h"
 
 namespace jevons::cuda {
 

@@ -1,5 +1,5 @@
 #include "kernels/cuda/row_launch.cuh"
-#include "kernels/row/permute.h"
+#include "kernels/moe/permute_row.h"
 
 namespace jevons::cuda {
 

@@ -1,7 +1,5 @@
 #include "kernels/cuda/row_launch.cuh"
-#include "kernels/row/routing.h"
-#include "kernels/row/routing_backward.h"
-#include "kernels/row/routing_balance.h"
+#include "kernels/moe/routing_row.h"
 
 namespace jevons::cuda {
 

@@ -1,23 +1,18 @@
 // Row kernels of a program without a GPU back end.
 #include "kernels/core/error.h"
-#include "kernels/row/balance.h"
+#include "kernels/moe/balance_row.h"
+#include "kernels/moe/permute_row.h"
+#include "kernels/moe/routing_row.h"
+#include "kernels/moe/slot_order_receive_row.h"
+#include "kernels/moe/slot_order_send_row.h"
 #include "kernels/row/cross_entropy.h"
 #include "kernels/row/elementwise.h"
 #include "kernels/row/embedding.h"
-#include "kernels/row/instances.h"
 #include "kernels/row/launch.h"
 #include "kernels/row/norm.h"
 #include "kernels/row/optimizer.h"
-#include "kernels/row/permute.h"
 #include "kernels/row/reduce.h"
 #include "kernels/row/rope.h"
-#include "kernels/row/routing.h"
-#include "kernels/row/routing_backward.h"
-#include "kernels/row/routing_balance.h"
-#include "kernels/row/slot_index.h"
-#include "kernels/row/slot_lists.h"
-#include "kernels/row/slot_misfits.h"
-#include "kernels/row/slot_rows.h"
 #include "kernels/row/swiglu.h"
 
 namespace jevons::cuda {
@@ -29,6 +24,18 @@ void launch_rows(const Stream&, std::int64_t, std::int64_t, const Kernel&) {
 
 #define LAUNCHER(...) \
   template void launch_rows(const Stream&, std::int64_t, std::int64_t, const __VA_ARGS__&);
-JEVONS_ROW_KERNELS(LAUNCHER)
+JEVONS_ACTIVATION_KERNELS(LAUNCHER)
+JEVONS_BALANCE_KERNELS(LAUNCHER)
+JEVONS_CROSS_ENTROPY_KERNELS(LAUNCHER)
+JEVONS_ELEMENTWISE_KERNELS(LAUNCHER)
+JEVONS_EMBEDDING_KERNELS(LAUNCHER)
+JEVONS_NORM_KERNELS(LAUNCHER)
+JEVONS_OPTIMIZER_KERNELS(LAUNCHER)
+JEVONS_PERMUTE_KERNELS(LAUNCHER)
+JEVONS_REDUCE_KERNELS(LAUNCHER)
+JEVONS_ROPE_KERNELS(LAUNCHER)
+JEVONS_ROUTING_KERNELS(LAUNCHER)
+JEVONS_SLOT_ORDER_RECEIVE_KERNELS(LAUNCHER)
+JEVONS_SLOT_ORDER_SEND_KERNELS(LAUNCHER)
 
 }  // namespace jevons::cuda

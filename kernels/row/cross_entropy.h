@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/row/block.h"
+#include "kernels/row/instances.h"
 #include "kernels/row/log_sum_exp.h"
 #include "kernels/row/math.h"
 #include "kernels/row/scalar.h"
@@ -91,3 +92,8 @@ struct CrossEntropyBackwardKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_CROSS_ENTROPY_KERNELS(X)                 \
+  JEVONS_FOR_FLOATS(X, CrossEntropyStatsKernel)         \
+  JEVONS_FOR_ACCUMULATORS(X, CrossEntropyCombineKernel) \
+  JEVONS_FOR_FLOATS(X, CrossEntropyBackwardKernel)

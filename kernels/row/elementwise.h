@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/row/block.h"
+#include "kernels/row/instances.h"
 #include "kernels/row/scalar.h"
 
 namespace jevons {
@@ -137,3 +138,13 @@ struct CountNonfiniteKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_ELEMENTWISE_KERNELS(X)        \
+  X(FillZeroKernel)                          \
+  X(CopyKernel)                              \
+  JEVONS_FOR_FLOAT_PAIRS(X, CastKernel)      \
+  JEVONS_FOR_FLOATS(X, AddKernel)            \
+  JEVONS_FOR_FLOAT_PAIRS(X, AddScaledKernel) \
+  JEVONS_FOR_FLOATS(X, ScaleKernel)          \
+  JEVONS_FOR_FLOATS(X, SumOfSquaresKernel)   \
+  JEVONS_FOR_FLOATS(X, CountNonfiniteKernel)

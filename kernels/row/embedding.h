@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/row/block.h"
+#include "kernels/row/instances.h"
 #include "kernels/row/scalar.h"
 
 namespace jevons {
@@ -138,3 +139,9 @@ struct EmbeddingBackwardSortedKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_EMBEDDING_KERNELS(X)             \
+  X(EmbeddingKernel)                            \
+  X(SortTokensKernel)                           \
+  JEVONS_FOR_FLOATS(X, EmbeddingBackwardKernel) \
+  JEVONS_FOR_FLOATS(X, EmbeddingBackwardSortedKernel)

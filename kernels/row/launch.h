@@ -11,8 +11,8 @@
 namespace jevons {
 namespace cuda {
 
-// For rows > 0. Instantiated in kernels/cuda/row_*.cu, or kernels/no_cuda/rows.cpp, for every kernel of
-// kernels/row/instances.h.
+// For rows > 0. Instantiated in kernels/cuda/row_*.cu, or kernels/no_cuda/rows.cpp, for every kernel in the
+// list of its file (kernels/row/instances.h).
 template <class Kernel>
 void launch_rows(const Stream& stream, std::int64_t rows, std::int64_t elements_per_row,
                  const Kernel& kernel);
@@ -21,7 +21,7 @@ void launch_rows(const Stream& stream, std::int64_t rows, std::int64_t elements_
 
 // Runs kernel(group, row) for every row of [0, rows) on `device`; on kMeta there is nothing to do.
 // elements_per_row tells the back end how much work a row is. Kernel is a named struct, trivially copyable,
-// and listed in kernels/row/instances.h.
+// and listed at the foot of its file.
 template <class Kernel>
 void launch_rows(const Context& ctx, Device device, std::int64_t rows, std::int64_t elements_per_row,
                  const Kernel& kernel) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/row/block.h"
+#include "kernels/row/instances.h"
 #include "kernels/row/math.h"
 #include "kernels/row/scalar.h"
 
@@ -103,3 +104,8 @@ struct RmsNormBackwardKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_NORM_KERNELS(X)           \
+  JEVONS_FOR_FLOATS(X, RmsNormKernel)    \
+  JEVONS_FOR_FLOATS(X, AddRmsNormKernel) \
+  JEVONS_FOR_FLOATS(X, RmsNormBackwardKernel)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/row/block.h"
+#include "kernels/row/instances.h"
 #include "kernels/row/math.h"
 #include "kernels/row/scalar.h"
 
@@ -66,3 +67,7 @@ struct SgdKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_OPTIMIZER_KERNELS(X)  \
+  JEVONS_FOR_WEIGHTS(X, AdamWKernel) \
+  JEVONS_FOR_WEIGHTS(X, SgdKernel)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/row/block.h"
+#include "kernels/row/instances.h"
 
 namespace jevons {
 
@@ -63,3 +64,8 @@ struct AddColumnSumsKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_REDUCE_KERNELS(X)               \
+  JEVONS_FOR_ACCUMULATORS(X, ColumnSumsKernel) \
+  X(ColumnSumsKernel<std::int64_t>)            \
+  JEVONS_FOR_ACCUMULATORS(X, AddColumnSumsKernel)

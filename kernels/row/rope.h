@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/row/block.h"
+#include "kernels/row/instances.h"
 #include "kernels/row/scalar.h"
 
 namespace jevons {
@@ -48,3 +49,7 @@ struct RopeKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_ROPE_KERNELS(X)     \
+  JEVONS_FOR_FLOATS(X, RopeKernel) \
+  X(TokenPositionsKernel)

@@ -1,6 +1,7 @@
 // SwiGLU forward and backward (derivation: docs/kernels-row.md).
 #pragma once
 
+#include "kernels/row/instances.h"
 #include "kernels/row/math.h"
 #include "kernels/row/scalar.h"
 
@@ -65,3 +66,7 @@ struct SwigluBackwardKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_ACTIVATION_KERNELS(X) \
+  JEVONS_FOR_FLOATS(X, SwigluKernel) \
+  JEVONS_FOR_FLOATS(X, SwigluBackwardKernel)

@@ -18,12 +18,13 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
+#include "kernels/moe/balance.h"
+#include "kernels/moe/permute.h"
+#include "kernels/moe/routing.h"
+#include "kernels/moe/slot_order.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
-#include "kernels/permute.h"
 #include "kernels/rope.h"
-#include "kernels/routing.h"
-#include "kernels/slot_order.h"
 #include "tests/bench/gpu_bed.h"
 #include "tests/bench/gpu_exchange.h"
 #include "trainer/cost/device_peaks.h"
@@ -180,8 +181,9 @@ void Bench::router() {
                sums = undefined({segments.count, e}, DType::kF32);
   const Tensor d_logits = undefined({t, e}, DType::kF32);
   row_case("router_forward", [&] { router_forward(ctx_, rule, logits, {}, out); });
-  row_case("router_backward",
-           [&] { router_backward(ctx_, rule, out.weights, scores, logits, out, d_logits); });
+  row_case("router_backward", [&] {
+    router_backward(ctx_, rule, logits, out, {out.weights, scores, d_logits});
+  });
   row_case("routing_counts", [&] { routing_counts(ctx_, out.indices, segments, counts); });
   row_case("score_sums", [&] { score_sums(ctx_, scores, segments, sums); });
   slots(out.indices, 1);

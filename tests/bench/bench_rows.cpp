@@ -13,9 +13,9 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/moe/permute.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
-#include "kernels/permute.h"
 #include "kernels/rope.h"
 #include "kernels/row/scalar.h"
 

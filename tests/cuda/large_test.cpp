@@ -1,7 +1,7 @@
 // Tensors whose elements and bytes have numbers above 2^31 and 2^32. Of the memory behind them only the rows
 // that are used exist.
 #include "kernels/embedding.h"
-#include "kernels/permute.h"
+#include "kernels/moe/permute.h"
 #include "tests/cuda/gpu_bench.h"
 
 namespace jevons::test {

@@ -1,5 +1,5 @@
 // Counts and weights of the balance losses against plain loops.
-#include "kernels/balance.h"
+#include "kernels/moe/balance.h"
 
 #include "kernels/elementwise.h"
 #include "tests/support/kernel_test.h"

@@ -1,4 +1,4 @@
-#include "kernels/permute.h"
+#include "kernels/moe/permute.h"
 
 #include "kernels/core/error.h"
 #include "tests/support/kernel_test.h"

@@ -3,9 +3,9 @@
 #include "kernels/activation.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
+#include "kernels/moe/permute.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
-#include "kernels/permute.h"
 #include "tests/support/kernel_test.h"
 
 namespace jevons {

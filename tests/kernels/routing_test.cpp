@@ -1,11 +1,12 @@
 // The router's kernels against plain references, every combination of rules.
-#include "kernels/routing.h"
+#include "kernels/moe/routing.h"
 
 #include <algorithm>
 #include <numeric>
 #include <set>
 
 #include "kernels/core/error.h"
+#include "kernels/moe/balance.h"
 #include "tests/support/kernel_test.h"
 
 namespace jevons {
@@ -247,12 +248,12 @@ TEST_CASE("the router's gradient equals differences of weights and scores with t
       }
       return sum;
     };
-    bench.run(router_backward, rule, d_weights, d_scores, logits, out, dlogits);
+    bench.run(router_backward, rule, logits, out, {d_weights, d_scores, dlogits});
     CHECK(test::gradient_error(logits, dlogits, loss) < 1e-8);
 
     test::fill(d_scores, [](std::int64_t) { return 0; });
     bench.run(router_forward, rule, logits, bias, out);  // the last difference left other scores behind
-    bench.run(router_backward, rule, d_weights, {}, logits, out, dlogits);
+    bench.run(router_backward, rule, logits, out, {d_weights, {}, dlogits});
     CHECK(test::gradient_error(logits, dlogits, loss) < 1e-8);
   }
 }
@@ -265,8 +266,8 @@ TEST_CASE("dlogits may be written over d_scores", "[routing]") {
   bench.run(router_forward, rule, logits, {}, out);
   const Tensor d_weights = bench.random({5, 2}, DType::kF32), d_scores = bench.random({5, 16}, DType::kF32);
   const Tensor apart = bench.poisoned({5, 16}, DType::kF32);
-  bench.run(router_backward, rule, d_weights, d_scores, logits, out, apart);
-  bench.run(router_backward, rule, d_weights, d_scores, logits, out, d_scores);
+  bench.run(router_backward, rule, logits, out, {d_weights, d_scores, apart});
+  bench.run(router_backward, rule, logits, out, {d_weights, d_scores, d_scores});
   CHECK(test::same_bits(apart, d_scores));
 }
 

@@ -1,5 +1,5 @@
 // The order of slots against its definition, spelled out with sorts over all slots.
-#include "kernels/slot_order.h"
+#include "kernels/moe/slot_order.h"
 
 #include <algorithm>
 #include <numeric>

@@ -2,6 +2,7 @@
 #include "trainer/model/router.h"
 
 #include "kernels/core/error.h"
+#include "kernels/moe/balance.h"
 #include "parallel/meta/meta_communicator.h"
 #include "tests/model/grad_check.h"
 

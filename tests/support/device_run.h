@@ -12,12 +12,12 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/balance.h"
 #include "kernels/core/context.h"
 #include "kernels/heads.h"
+#include "kernels/moe/balance.h"
+#include "kernels/moe/routing.h"
+#include "kernels/moe/slot_order.h"
 #include "kernels/optimizer.h"
-#include "kernels/routing.h"
-#include "kernels/slot_order.h"
 
 namespace jevons::test {
 
@@ -38,6 +38,10 @@ void visit_tensors(F& f, HeadView& view) {
 template <class F>
 void visit_tensors(F& f, RouterOutput& out) {
   f(out.scores), f(out.indices), f(out.weights);
+}
+template <class F>
+void visit_tensors(F& f, RouterGrads& grads) {
+  f(grads.d_weights), f(grads.d_scores), f(grads.dlogits);
 }
 template <class F>
 void visit_tensors(F& f, BalanceLoads& loads) {

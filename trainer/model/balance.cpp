@@ -4,10 +4,10 @@
 #include <iterator>
 #include <numeric>
 
-#include "kernels/balance.h"
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/host_view.h"
+#include "kernels/moe/balance.h"
 
 namespace jevons {
 namespace {

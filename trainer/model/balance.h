@@ -9,9 +9,9 @@
 #include <span>
 #include <vector>
 
-#include "kernels/balance.h"
 #include "kernels/core/exact_sum.h"
 #include "kernels/figures.h"
+#include "kernels/moe/balance.h"
 #include "parallel/param_store.h"
 #include "trainer/model/loss_scales.h"
 #include "trainer/model/model_config.h"

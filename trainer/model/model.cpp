@@ -5,7 +5,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/profile_range.h"
 #include "kernels/core/whereabouts.h"
-#include "kernels/permute.h"
+#include "kernels/moe/permute.h"
 #include "kernels/rope.h"
 
 namespace jevons {

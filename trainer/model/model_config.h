@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/routing.h"
+#include "kernels/moe/routing.h"
 #include "parallel/mesh.h"
 
 namespace jevons {

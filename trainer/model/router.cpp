@@ -2,6 +2,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
+#include "kernels/moe/balance.h"
 
 namespace jevons {
 
@@ -32,7 +33,7 @@ Tensor Router::backward(const Context& ctx, Tensor x, const Gradients& gradients
   const ArenaScope scope(*ctx.work);
   const Tensor dlogits =
       gradients.scores.defined() ? gradients.scores : ctx.work->alloc(saved.logits.shape, saved.logits.dtype);
-  router_backward(ctx, rule_, gradients.weights, gradients.scores, saved.logits, saved.out, dlogits);
+  router_backward(ctx, rule_, saved.logits, saved.out, {gradients.weights, gradients.scores, dlogits});
   if (gradients.z_scale != 0) router_z_loss_backward(ctx, saved.logits, gradients.z_scale, dlogits);
   linear_backward_weight(ctx, dlogits, in_accumulator(ctx, x), store_->grad(id_));
   linear_backward_input(ctx, dlogits, store_->weight(id_), dx);

@@ -1,7 +1,7 @@
-// CPU side of kernels/slot_order.h: passes over the slots, on one thread.
+// CPU side of slot_order.h: passes over the slots, on one thread.
 #pragma once
 
-#include "kernels/slot_order.h"
+#include "kernels/moe/slot_order.h"
 
 namespace jevons::cpu {
 

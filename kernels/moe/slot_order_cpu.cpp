@@ -1,11 +1,11 @@
-#include "kernels/cpu/slot_order.h"
+#include "kernels/moe/slot_order_cpu.h"
 
 #include <algorithm>
 #include <numeric>
 #include <span>
 #include <vector>
 
-#include "kernels/row/slot_rows.h"
+#include "kernels/moe/slot_order_receive_row.h"
 
 namespace jevons::cpu {
 namespace {

@@ -1,6 +1,7 @@
 // Movement and summation of rows by index.
 #pragma once
 
+#include "kernels/row/instances.h"
 #include "kernels/row/scalar.h"
 
 namespace jevons {
@@ -79,3 +80,7 @@ struct SumRowsKernel {
 };
 
 }  // namespace jevons
+
+#define JEVONS_PERMUTE_KERNELS(X) \
+  X(GatherRowsKernel)             \
+  JEVONS_FOR_FLOATS(X, SumRowsKernel)

@@ -1,14 +1,12 @@
-#include "kernels/slot_order.h"
+#include "kernels/moe/slot_order.h"
 
 #include <algorithm>
 
-#include "kernels/cpu/slot_order.h"
+#include "kernels/moe/slot_order_cpu.h"
+#include "kernels/moe/slot_order_receive_row.h"
+#include "kernels/moe/slot_order_send_row.h"
 #include "kernels/op_call.h"
 #include "kernels/row/launch.h"
-#include "kernels/row/slot_index.h"
-#include "kernels/row/slot_lists.h"
-#include "kernels/row/slot_misfits.h"
-#include "kernels/row/slot_rows.h"
 
 namespace jevons {
 namespace {

@@ -1,8 +1,8 @@
-#include "kernels/permute.h"
+#include "kernels/moe/permute.h"
 
+#include "kernels/moe/permute_row.h"
 #include "kernels/op_call.h"
 #include "kernels/row/launch.h"
-#include "kernels/row/permute.h"
 
 namespace jevons {
 
