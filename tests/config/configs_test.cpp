@@ -26,7 +26,7 @@ TEST_CASE("config: every run under configs/ loads and reads back", "[config]") {
   for (const std::string& path : paths) {
     INFO(path);
     const RunConfig config = load_run_config(path, {});
-    CHECK(parse_run_config(dump_run_config(config), "copy.yaml", {}) == config);
+    CHECK(parse_run_config(config.to_yaml(), "copy.yaml", {}) == config);
     RunConfig for_two = config;
     CHECK_NOTHROW(validate_for_world(for_two, 2));
     // What names no data is a preset: a model to include or to plan with.

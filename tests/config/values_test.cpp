@@ -80,7 +80,7 @@ TEST_CASE("config: a weight may be the size of its source", "[config]") {
   const std::vector<std::string> sized = {"data.train=[{path: a, weight: size}, {path: b, weight: size}]"};
   const RunConfig config = load_run_config(path, sized);
   CHECK(config.data.train[0].weight == DataSource::kBySize);
-  const std::string dumped = dump_run_config(load_run_config(path, sized));
+  const std::string dumped = load_run_config(path, sized).to_yaml();
   CHECK_THAT(dumped, Catch::Matchers::ContainsSubstring("weight: size"));
   CHECK(load_run_config(dir.write("copy.yaml", dumped), {}) == config);
 }
@@ -90,7 +90,7 @@ TEST_CASE("config: auto for a number is read, kept and written as such", "[confi
   const std::string path = dir.write("run.yaml", test::kSample);
   const std::vector<std::string> overrides = {"checkpoint.interval=auto"};
   CHECK(load_run_config(path, overrides).checkpoint.interval == CheckpointConfig::kAuto);
-  const std::string written = dump_run_config(load_run_config(path, overrides));
+  const std::string written = load_run_config(path, overrides).to_yaml();
   CHECK(written.find("  interval: auto\n") != std::string::npos);
   CHECK(parse_run_config(written, "run.yaml", {}).checkpoint.interval == CheckpointConfig::kAuto);
   CHECK(load_run_config(path, {"checkpoint.interval=7"}).checkpoint.interval == 7);
@@ -247,14 +247,14 @@ TEST_CASE("config: a dumped configuration reads back to the same values", "[conf
                                         "parallel.dp=2",
                                         "run_dir=-x"};
   for (const Comments comments : {Comments::kNone, Comments::kHelp}) {
-    const std::string dumped = dump_run_config(load_run_config(path, odd), comments);
+    const std::string dumped = load_run_config(path, odd).to_yaml(comments);
     const std::string copy = dir.write("copy.yaml", dumped);
     INFO(dumped);
     CHECK(load_run_config(copy, {}) == load_run_config(path, odd));
-    CHECK(dump_run_config(load_run_config(copy, {}), comments) == dumped);
+    CHECK(load_run_config(copy, {}).to_yaml(comments) == dumped);
   }
   CHECK_THAT(
-      dump_run_config(load_run_config(path, {}), Comments::kHelp),
+      load_run_config(path, {}).to_yaml(Comments::kHelp),
       Catch::Matchers::ContainsSubstring(
           "  # transformer blocks (layers; at least 1 and at most 65536; required)\n  num_layers: 2\n"));
 }

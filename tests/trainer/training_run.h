@@ -47,7 +47,7 @@ inline std::string tiny_yaml(const std::string& corpus, const std::string& run_d
 
 // The configuration in full, as passports have it, but for what depends on the workers.
 inline std::string resolved(const std::string& yaml, const std::vector<std::string>& overrides) {
-  return dump_run_config(parse_run_config(yaml, "test.yaml", overrides));
+  return parse_run_config(yaml, "test.yaml", overrides).to_yaml();
 }
 
 // Runs on `world_size` ranks; returns the exit code of rank 0. Errors of any rank are thrown.

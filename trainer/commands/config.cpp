@@ -9,7 +9,7 @@ namespace jevons {
 
 int run_config_show(const ConfigShowOptions& options) {
   const Comments comments = options.help_text ? Comments::kHelp : Comments::kNone;
-  fmt::print("{}", dump_run_config(load_run_config(options.config.file, options.config.overrides), comments));
+  fmt::print("{}", load_run_config(options.config.file, options.config.overrides).to_yaml(comments));
   return static_cast<int>(ExitCode::kOk);
 }
 

@@ -41,7 +41,7 @@ void describe_gpu(CostConfig& cost) {
 
 // Gives every worker what rank 0 has made of the files that it alone reads. Collective.
 void share(RunConfig& config, Communicator& world) {
-  const std::string yaml = agree_on(world, world.rank() == 0 ? dump_run_config(config) : "");
+  const std::string yaml = agree_on(world, world.rank() == 0 ? config.to_yaml() : "");
   agree(world, [&] {
     if (world.rank() != 0) config = parse_run_config(yaml, "configuration of rank 0", {});
   });

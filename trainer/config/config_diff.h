@@ -15,8 +15,8 @@ struct ConfigChange {
   bool operator==(const ConfigChange&) const = default;
 };
 
-// Both as dump_run_config writes them; an option that one text does not name has its default. In the order of
-// the keys. Throws Error(kUsage) if a text is no configuration; `source` names the first one in messages.
+// Both as RunConfig::to_yaml writes them; an option that one text does not name has its default. In the order
+// of the keys. Throws Error(kUsage) if a text is no configuration; `source` names the first one in messages.
 std::vector<ConfigChange> diff_run_configs(std::string_view before, const std::string& source,
                                            std::string_view after);
 

@@ -86,8 +86,8 @@ void validate_for_gpu(const RunConfig& config) {
   }
 }
 
-std::string dump_run_config(const RunConfig& config, Comments comments) {
-  return write_yaml(to_message(config), comments);
+std::string RunConfig::to_yaml(Comments comments) const {
+  return write_yaml(to_message(*this), comments);
 }
 
 std::string describe_schema(SchemaFormat format) {

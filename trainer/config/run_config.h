@@ -87,6 +87,8 @@ struct WatchdogConfig {
   bool operator==(const WatchdogConfig&) const = default;
 };
 
+enum class Comments { kNone, kHelp };  // kHelp: help, unit, range and default above every option
+
 struct RunConfig {
   std::string run_dir;  // runs/<name>
   std::string name;
@@ -103,6 +105,10 @@ struct RunConfig {
   Numerics numerics = Numerics::kStandard;
   WatchdogConfig watchdog;
   bool operator==(const RunConfig&) const = default;
+
+  // As it is, resolved or not, as YAML that load_run_config reads back to the same values (but for
+  // cost.price_source, which is no option: a price that a list gave comes back as the configuration's own).
+  std::string to_yaml(Comments comments = Comments::kNone) const;
 };
 
 // Reads `path` and what it includes, applies overrides ("model.num_layers=2") and checks everything that does
@@ -121,10 +127,6 @@ void validate_for_training(const RunConfig& config);
 // What a GPU cannot do of what a CPU can. Throws Error(kUsage).
 void validate_for_gpu(const RunConfig& config);
 
-enum class Comments { kNone, kHelp };  // kHelp: help, unit, range and default above every option
-// The config as it is, resolved or not, as YAML that load_run_config reads back to the same values (but for
-// cost.price_source, which is no option: a price that a list gave comes back as the configuration's own).
-std::string dump_run_config(const RunConfig& config, Comments comments = Comments::kNone);
 enum class SchemaFormat { kText, kMarkdown };
 // Every option: key, type, default, unit, range, help.
 std::string describe_schema(SchemaFormat format = SchemaFormat::kText);

@@ -4,13 +4,17 @@
 
 #include <exception>
 #include <optional>
+#include <type_traits>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
 #include "parallel/agree.h"
-#include "trainer/run/run_recorder.h"
+#include "trainer/io/format.h"
+#include "trainer/run/run_accounting.h"
+#include "trainer/run/run_report.h"
 #include "trainer/run/watchdog_report.h"
+#include "trainer/step/dry_run.h"
 
 namespace jevons {
 namespace {
@@ -20,6 +24,21 @@ Error with_position(const Error& error, const Whereabouts* whereabouts) {
   const WorkerPlace place = whereabouts != nullptr ? whereabouts->now() : WorkerPlace();
   if (!place.in_step) return error;
   return Error(error.code(), fmt::format("{}: {}", describe_position(place), error.what()));
+}
+
+// Peak of one worker, by a dry run on rank 0, which logs it; the same on all ranks. Collective.
+MemoryReport predict_memory(const RunConfig& config, Communicator& world) {
+  MemoryReport predicted;
+  agree(world, [&] {
+    if (world.rank() != 0) return;
+    predicted = dry_run(config, world.size()).memory;
+    log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
+             config.parallel.layout.to_string(), config.threads,
+             format_bytes(static_cast<double>(predicted.total())));
+  });
+  static_assert(std::is_trivially_copyable_v<MemoryReport>);
+  world.broadcast({&predicted, {sizeof(MemoryReport)}, DType::kU8, Device::kCpu}, 0).wait();
+  return predicted;
 }
 
 // Before what this worker computes with is destroyed: the others may not come any more to what its device
@@ -34,26 +53,29 @@ void leave_alone(std::optional<ComputeDevice>& device, const Error& error, Commu
 }  // namespace
 
 ExitCode train(const RunConfig& config, Communicator& world, PhaseClock& clock, const StartOptions& start) {
-  RunRecorder recorder(config, world, clock, start.sign != nullptr ? start.sign->launch() : "");
+  RunAccounting account(config, world, clock, start.sign != nullptr ? start.sign->launch() : "");
   if (start.sign != nullptr) start.sign->booked();
   std::optional<ComputeDevice> device;  // these outlive an error: what to do before they end is decided then
+  std::optional<RunReport> report;
   std::optional<Trainer> trainer;
   try {
     device.emplace(config.device, start.local_rank, world);
-    device->require_memory(recorder.predict_memory(), config);
-    trainer.emplace(config, *device, clock, recorder, start);
+    const MemoryReport predicted = predict_memory(config, world);
+    device->require_memory(predicted, config);
+    report.emplace(config, world, clock, account, predicted);
+    trainer.emplace(config, *device, clock, account, *report, start);
     return trainer->run();
   } catch (const AgreedError& e) {
-    recorder.end_by_error(e.what(), e.code());
+    account.end_by_error(e.what(), e.code());
     leave_alone(device, e, world);
     throw;
   } catch (const Error& e) {
     const Error placed = with_position(e, clock.whereabouts());
-    recorder.end_by_error(placed.what(), placed.code());
+    account.end_by_error(placed.what(), placed.code());
     leave_alone(device, placed, world);
     throw placed;
   } catch (const std::exception& e) {
-    recorder.end_by_error(e.what(), ExitCode::kFailure);
+    account.end_by_error(e.what(), ExitCode::kFailure);
     leave_alone(device, Error(ExitCode::kFailure, e.what()), world);
     throw;
   }

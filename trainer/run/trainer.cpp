@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
-#include <utility>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
@@ -17,17 +16,12 @@
 #include "trainer/run/data_report.h"
 #include "trainer/run/loss_spikes.h"
 #include "trainer/run/signals.h"
-#include "trainer/step/find_nonfinite.h"
 #include "trainer/step/replica_check.h"
 #include "trainer/step/run_state.h"
 #include "trainer/step/step_plan.h"
 
 namespace jevons {
 namespace {
-
-std::string checkpoint_dir(const RunConfig& config) {
-  return config.run_dir + "/checkpoints";
-}
 
 // A missing or damaged file is one message, not one per worker.
 std::unique_ptr<DataLoader> open_data(Communicator& world, const RunConfig& config) {
@@ -42,20 +36,20 @@ bool due(std::int64_t step, std::int64_t interval) {
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clock, RunRecorder& recorder,
-                 const StartOptions& start)
+Trainer::Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clock, RunAccounting& account,
+                 RunReport& report, const StartOptions& start)
     : config_(config),
-      yaml_(dump_run_config(config)),
       start_(start),
       world_(device.world()),
       clock_(clock),
-      recorder_(recorder),
+      account_(account),
+      report_(report),
       loader_(open_data(world_, config)),
       validation_set_(*loader_, config.train.eval_samples),
       fingerprint_(loader_->fingerprint()),
       validation_data_(loader_->validation_fingerprint(config.train.eval_samples)),
       worker_(config, world_, device.place(), &clock),
-      saver_(world_, checkpoint_dir(config), worker_.ctx().stream) {
+      saver_(config, world_, clock, worker_, report) {
   check_same_data();
   begin();
   span_ = schedule_span(config.train, config.model.seq_len, {state_.step, state_.consumed_samples});
@@ -65,10 +59,9 @@ Trainer::Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clo
       log_warning("{}", doubt);
     }
   }
-  recorder_.begin(state_, span_, data_identity());
-  if (world_.rank() == 0 && config.checkpoint.interval == CheckpointConfig::kAuto) {
-    schedule_.emplace(config.checkpoint, recorder_.failures(), world_.size(), clock.seconds());
-  }
+  account_.begin(state_, span_);
+  report_.begin(state_, span_, make_passport(config_, data_identity(), world_.size()));
+  saver_.begin(account_.failures());
 }
 
 ExitCode Trainer::run() {
@@ -76,24 +69,29 @@ ExitCode Trainer::run() {
   while (state_.step < span_.end) {
     const StepOutcome outcome = step();
     guard(outcome);
-    recorder_.step(state_, outcome, worker_);
+    account_.step(state_);
+    report_.step(state_, outcome, worker_);
     if (due(state_.step, config_.train.replica_check_interval)) check_replicas(worker_);
     if (due(state_.step, config_.train.eval_interval)) validate();
     if (state_.step == span_.end) break;
     const Agreement next = agree_on_next();
     if (next.stop != StopReason::kNone) {
       save(SaveOccasion::kEnd);
-      recorder_.finish(next.stop == StopReason::kSignal ? "stopped by a signal" : "stopped, its time is up",
-                       ExitCode::kTryAgain, worker_);
-      return ExitCode::kTryAgain;
+      return finish(next.stop == StopReason::kSignal ? "stopped by a signal" : "stopped, its time is up",
+                    ExitCode::kTryAgain);
     }
-    if (next.writing == 0) commit(SaveOccasion::kInterval);
-    if (next.save != 0 || due(state_.step, config_.checkpoint.interval)) save(SaveOccasion::kInterval);
+    if (next.writing == 0) saver_.commit(SaveOccasion::kInterval);
+    if (next.save != 0) save(SaveOccasion::kInterval);
   }
   validate();
-  config_.checkpoint.final_save ? save(SaveOccasion::kEnd) : commit(SaveOccasion::kEnd);
-  recorder_.finish("done", ExitCode::kOk, worker_);
-  return ExitCode::kOk;
+  config_.checkpoint.final_save ? save(SaveOccasion::kEnd) : saver_.commit(SaveOccasion::kEnd);
+  return finish("done", ExitCode::kOk);
+}
+
+ExitCode Trainer::finish(const std::string& reason, ExitCode code) {
+  const std::string said = account_.finish(reason, code);
+  report_.finish(said, worker_);
+  return code;
 }
 
 // Every rank's reason counts, so that all stop after the same step; and all save, and commit what was saved,
@@ -102,14 +100,10 @@ Trainer::Agreement Trainer::agree_on_next() {
   Agreement next;
   if (start_.deadline && std::chrono::steady_clock::now() >= *start_.deadline)
     next.stop = StopReason::kDeadline;
-  if (recorder_.out_of_budget()) next.stop = StopReason::kBudget;
+  if (account_.out_of_budget()) next.stop = StopReason::kBudget;
   if (stop_signal_received()) next.stop = StopReason::kSignal;
   next.writing = saver_.is_writing() ? 1 : 0;
-  if (schedule_) {
-    const auto now = clock_.seconds();
-    schedule_->step(now, saver_.under_way() ? SaveSchedule::Beside::kSave : SaveSchedule::Beside::kNothing);
-    next.save = schedule_->is_due(now) ? 1 : 0;
-  }
+  next.save = saver_.is_due(state_.step) ? 1 : 0;
   static_assert(sizeof(Agreement) == 3 * sizeof(std::int32_t));
   world_.all_reduce({&next, {3}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
   return next;
@@ -192,55 +186,16 @@ void Trainer::validate() {
   } else {
     warn_without_targets(Split::kValidation);
   }
-  recorder_.validation(metrics);
+  report_.validation(metrics);
 }
 
 void Trainer::save(SaveOccasion occasion) {
   const PhaseScope phase(&clock_, Phase::kCheckpoint);
-  // A save under way takes the buffers; it is of this step only if the run stops right after it began.
-  commit(saved_step_ == state_.step ? occasion : SaveOccasion::kInterval);
-  if (saved_step_ == state_.step) return;
-  stall_mark_ = clock_.seconds()[static_cast<std::size_t>(Phase::kCheckpoint)];
-  // What is being deleted may be a checkpoint of this very step that the run has left behind; check_data()
-  // lets no rank write before rank 0 is here.
-  if (deleting_.valid()) deleting_.wait();
-  check_data();
-  const std::vector<TensorBox> boxes = boxes_to_save(worker_);
-  check_finite(worker_, boxes);
-  state_.passport = recorder_.passport(data_identity());
+  if (!saver_.make_way(state_.step, occasion)) return;
+  check_data();  // lets no rank write before rank 0 has made way
+  state_.passport = make_passport(config_, data_identity(), world_.size());
   if (validated_step_ == state_.step && validation_) set_validation(state_, *validation_);
-  state_.sequence = ++last_sequence_;
-  if (schedule_) schedule_->begun(clock_.seconds());
-  const bool beside_training = occasion == SaveOccasion::kInterval && config_.checkpoint.asynchronous;
-  try {
-    saver_.begin(state_, boxes, beside_training ? Originals::kCopied : Originals::kLent);
-    saved_step_ = state_.step;
-  } catch (const AgreedError& e) {
-    accept_failure(e, occasion, state_.step);
-  }
-  if (!beside_training) commit(occasion);
-}
-
-// Of the save under way, if there is one; waits for the files.
-void Trainer::commit(SaveOccasion occasion) {
-  if (!saver_.under_way()) return;
-  const PhaseScope phase(&clock_, Phase::kCheckpoint);
-  try {
-    const SavedCheckpoint saved = saver_.commit();
-    delete_superfluous(saved.step);
-    const double stall = clock_.seconds()[static_cast<std::size_t>(Phase::kCheckpoint)] - stall_mark_;
-    recorder_.checkpoint(saved, stall);
-    if (schedule_) schedule_->committed(clock_.seconds(), stall);
-  } catch (const AgreedError& e) {
-    const std::int64_t step = std::exchange(saved_step_, -1);
-    accept_failure(e, occasion, step);
-  }
-}
-
-void Trainer::accept_failure(const AgreedError& error, SaveOccasion occasion, std::int64_t step) {
-  const bool go_on = config_.checkpoint.on_error == SaveErrorPolicy::kContinue;
-  if (occasion == SaveOccasion::kEnd || !go_on) throw AgreedError(error);
-  if (error.speaks()) log_warning("step {}: not saved, training goes on: {}", step, error.what());
+  saver_.save(state_, occasion);
 }
 
 // Token files must not change under a run; what was read since the last checkpoint may be either.
@@ -256,22 +211,6 @@ void Trainer::check_data() {
           state_.step, fingerprint_, now);
     }
     fingerprint_ = now;
-  });
-}
-
-// On a thread: it takes time to delete large files.
-void Trainer::delete_superfluous(std::int64_t committed) {
-  if (world_.rank() != 0) return;
-  const CheckpointConfig& c = config_.checkpoint;
-  const Retention retention{.keep_last = c.keep_last, .keep_every = c.keep_every, .keep_best = c.keep_best};
-  if (deleting_.valid()) deleting_.wait();
-  deleting_ = std::async(std::launch::async, [dir = checkpoint_dir(config_), committed, retention] {
-    try {
-      const auto deleted = apply_retention(dir, committed, retention);
-      if (!deleted.empty()) log_info("checkpoints of steps {} deleted", fmt::join(deleted, ", "));
-    } catch (const std::exception& e) {
-      log_warning("older checkpoints are not deleted: {}", e.what());
-    }
   });
 }
 
@@ -310,25 +249,27 @@ void Trainer::begin() {
   } else if (!start_.init_from.empty()) {
     take_weights(start_.init_from);
   }
+  std::uint64_t last_sequence = 0;
   agree(world_, [&] {
-    if (world_.rank() == 0) stand_on(path);
+    if (world_.rank() == 0) last_sequence = stand_on(path);
   });
+  saver_.stand_on(path.empty() ? -1 : state_.step, last_sequence);
 }
 
 // Makes `path`, or the beginning of the run for "", what the run goes on from: on a branch of its own if it
-// stood elsewhere. Only rank 0's records know.
-void Trainer::stand_on(const std::string& path) {
+// stood elsewhere. Only rank 0's records know. Returns the newest number in their order.
+std::uint64_t Trainer::stand_on(const std::string& path) {
   const std::string dir = checkpoint_dir(config_);
   Catalog catalog(dir);
   const bool stays = catalog.stands_on(path);
   const std::uint64_t branch = stays ? catalog.branch_of_return() : catalog.write_return(path);
   state_.lineage = lineage_from(state_, catalog.origin_of(path), branch);
-  last_sequence_ = catalog.last_sequence();
   if (!stays) {
     log_info("the run goes back, to {}: what it made since is left behind, these steps are branch {}",
              path.empty() ? "its beginning" : path, branch);
   }
   if (config_.checkpoint.keep_last > 0) remove_unfinished(dir, std::numeric_limits<std::int64_t>::max());
+  return catalog.last_sequence();
 }
 
 void Trainer::resume(const std::string& path) {
@@ -337,14 +278,13 @@ void Trainer::resume(const std::string& path) {
   agree(world_, [&] {
     reader = std::make_unique<CheckpointReader>(path);
     notices = check_continuation(reader->state(), path,
-                                 {.config = yaml_,
+                                 {.config = config_.to_yaml(),
                                   .data = fingerprint_,
                                   .layout = config_.parallel.layout.to_string(),
                                   .allow_data_change = config_.data.allow_change});
   });
   restore(worker_, *reader);
   state_ = reader->state();
-  saved_step_ = state_.step;
   // A run that was validated where it ended is not validated there again.
   validation_ = validation_of(state_);
   if (validation_ && (validation_->data.empty() || validation_->data == validation_data_)) {
@@ -360,7 +300,7 @@ void Trainer::take_weights(const std::string& path) {
   std::vector<std::string> notices;
   agree(world_, [&] {
     reader = std::make_unique<CheckpointReader>(find_checkpoint(path));
-    notices = model_differences(reader->state(), path, yaml_);
+    notices = model_differences(reader->state(), path, config_.to_yaml());
   });
   const std::int64_t upcycled = restore_weights(worker_, *reader);
   if (world_.rank() != 0) return;

@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <future>
 #include <memory>
 #include <optional>
 #include <set>
@@ -14,11 +13,12 @@
 #include "parallel/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/retention.h"
-#include "trainer/checkpoint/saver.h"
 #include "trainer/cost/sign_of_life.h"
 #include "trainer/optim/schedule.h"
-#include "trainer/run/run_recorder.h"
-#include "trainer/run/save_schedule.h"
+#include "trainer/run/passport.h"
+#include "trainer/run/run_accounting.h"
+#include "trainer/run/run_report.h"
+#include "trainer/run/run_saver.h"
 #include "trainer/run/validation_set.h"
 #include "trainer/step/compute_device.h"
 #include "trainer/step/train_step.h"
@@ -37,9 +37,9 @@ struct StartOptions {
 
 class Trainer {
  public:
-  // Collective. `config` as for the recorder.
-  Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clock, RunRecorder& recorder,
-          const StartOptions& start);
+  // Collective. `config` must be resolved for the world; all outlive this.
+  Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clock, RunAccounting& account,
+          RunReport& report, const StartOptions& start);
 
   // Trains to the configured end, or until a stop signal or the deadline: then the run is saved and kTryAgain
   // returned. Collective.
@@ -51,34 +51,30 @@ class Trainer {
   struct Agreement {
     StopReason stop = StopReason::kNone;  // the weightiest of any rank
     std::int32_t writing = 0;             // 1 while any rank writes a checkpoint
-    std::int32_t save = 0;                // 1 if rank 0's schedule wants a checkpoint now
+    std::int32_t save = 0;                // 1 if a checkpoint is due
   };
   Agreement agree_on_next();
   void check_same_data();
   void say_what_is_read() const;
   DataIdentity data_identity() const;
   void begin();
-  void stand_on(const std::string& path);
+  std::uint64_t stand_on(const std::string& path);
   void resume(const std::string& path);
   void take_weights(const std::string& path);
   StepOutcome step();
   void guard(const StepOutcome& outcome);
   void validate();
   void warn_without_targets(Split split);
-  // At an interval checkpoint.on_error says what a failure to save means; at the end it is always an error.
-  enum class SaveOccasion : std::uint8_t { kInterval, kEnd };
   void save(SaveOccasion occasion);
-  void commit(SaveOccasion occasion);
-  void accept_failure(const AgreedError& error, SaveOccasion occasion, std::int64_t step);
   void check_data();
-  void delete_superfluous(std::int64_t committed);
+  ExitCode finish(const std::string& reason, ExitCode code);
 
-  RunConfig config_;
-  std::string yaml_;  // of config_
+  const RunConfig& config_;
   StartOptions start_;
   Communicator& world_;
   PhaseClock& clock_;
-  RunRecorder& recorder_;
+  RunAccounting& account_;
+  RunReport& report_;
   std::unique_ptr<DataLoader> loader_;
   ValidationSet validation_set_;
   std::string fingerprint_;      // of the data, at the start
@@ -87,17 +83,11 @@ class Trainer {
   std::optional<HostBatch> batch_;  // of the last step, for the memory
   TrainState state_;
   ScheduleSpan span_;
-  std::int64_t bad_steps_ = 0;    // consecutive steps that were skipped
-  std::int64_t saved_step_ = -1;  // newest step in a checkpoint, or in the one under way
-  double stall_mark_ = 0;         // seconds of the checkpoint phase when the save under way began
+  std::int64_t bad_steps_ = 0;  // consecutive steps that were skipped
   std::int64_t validated_step_ = -1;
   std::optional<Validation> validation_;  // at validated_step_; nothing if its loss is unknown
   std::set<Split> without_targets_;       // where a loss was unknown, which the log has said
-  // On rank 0: what makes the order of checkpoints and returns in the run's directory (Catalog).
-  std::uint64_t last_sequence_ = 0;
-  CheckpointSaver saver_;
-  std::optional<SaveSchedule> schedule_;  // on rank 0, for checkpoint.interval = auto
-  std::future<void> deleting_;            // older checkpoints, on rank 0
+  RunSaver saver_;
 };
 
 }  // namespace jevons

@@ -1,0 +1,18 @@
+#include "trainer/run/passport.h"
+
+#include "trainer/run/host.h"
+
+namespace jevons {
+
+std::map<std::string, std::string> make_passport(const RunConfig& config, const DataIdentity& data,
+                                                 int workers) {
+  return {{"config", config.to_yaml()},
+          {"data", data.fingerprint},
+          {"sources", data.sources},
+          {"git", git_id()},
+          {"layout", config.parallel.layout.to_string()},
+          {"version", JEVONS_VERSION},
+          {"workers", std::to_string(workers)}};
+}
+
+}  // namespace jevons
