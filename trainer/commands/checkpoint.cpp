@@ -7,11 +7,21 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/compare.h"
 #include "trainer/checkpoint/inspect.h"
+#include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/io/format.h"
 #include "trainer/run/continuation.h"
 
 namespace jevons {
+namespace {
+
+struct CheckpointOptions {
+  std::string path;  // directory of one checkpoint, or of a run: then that on which it stands
+};
+
+struct CheckpointDiffOptions {
+  std::string a, b;  // as CheckpointOptions::path
+};
 
 int run_checkpoint_inspect(const CheckpointOptions& options) {
   fmt::print("{}", describe_checkpoint(find_checkpoint(options.path)));
@@ -39,6 +49,27 @@ int run_checkpoint_diff(const CheckpointDiffOptions& options) {
   }
   fmt::print("{}", describe_differences(compare_tensors(a, b)));
   return static_cast<int>(ExitCode::kOk);
+}
+
+}  // namespace
+
+void add_checkpoint(CLI::App& app, ChosenCommand& chosen) {
+  CLI::App* checkpoint = app.add_subcommand("checkpoint", "Checkpoints: list, verify, compare");
+  const auto add = [&](const char* name, const char* help, int (*function)(const CheckpointOptions&)) {
+    CLI::App* command = checkpoint->add_subcommand(name, help);
+    auto options = std::make_shared<CheckpointOptions>();
+    command->add_option("path", options->path, kCheckpointHelp)->required()->type_name("PATH");
+    command->callback(
+        [options, function, &chosen] { chosen.run = [=](Job&) { return function(*options); }; });
+  };
+  add("inspect", "Step, configuration, tensors", run_checkpoint_inspect);
+  add("verify", "Read every byte against its checksum", run_checkpoint_verify);
+  CLI::App* diff = checkpoint->add_subcommand("diff", "What differs between two: options, tensors");
+  auto options = std::make_shared<CheckpointDiffOptions>();
+  diff->add_option("a", options->a, kCheckpointHelp)->required()->type_name("A");
+  diff->add_option("b", options->b, "Another one")->required()->type_name("B");
+  diff->callback(
+      [options, &chosen] { chosen.run = [options](Job&) { return run_checkpoint_diff(*options); }; });
 }
 
 }  // namespace jevons

@@ -9,10 +9,16 @@
 #include <vector>
 
 #include "kernels/core/error.h"
+#include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 
 namespace jevons {
 namespace {
+
+struct DoctorOptions {
+  std::string directory = "runs";  // where the disk is measured
+  bool json = false;
+};
 
 const char* name_of(Health health) {
   switch (health) {
@@ -53,8 +59,6 @@ void print_json(const std::vector<Check>& checks) {
   fmt::print("{}\n", report.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
-}  // namespace
-
 int run_doctor(const DoctorOptions& options, Communicator& world) {
   const Check mpi = check_mpi(world), binding = check_binding(world);
   if (world.rank() != 0) return static_cast<int>(ExitCode::kOk);
@@ -67,6 +71,22 @@ int run_doctor(const DoctorOptions& options, Communicator& world) {
   append(check_gpus());
   options.json ? print_json(checks) : print_text(checks);
   return static_cast<int>(worst_of(checks) == Health::kBad ? ExitCode::kFailure : ExitCode::kOk);
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, ChosenCommand& chosen) {
+  CLI::App* command = app.add_subcommand(
+      "doctor", "Check MPI, cores, math, memory, disk and GPU; under mpirun also the workers");
+  auto options = std::make_shared<DoctorOptions>();
+  command->add_option("--dir", options->directory, "Directory whose disk is measured")
+      ->capture_default_str()
+      ->check(written_out());
+  command->add_flag("--json", options->json, "As JSON");
+  command->callback([options, &chosen] {
+    chosen.needs_world = true;
+    chosen.run = [options](Job& job) { return run_doctor(*options, job.world); };
+  });
 }
 
 }  // namespace jevons

@@ -8,6 +8,7 @@
 #include "kernels/core/error.h"
 #include "parallel/meta/meta_communicator.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/run/host.h"
 #include "trainer/step/generate.h"
@@ -15,6 +16,15 @@
 
 namespace jevons {
 namespace {
+
+struct GenerateOptions {
+  std::string checkpoint;  // directory of one checkpoint, or of a run: then that on which it stands
+  std::string prompt;
+  std::int64_t max_tokens = 200;
+  double temperature = 0.8;  // 0: always the likeliest token
+  std::int64_t top_k = 0;    // draw among this many likeliest tokens; 0: all
+  std::uint64_t seed = 1;
+};
 
 // The configuration that the checkpoint was trained with, for one worker.
 RunConfig config_of(const CheckpointReader& reader, const std::string& path) {
@@ -50,8 +60,6 @@ std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokeniz
   return tokens;
 }
 
-}  // namespace
-
 int run_generate(const GenerateOptions& options) {
   const std::string path = find_checkpoint(options.checkpoint);
   const CheckpointReader reader(path);
@@ -75,6 +83,26 @@ int run_generate(const GenerateOptions& options) {
   });
   fmt::print("\n");
   return static_cast<int>(ExitCode::kOk);
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app, ChosenCommand& chosen) {
+  CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model, on one worker");
+  auto options = std::make_shared<GenerateOptions>();
+  command->add_option("checkpoint", options->checkpoint, kCheckpointHelp)->required()->type_name("PATH");
+  command->add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
+  command->add_option("--max-tokens", options->max_tokens, "Length of the continuation, in tokens")
+      ->capture_default_str()
+      ->check(at_least(1));
+  command->add_option("--temperature", options->temperature, "0: always the likeliest token; 1: as trained")
+      ->capture_default_str()
+      ->check(at_least(0));
+  command->add_option("--top-k", options->top_k, "Draw among this many likeliest tokens; 0: among all")
+      ->capture_default_str()
+      ->check(at_least(0));
+  command->add_option("--seed", options->seed, "Of the random draws")->capture_default_str();
+  command->callback([options, &chosen] { chosen.run = [options](Job&) { return run_generate(*options); }; });
 }
 
 }  // namespace jevons

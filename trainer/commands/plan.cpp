@@ -5,6 +5,7 @@
 
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
+#include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/io/format.h"
 #include "trainer/step/dry_run.h"
@@ -12,6 +13,12 @@
 
 namespace jevons {
 namespace {
+
+struct PlanOptions {
+  ConfigArguments config;
+  int world_size = 1;  // workers of the planned run; one process plays them all on the meta device
+  bool json = false;
+};
 
 // auto means what it would mean for a run here.
 DeviceChoice resolved(DeviceChoice device) {
@@ -64,8 +71,6 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
   return json;
 }
 
-}  // namespace
-
 int run_plan(const PlanOptions& options) {
   RunConfig config = load_run_config(options.config.file, options.config.overrides);
   validate_for_world(config, options.world_size);
@@ -87,6 +92,20 @@ int run_plan(const PlanOptions& options) {
     fmt::print("steps: {}\n", steps_to_come(config.train, config.model.seq_len, {}));
   }
   return static_cast<int>(ExitCode::kOk);
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, ChosenCommand& chosen) {
+  CLI::App* command = app.add_subcommand(
+      "plan", "Memory, parameters, FLOPs and wire bytes of a run, from a dry run without memory");
+  auto options = std::make_shared<PlanOptions>();
+  add_config_arguments(*command, options->config);
+  command->add_option("--world", options->world_size, "Workers of the planned run")
+      ->capture_default_str()
+      ->check(at_least(1));
+  command->add_flag("--json", options->json, "As JSON");
+  command->callback([options, &chosen] { chosen.run = [options](Job&) { return run_plan(*options); }; });
 }
 
 }  // namespace jevons

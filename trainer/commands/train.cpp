@@ -10,6 +10,7 @@
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
 #include "parallel/agree.h"
+#include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/config/prices.h"
 #include "trainer/cost/device_peaks.h"
@@ -25,6 +26,25 @@
 
 namespace jevons {
 namespace {
+
+struct TrainOptions {
+  ConfigArguments config;
+  std::string resume =
+      "auto";             // auto: the checkpoint on which the run stands; never; or the path of a checkpoint
+  std::string init_from;  // else weights from this checkpoint or run; empty: random weights
+  double exit_after_minutes = 0;                        // since the start of the process; 0: no limit
+  std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
+  int local_workers = 1;  // workers on this node, which share its cores (MpiSession::local_size)
+  int local_rank = 0;     // of this one among them
+};
+
+// Of one worker, from before MPI is initialised until after it is finalised.
+struct TrainStart {
+  std::unique_ptr<RunLock> lock;     // on rank 0, once the run directory is claimed
+  std::unique_ptr<SignOfLife> sign;  // null: the configuration is not one of a run
+  RunConfig config;                  // as it was read, once; that of rank 0 counts
+  std::exception_ptr problem;        // why it could not be read
+};
 
 // Workers of one node share its cores; a binding that gives a worker fewer is respected.
 int threads_per_worker(int local_workers) {
@@ -133,8 +153,7 @@ int train_in_directory(const TrainOptions& options, TrainStart& begun, RunConfig
   return static_cast<int>(train(config, world, clock, start));
 }
 
-}  // namespace
-
+// Begins the account of this worker; what is wrong with the configuration is left to run_train to say.
 TrainStart begin_train(const TrainOptions& options, const LaunchPlace& place) {
   TrainStart start;
   try {
@@ -180,6 +199,44 @@ int run_train(const TrainOptions& options, TrainStart& begun, Communicator& worl
     if (sign != nullptr) sign->end_by_error(e.what(), e.code());
     throw;
   }
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, ChosenCommand& chosen) {
+  CLI::App* command =
+      app.add_subcommand("train", "Train a model; start it under mpirun for more than one worker");
+  auto options = std::make_shared<TrainOptions>();
+  add_config_arguments(*command, options->config);
+  command
+      ->add_option("--resume", options->resume,
+                   "auto: from the checkpoint that the run made last or went back to; never; or the PATH of "
+                   "a checkpoint")
+      ->capture_default_str()
+      ->type_name("auto|never|PATH");
+  command
+      ->add_option("--init-from", options->init_from,
+                   "If nothing is resumed: weights from this checkpoint or run, step 0; a dense FFN becomes "
+                   "every expert of its layer")
+      ->type_name("PATH");
+  command
+      ->add_option("--exit-after-minutes", options->exit_after_minutes,
+                   "Finish the step, save and exit with code 75 after so long; 0: no limit")
+      ->capture_default_str()
+      ->check(at_least(0));
+  auto start = std::make_shared<TrainStart>();
+  command->callback([options, start, &chosen] {
+    chosen.needs_world = true;
+    chosen.begin = [options, start](const LaunchPlace& place) {
+      options->process_start = process_start_time();
+      *start = begin_train(*options, place);
+    };
+    chosen.run = [options, start](Job& job) {
+      options->local_workers = job.local_workers;
+      options->local_rank = job.local_rank;
+      return run_train(*options, *start, job.world);
+    };
+  });
 }
 
 }  // namespace jevons
