@@ -1,10 +1,11 @@
 #include "parallel/agree.h"
 
-#include <array>
 #include <cstdint>
 #include <exception>
 #include <optional>
 #include <string>
+
+#include "parallel/host_exchange.h"
 
 namespace jevons {
 namespace {
@@ -20,40 +21,19 @@ std::optional<Error> failure_of(const std::function<void()>& step) {
   }
 }
 
-Tensor host_tensor(std::int64_t* values, std::int64_t n) {
-  return {values, {n}, DType::kI64, Device::kCpu};
-}
-
 }  // namespace
 
 void agree(Communicator& world, const std::function<void()>& step) {
   const std::optional<Error> failure = failure_of(step);
-  std::int64_t culprit = failure ? world.rank() : world.size(), failed = failure ? 1 : 0;
-  world.all_reduce(host_tensor(&culprit, 1), ReduceOp::kMin).wait();
+  const std::int64_t mine = failure ? world.rank() : world.size();
+  const auto culprit = static_cast<int>(all_reduce(world, mine, ReduceOp::kMin));
   if (culprit == world.size()) return;
-  world.all_reduce(host_tensor(&failed, 1)).wait();
-
+  const auto failed = all_reduce(world, std::int64_t{failure ? 1 : 0});
   const bool speaks = culprit == world.rank();
-  std::string message = speaks ? failure->what() : "";
-  std::array<std::int64_t, 2> code_and_length{};
-  if (speaks) {
-    code_and_length = {static_cast<std::int64_t>(failure->code()), static_cast<std::int64_t>(message.size())};
-  }
-  const int root = static_cast<int>(culprit);
-  world.broadcast(host_tensor(code_and_length.data(), 2), root).wait();
-  message.resize(static_cast<std::size_t>(code_and_length[1]));
-  world.broadcast({message.data(), {code_and_length[1]}, DType::kU8, Device::kCpu}, root).wait();
+  const ExitCode code = broadcast(world, speaks ? failure->code() : ExitCode::kOk, culprit);
+  std::string message = broadcast_text(world, speaks ? failure->what() : "", culprit);
   if (failed < world.size()) message = fmt::format("rank {}: {}", culprit, message);
-  throw AgreedError(static_cast<ExitCode>(code_and_length[0]), message,
-                    speaks ? AgreedError::Voice::kSpeaks : AgreedError::Voice::kSilent);
-}
-
-std::string agree_on(Communicator& world, std::string text) {
-  auto length = static_cast<std::int64_t>(text.size());
-  world.broadcast(host_tensor(&length, 1), 0).wait();
-  text.resize(static_cast<std::size_t>(length));
-  if (length > 0) world.broadcast({text.data(), {length}, DType::kU8, Device::kCpu}, 0).wait();
-  return text;
+  throw AgreedError(code, message, speaks ? AgreedError::Voice::kSpeaks : AgreedError::Voice::kSilent);
 }
 
 }  // namespace jevons

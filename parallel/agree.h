@@ -26,7 +26,4 @@ class AgreedError : public Error {
 // that rank speaks. "rank 2: " stands before the message unless every worker failed.
 void agree(Communicator& world, const std::function<void()>& step);
 
-// Rank 0's text on every rank: what it sees of a shared file system decides. Collective.
-std::string agree_on(Communicator& world, std::string text);
-
 }  // namespace jevons

@@ -5,6 +5,7 @@
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/host_view.h"
+#include "parallel/host_exchange.h"
 
 namespace jevons {
 
@@ -64,10 +65,9 @@ double GradSync::global_norm(const Context& ctx) const {
   const Tensor sum = ctx.work->alloc({1}, DType::kF64);
   zero_async(ctx.stream, sum);
   for (const ParamGroup& group : store_.groups()) add_sum_of_squares(ctx, shard_of(group, group.grads), sum);
-  double squares = ctx.device == Device::kMeta ? 0 : *host_view(ctx, sum).ptr<double>();
+  const double squares = ctx.device == Device::kMeta ? 0 : *host_view(ctx, sum).ptr<double>();
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  store_.mesh().world().all_reduce({&squares, {1}, DType::kF64, Device::kCpu}).wait();
-  return std::sqrt(squares);
+  return std::sqrt(all_reduce(store_.mesh().world(), squares));
 }
 
 void GradSync::gather_weights(const Context& ctx) {

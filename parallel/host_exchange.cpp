@@ -3,31 +3,46 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
 namespace jevons {
 
-std::vector<std::string> gather_texts(Communicator& world, const std::string& text) {
-  const auto ranks = static_cast<std::size_t>(world.size());
+std::string broadcast_text(Communicator& group, std::string text, int root) {
+  text.resize(static_cast<std::size_t>(broadcast(group, std::ssize(text), root)));
+  if (!text.empty()) group.broadcast(host_tensor(std::as_writable_bytes(std::span(text))), root).wait();
+  return text;
+}
+
+std::vector<std::string> all_gather_texts(Communicator& group, const std::string& text) {
   std::int64_t length = std::ssize(text);
-  std::vector<std::int64_t> lengths(ranks);
-  world
-      .all_gather({&length, {1}, DType::kI64, Device::kCpu},
-                  {lengths.data(), {world.size()}, DType::kI64, Device::kCpu})
-      .wait();
-  const std::int64_t longest = std::max<std::int64_t>(std::ranges::max(lengths), 1);
-  const auto width = static_cast<std::size_t>(longest);
-  std::string mine = text, all(width * ranks, '\0');
+  const std::vector<std::int64_t> lengths = all_gather(group, std::span(&length, 1));
+  const auto width = static_cast<std::size_t>(std::max<std::int64_t>(std::ranges::max(lengths), 1));
+  std::string mine = text;
   mine.resize(width);
-  world
-      .all_gather({mine.data(), {longest}, DType::kU8, Device::kCpu},
-                  {all.data(), {longest * world.size()}, DType::kU8, Device::kCpu})
-      .wait();
+  const std::vector<std::byte> all = all_gather(group, std::as_writable_bytes(std::span(mine)));
   std::vector<std::string> texts;
-  for (std::size_t r = 0; r < ranks; ++r)
-    texts.push_back(all.substr(r * width, static_cast<std::size_t>(lengths[r])));
+  for (std::size_t r = 0; r < lengths.size(); ++r) {
+    texts.emplace_back(reinterpret_cast<const char*>(all.data()) + r * width, lengths[r]);
+  }
   return texts;
+}
+
+std::vector<std::string> gather_texts(Communicator& group, std::string text) {
+  std::int64_t length = std::ssize(text);
+  const std::vector<std::int64_t> lengths = all_gather(group, std::span(&length, 1));
+  const auto bytes = [](std::string& of) { return host_tensor(std::as_writable_bytes(std::span(of))); };
+  if (group.rank() != 0) {
+    group.send(bytes(text), 0).wait();
+    return {};
+  }
+  std::vector<std::string> all = {std::move(text)};
+  for (int rank = 1; rank < group.size(); ++rank) {
+    std::string& theirs = all.emplace_back(lengths[static_cast<std::size_t>(rank)], '\0');
+    group.recv(bytes(theirs), rank).wait();
+  }
+  return all;
 }
 
 std::string list_ranks(const std::vector<int>& ranks) {

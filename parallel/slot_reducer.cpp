@@ -6,6 +6,7 @@
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/exact_squares.h"
+#include "parallel/host_exchange.h"
 
 namespace jevons {
 namespace {
@@ -120,10 +121,7 @@ double SlotReducer::global_norm(const Context& ctx) const {
   ExactSum squares;
   for (const ParamGroup& group : store_.groups()) add_squares(ctx, shard_of(group), squares_block_, squares);
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  store_.mesh()
-      .world()
-      .all_reduce({squares.parts().data(), {ExactSum::kParts}, DType::kI64, Device::kCpu})
-      .wait();
+  all_reduce(store_.mesh().world(), std::span(squares.parts()));
   return std::sqrt(squares.value());
 }
 

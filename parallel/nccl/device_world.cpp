@@ -5,6 +5,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "parallel/host_exchange.h"
 #include "parallel/nccl/gpu_identity.h"
 #include "parallel/nccl/nccl_communicator.h"
 #include "parallel/nccl/staged_communicator.h"
@@ -15,13 +16,7 @@ namespace {
 // Of every rank. Collective.
 std::vector<GpuIdentity> identities(Communicator& hosts) {
   GpuIdentity mine = identity_of_gpu();
-  std::vector<GpuIdentity> all(static_cast<std::size_t>(hosts.size()));
-  const auto bytes = static_cast<std::int64_t>(sizeof mine);
-  hosts
-      .all_gather({&mine, {bytes}, DType::kU8, Device::kCpu},
-                  {all.data(), {bytes * hosts.size()}, DType::kU8, Device::kCpu})
-      .wait();
-  return all;
+  return all_gather(hosts, std::span(&mine, 1));
 }
 
 // Collectives of several communicators are under way at once. NCCL may start them in another order on every

@@ -9,6 +9,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/cuda/ordered_sum.h"
+#include "parallel/host_exchange.h"
 
 namespace jevons::nccl {
 namespace {
@@ -110,7 +111,7 @@ void NcclCommunicator::start() {
   stream_.set_links(links_.get());
   ncclUniqueId id{};
   if (rank() == 0) check(ncclGetUniqueId(&id), "start");
-  hosts_.broadcast({&id, {static_cast<std::int64_t>(sizeof id)}, DType::kU8, Device::kCpu}, 0).wait();
+  id = broadcast(hosts_, id);
   const CollectiveScope scope(hosts_.whereabouts(), starting());
   check(ncclCommInitRank(&link_.comm, size(), id, rank()), "start");
 }

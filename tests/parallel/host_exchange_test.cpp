@@ -9,7 +9,7 @@ namespace jevons {
 TEST_CASE("texts of any length reach every rank", "[hosts][ranks]") {
   const auto seen = [](int ranks, std::size_t step) {
     return test::run_ranks(ranks, [=](Communicator& world) {
-      return gather_texts(world, std::string(step * static_cast<std::size_t>(world.rank()), 'x'));
+      return all_gather_texts(world, std::string(step * static_cast<std::size_t>(world.rank()), 'x'));
     });
   };
   const std::vector<std::string> expected = {"", std::string(100, 'x'), std::string(200, 'x')};

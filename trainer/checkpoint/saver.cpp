@@ -4,12 +4,12 @@
 #include "trainer/checkpoint/saver.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <utility>
 
 #include "kernels/core/error.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/io/file.h"
 
@@ -17,24 +17,6 @@ namespace jevons {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Every rank's bytes on rank 0, by rank; nothing on the others.
-std::vector<std::string> gather_bytes(Communicator& world, std::string mine) {
-  std::array<std::int64_t, 1> length = {static_cast<std::int64_t>(mine.size())};
-  std::vector<std::int64_t> lengths(static_cast<std::size_t>(world.size()));
-  world.all_gather({length.data(), {1}, DType::kI64}, {lengths.data(), {world.size()}, DType::kI64}).wait();
-  if (world.rank() != 0) {
-    world.send({mine.data(), {length[0]}, DType::kU8}, 0).wait();
-    return {};
-  }
-  std::vector<std::string> all = {std::move(mine)};
-  for (int rank = 1; rank < world.size(); ++rank) {
-    const std::int64_t count = lengths[static_cast<std::size_t>(rank)];
-    std::string& bytes = all.emplace_back(static_cast<std::size_t>(count), '\0');
-    world.recv({bytes.data(), {count}, DType::kU8}, rank).wait();
-  }
-  return all;
-}
 
 Manifest merge_parts(const std::vector<std::string>& serialized) {
   std::vector<Manifest> parts;
@@ -72,16 +54,6 @@ void write_manifest(const fs::path& directory, const Manifest& manifest) {
   }
   rename_durably(path + kTemporarySuffix, path);
   sync_directory(directory.parent_path().string());  // the new directory's own name
-}
-
-double largest(Communicator& world, double value) {
-  world.all_reduce({&value, {1}, DType::kF64}, ReduceOp::kMax).wait();
-  return value;
-}
-
-double sum(Communicator& world, double value) {
-  world.all_reduce({&value, {1}, DType::kF64}).wait();
-  return value;
 }
 
 }  // namespace
@@ -123,14 +95,14 @@ SavedCheckpoint CheckpointSaver::commit() {
   publish(file.part);
   return {.step = state_.step,
           .path = directory_.string(),
-          .bytes = sum(world_, file.bytes),
-          .write_seconds = largest(world_, file.seconds),
-          .disk_seconds = largest(world_, file.disk_seconds)};
+          .bytes = all_reduce(world_, file.bytes),
+          .write_seconds = all_reduce(world_, file.seconds, ReduceOp::kMax),
+          .disk_seconds = all_reduce(world_, file.disk_seconds, ReduceOp::kMax)};
 }
 
 void CheckpointSaver::publish(const Manifest& part) {
   const bool first = world_.rank() == 0;
-  const std::vector<std::string> parts = gather_bytes(world_, serialize_manifest(part));
+  const std::vector<std::string> parts = gather_texts(world_, serialize_manifest(part));
   Manifest manifest;
   agree(world_, [&] {
     if (!first) return;

@@ -74,7 +74,7 @@ std::string plural(int n, const char* noun) {
 
 Check check_mpi(Communicator& world) {
   const MpiFacts facts = mpi_facts();
-  const std::vector<std::string> hosts = gather_texts(world, facts.host);
+  const std::vector<std::string> hosts = all_gather_texts(world, facts.host);
   Check check{"MPI", Health::kOk, facts.library, ""};
   if (facts.thread_level.empty()) {
     check.finding += "; not started by mpirun: 1 worker";
@@ -119,11 +119,7 @@ Check check_mpirun() {
 
 Check check_binding(Communicator& world) {
   Words own = own_words();
-  Words all(static_cast<std::size_t>(kWords * world.size()));
-  world
-      .all_gather({own.data(), {kWords}, DType::kI64, Device::kCpu},
-                  {all.data(), {kWords * world.size()}, DType::kI64, Device::kCpu})
-      .wait();
+  const Words all = all_gather(world, std::span(own));
   // Over the workers of this host: how many, and which cores they may use between them.
   int local = 0;
   Words together(kMaskWords, 0);

@@ -10,6 +10,7 @@
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/config/prices.h"
@@ -61,7 +62,7 @@ void describe_gpu(CostConfig& cost) {
 
 // Gives every worker what rank 0 has made of the files that it alone reads. Collective.
 void share(RunConfig& config, Communicator& world) {
-  const std::string yaml = agree_on(world, world.rank() == 0 ? config.to_yaml() : "");
+  const std::string yaml = broadcast_text(world, world.rank() == 0 ? config.to_yaml() : "");
   agree(world, [&] {
     if (world.rank() != 0) config = parse_run_config(yaml, "configuration of rank 0", {});
   });
@@ -182,7 +183,7 @@ int run_train(const TrainOptions& options, TrainStart& begun, Communicator& worl
   catch_stop_signals();
   SignOfLife* const sign = begun.sign.get();
   if (const std::string text = alone_by_mistake(world.size()); !text.empty()) log_warning("{}", text);
-  const std::string launch = agree_on(world, sign != nullptr ? sign->launch() : "");
+  const std::string launch = broadcast_text(world, sign != nullptr ? sign->launch() : "");
   if (sign != nullptr) sign->join(launch, world.rank(), world.size());
   StartOptions start;
   RunConfig config;

@@ -6,8 +6,8 @@
 
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
-#include "kernels/host_view.h"
 #include "kernels/moe/balance.h"
+#include "parallel/host_exchange.h"
 
 namespace jevons {
 namespace {
@@ -124,10 +124,10 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
     max_rows.push_back(layer->max_rows_);
   }
   Communicator& tokens = *layers[0]->tokens_;
-  all_reduce(ctx, tokens, host_tensor(ctx.device, load, {count, experts}));
-  all_reduce(ctx, tokens, host_tensor(ctx.device, sums, {count, kSumParts}));
-  all_reduce(ctx, tokens, host_tensor(ctx.device, dropped, {count}));
-  all_reduce(ctx, tokens, host_tensor(ctx.device, max_rows, {count}), ReduceOp::kMax);
+  all_reduce(ctx, tokens, host_tensor(std::span(load)));
+  all_reduce(ctx, tokens, host_tensor(std::span(sums)));
+  all_reduce(ctx, tokens, host_tensor(std::span(dropped)));
+  all_reduce(ctx, tokens, host_tensor(std::span(max_rows)), ReduceOp::kMax);
 
   std::vector<LayerHealth> health(layers.size());
   if (ctx.device == Device::kMeta) return health;

@@ -16,7 +16,7 @@ namespace jevons {
 RunAccounting::RunAccounting(const RunConfig& config, Communicator& world, PhaseClock& clock,
                              const std::string& launch)
     : config_(config), world_(world), clock_(clock) {
-  const std::vector<std::string> hosts = gather_texts(world, host_name());
+  const std::vector<std::string> hosts = all_gather_texts(world, host_name());
   agree(world, [&] {
     // Until steps begin, as if nothing were trained yet.
     const std::int64_t steps = schedule_span(config.train, config.model.seq_len, {}).end;
@@ -78,7 +78,7 @@ void RunAccounting::gather() {
     sums[kNumPhases] = joules.value_or(0);
     sums[kNumPhases + 1] = joules ? 0 : 1;
   }
-  world_.all_reduce({sums.data(), {kNumPhases + 2}, DType::kF64, Device::kCpu}).wait();
+  all_reduce(world_, std::span(sums));
   std::copy_n(sums.begin(), kNumPhases, totals_.device_seconds.begin());
   const bool all_known = sums[kNumPhases + 1] == 0;
   totals_.energy_joules = all_known ? std::optional(sums[kNumPhases]) : std::nullopt;

@@ -13,6 +13,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "kernels/cuda/attention.h"
+#include "parallel/host_exchange.h"
 #include "trainer/io/format.h"
 #include "trainer/report/console_line.h"
 #include "trainer/report/html_report.h"
@@ -138,7 +139,7 @@ std::optional<RankSpread> RunReport::spread_of_ranks(std::int64_t step) {
   // One maximum carries the rank too: below the microseconds.
   const auto micros = static_cast<std::int64_t>(1e6 * per_step);
   std::array<std::int64_t, 2> most = {micros * size + world_.rank(), -micros};
-  world_.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
+  all_reduce(world_, std::span(most), ReduceOp::kMax);
   return RankSpread{.min = -1e-6 * static_cast<double>(most[1]),
                     .mean = sum / static_cast<double>(size),
                     .max = 1e-6 * static_cast<double>(most[0] / size),

@@ -4,12 +4,12 @@
 
 #include <exception>
 #include <optional>
-#include <type_traits>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 #include "trainer/io/format.h"
 #include "trainer/run/run_accounting.h"
 #include "trainer/run/run_report.h"
@@ -36,9 +36,7 @@ MemoryReport predict_memory(const RunConfig& config, Communicator& world) {
              config.parallel.layout.to_string(), config.threads,
              format_bytes(static_cast<double>(predicted.total())));
   });
-  static_assert(std::is_trivially_copyable_v<MemoryReport>);
-  world.broadcast({&predicted, {sizeof(MemoryReport)}, DType::kU8, Device::kCpu}, 0).wait();
-  return predicted;
+  return broadcast(world, predicted);
 }
 
 // Before what this worker computes with is destroyed: the others may not come any more to what its device

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <limits>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
+#include "parallel/host_exchange.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/config/advice.h"
 #include "trainer/optim/schedule.h"
@@ -104,9 +106,9 @@ Trainer::Agreement Trainer::agree_on_next() {
   if (stop_signal_received()) next.stop = StopReason::kSignal;
   next.writing = saver_.is_writing() ? 1 : 0;
   next.save = saver_.is_due(state_.step) ? 1 : 0;
-  static_assert(sizeof(Agreement) == 3 * sizeof(std::int32_t));
-  world_.all_reduce({&next, {3}, DType::kI32, Device::kCpu}, ReduceOp::kMax).wait();
-  return next;
+  std::array agreed = {static_cast<std::int32_t>(next.stop), next.writing, next.save};
+  all_reduce(world_, std::span(agreed), ReduceOp::kMax);
+  return {static_cast<StopReason>(agreed[0]), agreed[1], agreed[2]};
 }
 
 StepOutcome Trainer::step() {
@@ -216,7 +218,7 @@ void Trainer::check_data() {
 
 // Workers on hosts with other files would train on other data without a word.
 void Trainer::check_same_data() {
-  const std::string first = agree_on(world_, fingerprint_);
+  const std::string first = broadcast_text(world_, fingerprint_);
   agree(world_, [&] {
     if (fingerprint_ == first) return;
     fail(ExitCode::kData, "worker {} sees other token files than worker 0 (fingerprints {} and {})",
@@ -243,7 +245,7 @@ void Trainer::begin() {
     path = start_.resume == "auto" ? latest_checkpoint(checkpoint_dir(config_)).value_or("")
                                    : find_checkpoint(start_.resume);
   });
-  path = agree_on(world_, path);
+  path = broadcast_text(world_, path);
   if (!path.empty()) {
     resume(path);
   } else if (!start_.init_from.empty()) {

@@ -35,8 +35,8 @@ double grace(const WatchdogConfig& config) {
 
 std::vector<RankIdentity> gather_identities(Communicator& world) {
   std::vector<RankIdentity> ranks;
-  const std::vector<std::string> hosts = gather_texts(world, host_name());
-  const std::vector<std::string> processes = gather_texts(world, std::to_string(getpid()));
+  const std::vector<std::string> hosts = all_gather_texts(world, host_name());
+  const std::vector<std::string> processes = all_gather_texts(world, std::to_string(getpid()));
   for (std::size_t r = 0; r < hosts.size(); ++r)
     ranks.push_back({static_cast<int>(r), hosts[r], std::stoi(processes[r])});
   return ranks;

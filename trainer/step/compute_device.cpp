@@ -4,6 +4,7 @@
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 #include "parallel/nccl/device_world.h"
 #include "trainer/io/format.h"
 
@@ -48,8 +49,7 @@ DeviceChoice choose_device(DeviceChoice wanted, Communicator& hosts) {
     if (wanted == DeviceChoice::kCuda && gpus.devices == 0)
       fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto", gpus.reason);
   });
-  std::int32_t everywhere = gpus.devices > 0 ? 1 : 0;
-  hosts.all_reduce({&everywhere, {1}, DType::kI32, Device::kCpu}, ReduceOp::kMin).wait();
+  const auto everywhere = all_reduce(hosts, std::int32_t{gpus.devices > 0 ? 1 : 0}, ReduceOp::kMin);
   return everywhere == 1 ? DeviceChoice::kCuda : DeviceChoice::kCpu;
 }
 

@@ -11,6 +11,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/host_view.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 
 namespace jevons {
 namespace {
@@ -97,16 +98,11 @@ std::optional<Finding> replay(Worker& worker, const StepInputs& inputs) {
 std::string first_of(Communicator& world, const std::optional<Finding>& mine) {
   const std::int64_t ranks = world.size();
   constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
-  std::int64_t first = mine ? mine->order * ranks + world.rank() : kNone;
-  world.all_reduce({&first, {1}, DType::kI64}, ReduceOp::kMin).wait();
+  const auto first = all_reduce(world, mine ? mine->order * ranks + world.rank() : kNone, ReduceOp::kMin);
   if (first == kNone) return "";
   const int rank = static_cast<int>(first % ranks);
-  std::string text = rank == world.rank() ? fmt::format("rank {}: {}", rank, mine->what) : "";
-  std::int64_t length = std::ssize(text);
-  world.broadcast({&length, {1}, DType::kI64}, rank).wait();
-  text.resize(static_cast<std::size_t>(length));
-  world.broadcast({text.data(), {length}, DType::kU8}, rank).wait();
-  return text;
+  return broadcast_text(world, rank == world.rank() ? fmt::format("rank {}: {}", rank, mine->what) : "",
+                        rank);
 }
 
 }  // namespace

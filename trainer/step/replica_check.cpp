@@ -11,6 +11,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/memory.h"
 #include "parallel/agree.h"
+#include "parallel/host_exchange.h"
 
 namespace jevons {
 namespace {
@@ -69,10 +70,7 @@ std::string first_difference(const Context& ctx, Communicator& comm, int world_r
   if (comm.size() == 1) return "";
   std::vector<std::uint64_t> mine = {static_cast<std::uint64_t>(world_rank)};
   for (const Replica& replica : replicas) mine.push_back(hash_of(ctx, replica.local));
-  const std::int64_t width = std::ssize(mine);
-  std::vector<std::uint64_t> all(mine.size() * static_cast<std::size_t>(comm.size()));
-  comm.all_gather({mine.data(), {width}, DType::kI64}, {all.data(), {width * comm.size()}, DType::kI64})
-      .wait();
+  const std::vector<std::uint64_t> all = all_gather(comm, std::span(mine));
   const auto column = [&](std::size_t i) {
     std::vector<std::uint64_t> values;
     for (std::size_t at = i; at < all.size(); at += mine.size()) values.push_back(all[at]);

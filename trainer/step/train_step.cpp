@@ -3,6 +3,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/exact_sum.h"
 #include "kernels/core/whereabouts.h"
+#include "parallel/host_exchange.h"
 #include "trainer/model/balance.h"
 #include "trainer/step/find_nonfinite.h"
 
@@ -31,14 +32,13 @@ std::int64_t count_targets(const HostBatch& batch) {
 
 // Over all ranks; the same bits however the terms are spread over them. The meta world has nothing to add.
 double sum_over_ranks(Communicator& world, ExactSum sum) {
-  world.all_reduce({sum.parts().data(), {ExactSum::kParts}, DType::kI64, Device::kCpu}).wait();
+  all_reduce(world, std::span(sum.parts()));
   return sum.value();
 }
 
 // The sum over dp ranks: tp ranks hold the same sequences, which count once.
 std::int64_t global_targets(Worker& worker, std::int64_t count) {
-  worker.mesh().dp().all_reduce({&count, {1}, DType::kI64, Device::kCpu}).wait();
-  return count;
+  return all_reduce(worker.mesh().dp(), count);
 }
 
 std::optional<double> mean_over(std::int64_t targets, double sum) {

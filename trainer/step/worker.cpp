@@ -5,6 +5,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/cpu/gemm_engine.h"
+#include "parallel/host_exchange.h"
 #include "parallel/nccl/device_world.h"
 #include "trainer/io/format.h"
 
@@ -110,7 +111,7 @@ ArenaBytes Worker::arena_bytes() const {
 
 ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world) {
   std::array<std::int64_t, 2> most = {mine.peak, mine.held};
-  world.all_reduce({most.data(), {2}, DType::kI64, Device::kCpu}, ReduceOp::kMax).wait();
+  all_reduce(world, std::span(most), ReduceOp::kMax);
   return {most[0], most[1]};
 }
 
