@@ -25,14 +25,10 @@ std::int64_t block_of_squares(const ParamStore& store) {
   return block;
 }
 
-Tensor shard_of(const ParamGroup& group) {
-  return group.grads.slice(group.shard_begin(), group.shard_begin() + group.shard_numel());
-}
-
 }  // namespace
 
 SlotReducer::SlotReducer(ParamStore& store, int zero_stage)
-    : store_(store), zero_stage_(zero_stage), squares_block_(block_of_squares(store)) {
+    : GradReducer(store, zero_stage), squares_block_(block_of_squares(store)) {
   ENSURE(store.mesh().tokens().size() == store.mesh().dp().size(), "slots need tp 1, pp 1 and cp 1");
   for (const ParamGroup& group : store.groups()) {
     const bool apart = group.sync == SyncGroup::kExpert;
@@ -43,23 +39,25 @@ SlotReducer::SlotReducer(ParamStore& store, int zero_stage)
   }
 }
 
-void SlotReducer::begin(std::int64_t slots) {
-  const std::int64_t ranks = store_.mesh().tokens().size();
-  ENSURE(slots > 0 && slots % ranks == 0, "{} slots on {} ranks", slots, ranks);
-  slots_ = slots;
+void SlotReducer::begin(std::int64_t sequences) {
+  const std::int64_t ranks = store().mesh().tokens().size();
+  ENSURE(sequences > 0 && sequences % ranks == 0, "{} slots on {} ranks", sequences, ranks);
+  slots_ = sequences;
   for (Sums& sums : sums_) sums.here.clear(), sums.shard.clear();
 }
 
+void SlotReducer::start_unit(const Context&, std::int64_t) {}
+
 // Source s of rank r of a group's communicator is rank r * sources + s of all, and ranks hold consecutive
 // slots.
-void SlotReducer::take(const Context& ctx, std::int64_t round) {
-  const std::int64_t per_rank = slots_ / store_.mesh().tokens().size();
+void SlotReducer::end_pass(const Context& ctx, std::int64_t pass) {
+  const std::int64_t per_rank = slots_ / store().mesh().tokens().size();
   for (std::size_t g = 0; g < sums_.size(); ++g) {
-    const ParamGroup& group = store_.groups()[g];
+    const ParamGroup& group = store().groups()[g];
     for (std::int64_t s = 0; s < sources_of(group); ++s) {
       const std::int64_t rank = group.comm->rank() * sources_of(group) + s;
       const Tensor grads = group.source_grads[static_cast<std::size_t>(s)];
-      sums_[g].here.put(ctx, slots_, {.level = 0, .index = rank * per_rank + round}, grads);
+      sums_[g].here.put(ctx, slots_, {.level = 0, .index = rank * per_rank + pass}, grads);
       fill_zero(ctx, grads);
     }
   }
@@ -73,14 +71,14 @@ std::vector<SlotNode> SlotReducer::nodes_of_rank(const ParamGroup& group, int ra
 void SlotReducer::finish(const Context& ctx) {
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   for (std::size_t g = 0; g < sums_.size(); ++g) {
-    const ParamGroup& group = store_.groups()[g];
+    const ParamGroup& group = store().groups()[g];
     if (group.comm->size() == 1) {
       copy(ctx, sums_[g].here.value(root_of(slots_)), group.grads);
       continue;
     }
     exchange(ctx, group, sums_[g]);
-    copy(ctx, sums_[g].shard.value(root_of(slots_)), shard_of(group));
-    if (zero_stage_ == 0) group.comm->all_gather_in_place(group.grads).wait();
+    copy(ctx, sums_[g].shard.value(root_of(slots_)), shard_of_grads(group));
+    if (zero_stage() == 0) group.comm->all_gather_in_place(group.grads).wait();
   }
 }
 
@@ -117,11 +115,10 @@ void SlotReducer::exchange(const Context& ctx, const ParamGroup& group, Sums& su
 }
 
 double SlotReducer::global_norm(const Context& ctx) const {
-  // As in GradSync::global_norm, the shards of all ranks have each parameter once.
   ExactSum squares;
-  for (const ParamGroup& group : store_.groups()) add_squares(ctx, shard_of(group), squares_block_, squares);
+  for (const ParamGroup& group : store().groups()) add_squares(ctx, shard_of_grads(group), squares_block_, squares);
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  all_reduce(store_.mesh().world(), std::span(squares.parts()));
+  all_reduce(store().mesh().world(), std::span(squares.parts()));
   return std::sqrt(squares.value());
 }
 

@@ -1,33 +1,30 @@
-// In GradSync's place where sums must not depend on the layout (numerics: layout_invariant): the gradients
-// of every slot, one sequence of the global batch, are taken apart and added in a SlotSum's fixed tree,
-// first on this rank, then over ranks. A step: begin; backward of one slot, take, for every round; finish;
-// global_norm. Afterwards the store holds what GradSync::finish would leave. tp, pp and cp are 1.
+// Sums that do not depend on the layout (numerics: layout_invariant): the gradients of every slot, one sequence of the global
+// batch, are taken apart and added in a SlotSum's fixed tree, first on this rank, then over ranks. A pass is one slot. tp, pp
+// and cp are 1.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "parallel/param_store.h"
+#include "parallel/grad_reducer.h"
 #include "parallel/slot_sum.h"
 
 namespace jevons {
 
-class SlotReducer {
+class SlotReducer final : public GradReducer {
  public:
-  // The store must be allocated with GradSources::kApart and outlive this. zero_stage: as GradSync's.
+  // The store must be allocated with GradSources::kApart.
   SlotReducer(ParamStore& store, int zero_stage);
 
-  // A step of `slots` slots; this rank computes the n = slots / ranks ones from rank * n on.
-  void begin(std::int64_t slots);
-  // Takes the store's gradients as those of this rank's slot number `round`, and experts' as those of this
+  // This rank computes the n = sequences / ranks slots from rank * n on.
+  void begin(std::int64_t sequences) override;
+  void start_unit(const Context& ctx, std::int64_t unit) override;
+  // Takes the store's gradients as those of this rank's slot number `pass`, and experts' as those of this
   // slot of every ep rank; leaves zeros.
-  void take(const Context& ctx, std::int64_t round);
-  // Collective.
-  void finish(const Context& ctx);
-  // sqrt of the sum of squares of all gradients of the model, with the same bits on every layout. After
-  // finish(); collective.
-  double global_norm(const Context& ctx) const;
-  std::size_t bytes() const;  // of the partial sums
+  void end_pass(const Context& ctx, std::int64_t pass) override;
+  void finish(const Context& ctx) override;
+  double global_norm(const Context& ctx) const override;  // with the same bits on every layout
+  std::size_t bytes() const override;                     // of the partial sums
 
  private:
   // Of one ParamGroup.
@@ -39,8 +36,6 @@ class SlotReducer {
   std::vector<SlotNode> nodes_of_rank(const ParamGroup& group, int rank) const;
   void exchange(const Context& ctx, const ParamGroup& group, Sums& sums) const;
 
-  ParamStore& store_;
-  int zero_stage_;
   std::int64_t slots_ = 0;
   std::int64_t squares_block_;
   std::vector<Sums> sums_;

@@ -26,23 +26,23 @@ std::vector<double> state_of(const Model& model) {
 }
 
 // w -= g on what this rank owns, then the weights of all.
-void sgd_update(TestBed& bed, GradSync& sync) {
+void sgd_update(TestBed& bed, GradReducer& reducer) {
   for (std::size_t g = 0; g < bed.store.groups().size(); ++g) {
     const ParamGroup& group = bed.store.groups()[g];
-    const ShardRange range = sync.update_range(g);
+    const ShardRange range = reducer.update_range(g);
     const Tensor weights = group.weights.slice(range.begin, range.begin + range.numel);
     const Tensor grads = group.grads.slice(range.begin, range.begin + range.numel);
     sgd_step(bed.ctx, 1, 1,
              {.master = weights, .moment1 = {}, .moment2 = {}, .grad = grads, .weight = weights});
   }
-  sync.gather_weights(bed.ctx);
+  reducer.gather_weights(bed.ctx);
 }
 
 // The elements of a rank's parameter that it holds the summed gradient of, against the global ones.
-void expect_owned_close(TestBed& bed, const GradSync& sync, const NamedValues& want, double bound) {
+void expect_owned_close(TestBed& bed, const GradReducer& reducer, const NamedValues& want, double bound) {
   for (ParamId id = 0; id < bed.store.params().size(); ++id) {
     const Param& param = bed.store.params()[id];
-    const ShardRange owned = sync.update_range(bed.store.group_of(id));
+    const ShardRange owned = reducer.update_range(bed.store.group_of(id));
     const std::vector<double>& global = want.at(param.spec.name);
     const Tensor local = bed.store.grad(id);
     double scale = 1e-30;
@@ -81,15 +81,14 @@ void check_point(const GridModel& grid_model, const GridPoint& point, const Step
     Model model(bed.store, grid_model.config);
     bed.place_weights();
     grid_model.prepare(model);
-    GradSync sync(bed.store, point.zero_stage);
-    const double loss = forward_backward(bed, model, point, &sync);
+    BucketReducer reducer(bed.store, point.zero_stage);
+    const double loss = forward_backward(bed, model, point, &reducer);
     ENSURE(std::abs(loss - want.loss) <= bound * want.loss, "loss {}, expected {}", loss, want.loss);
-    sync.start(bed.ctx);
-    sync.finish(bed.ctx);
-    expect_owned_close(bed, sync, want.gradients, bound);
-    const double norm = sync.global_norm(bed.ctx);
+    reducer.finish(bed.ctx);
+    expect_owned_close(bed, reducer, want.gradients, bound);
+    const double norm = reducer.global_norm(bed.ctx);
     ENSURE(std::abs(norm - want.norm) <= bound * want.norm, "gradient norm {}, expected {}", norm, want.norm);
-    sgd_update(bed, sync);
+    sgd_update(bed, reducer);
     expect_weights_close(bed, want.weights, bound);
     model.end_step(bed.ctx, BiasUpdate::kApply);
     ENSURE(state_of(model) == want.state, "the selection biases differ");
@@ -102,7 +101,7 @@ std::string GridPoint::to_string() const {
   return fmt::format("{}, zero {}, micro-batch {}", layout.to_string(), zero_stage, micro_batch);
 }
 
-double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradSync* sync) {
+double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradReducer* reducer) {
   const ModelConfig& config = model.config();
   const MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
   const auto targets = static_cast<double>(count_targets(all));
@@ -121,7 +120,7 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
     const double loss = forward_loss(bed.ctx, model, batch, saved);
     ENSURE(evaluated == loss, "evaluation gives a loss of {}, training {}", evaluated, loss);
     sum.ptr<double>()[0] += loss;
-    model.backward(bed.ctx, saved, scales, s + point.micro_batch == mine ? sync : nullptr);
+    model.backward(bed.ctx, saved, scales, s + point.micro_batch == mine ? reducer : nullptr);
   }
   bed.mesh.tokens().all_reduce(sum).wait();
   return sum.ptr<double>()[0] / targets;
@@ -135,12 +134,11 @@ StepResult one_worker(const GridModel& grid_model, std::int64_t micro_batch) {
   grid_model.prepare(model);
   StepResult result;
   result.loss = forward_backward(bed, model, {.layout = {}, .micro_batch = micro_batch});
-  GradSync sync(bed.store, 0);
-  sync.start(bed.ctx);
-  sync.finish(bed.ctx);
-  result.norm = sync.global_norm(bed.ctx);
+  BucketReducer reducer(bed.store, 0);
+  reducer.finish(bed.ctx);
+  result.norm = reducer.global_norm(bed.ctx);
   result.gradients = gradients_of(bed.store);
-  sgd_update(bed, sync);
+  sgd_update(bed, reducer);
   result.weights = weights_of(bed.store);
   model.end_step(bed.ctx, BiasUpdate::kApply);
   result.state = state_of(model);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/grad_sync.h"
+#include "parallel/bucket_reducer.h"
 #include "tests/support/compare.h"
 #include "tests/support/tiny_model.h"
 
@@ -37,8 +37,8 @@ struct StepResult {
   std::vector<double> state;  // selection biases after the step
 };
 
-// Adds to the gradients; returns the mean loss over the global batch. `sync` as in Model::backward.
-double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradSync* sync = nullptr);
+// Adds to the gradients; returns the mean loss over the global batch. `reducer` as in Model::backward.
+double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradReducer* reducer = nullptr);
 
 StepResult one_worker(const GridModel& model, std::int64_t micro_batch);
 // Every point on as many ranks as its layout has, against `want`, relative to the largest element of each

@@ -124,19 +124,18 @@ TEST_CASE("layout grid: buckets summed under the backward pass change no bit", "
       TestBed bed(world, dtype, layout, Device::kCpu, bucket_bytes);
       Model model(bed.store, config);
       bed.place_weights();
-      GradSync sync(bed.store, zero_stage);
-      forward_backward(bed, model, point, early ? &sync : nullptr);
-      sync.start(bed.ctx);
-      sync.finish(bed.ctx);
+      BucketReducer reducer(bed.store, zero_stage);
+      forward_backward(bed, model, point, early ? &reducer : nullptr);
+      reducer.finish(bed.ctx);
       RankResult mine;
       mine.buckets = bed.store.groups().size();
       if (zero_stage == 0) mine.gradients = gradients_of(bed.store);
       for (std::size_t g = 0; g < bed.store.groups().size(); ++g) {  // weights := gradients
         const ParamGroup& group = bed.store.groups()[g];
-        const std::int64_t begin = sync.update_range(g).begin, end = begin + sync.update_range(g).numel;
+        const std::int64_t begin = reducer.update_range(g).begin, end = begin + reducer.update_range(g).numel;
         cast(bed.ctx, group.grads.slice(begin, end), group.weights.slice(begin, end));
       }
-      sync.gather_weights(bed.ctx);
+      reducer.gather_weights(bed.ctx);
       mine.weights = weights_of(bed.store);
       return mine;
     });

@@ -46,10 +46,10 @@ void Model::forward(const Context& ctx, const MicroBatch& batch, Tensor loss_sum
   head_.forward(ctx, x, batch.targets, loss_sum, saved.head);
 }
 
-void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales, GradSync* sync) {
+void Model::backward(const Context& ctx, Saved& saved, const LossScales& scales, GradReducer* reducer) {
   // Unit 0 is the embedding, unit i + 1 block i.
   const auto done = [&](std::size_t unit) {
-    if (sync != nullptr) sync->start_unit(ctx, static_cast<std::int64_t>(unit));
+    if (reducer != nullptr) reducer->start_unit(ctx, static_cast<std::int64_t>(unit));
   };
   const Tensor dx = head_.backward(ctx, scales.token, saved.head);
   done(blocks_.size() + 1);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/grad_sync.h"
+#include "parallel/grad_reducer.h"
 #include "trainer/model/block.h"
 #include "trainer/model/embedding.h"
 #include "trainer/model/lm_head.h"
@@ -45,7 +45,7 @@ class Model {
   // Adds to the store's gradients. The caller resets ctx.work afterwards. In a step's last backward `sync`
   // sums the gradients of each unit (the head, a block) while those before it are computed; its start() is
   // left to the caller.
-  void backward(const Context& ctx, Saved& saved, const LossScales& scales, GradSync* sync = nullptr);
+  void backward(const Context& ctx, Saved& saved, const LossScales& scales, GradReducer* reducer = nullptr);
 
   // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
   void fetch_reports(const Context& ctx) const;

@@ -8,7 +8,7 @@
 
 namespace jevons {
 
-Optimizer::Optimizer(ParamStore& store, const GradSync& sync, const OptimConfig& config)
+Optimizer::Optimizer(ParamStore& store, const GradReducer& reducer, const OptimConfig& config)
     : store_(store), config_(config) {
   const DType wide = accumulator_of(store.compute());
   auto make = [&](std::int64_t numel) {
@@ -18,7 +18,7 @@ Optimizer::Optimizer(ParamStore& store, const GradSync& sync, const OptimConfig&
   for (std::size_t g = 0; g < store.groups().size(); ++g) {
     const ParamGroup& group = store.groups()[g];
     GroupState state;
-    state.range = sync.update_range(g);
+    state.range = reducer.update_range(g);
     const ShardRange& r = state.range;
     state.master =
         group.weights.dtype == wide ? group.weights.slice(r.begin, r.begin + r.numel) : make(r.numel);

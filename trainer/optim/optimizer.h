@@ -1,4 +1,4 @@
-// The optimizer of one worker: master weights and moments for the flat ranges that GradSync gives this rank.
+// The optimizer of one worker: master weights and moments for the flat ranges that GradReducer gives this rank.
 // With ZeRO-1 (arXiv:1910.02054) those are shards; the update itself is the same.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/core/context.h"
-#include "parallel/grad_sync.h"
+#include "parallel/grad_reducer.h"
 #include "parallel/param_store.h"
 #include "trainer/optim/optim_config.h"
 
@@ -22,8 +22,8 @@ class Optimizer {
     Tensor moment1, moment2;  // undefined for SGD
   };
 
-  // The store must be allocated; it and `sync` must outlive this.
-  Optimizer(ParamStore& store, const GradSync& sync, const OptimConfig& config);
+  // The store must be allocated; it and `reducer` must outlive this.
+  Optimizer(ParamStore& store, const GradReducer& reducer, const OptimConfig& config);
 
   // Takes the weights of the store as the starting point. Call after they were initialised.
   void adopt_weights(const Context& ctx);

@@ -110,7 +110,7 @@ std::string first_of(Communicator& world, const std::optional<Finding>& mine) {
 std::string find_nonfinite(Worker& worker, const StepInputs& inputs) {
   Communicator& world = worker.mesh().world();
   const std::string summed = first_of(world, look_at_gradients(worker, kSums, [&](std::size_t group) {
-                                        return worker.sync().update_range(group);
+                                        return worker.reducer().update_range(group);
                                       }));
   const std::string origin = first_of(world, replay(worker, inputs));
   if (!origin.empty()) return origin;

@@ -88,7 +88,7 @@ void read(const Context& ctx, const CheckpointReader& reader, const std::vector<
 void fill(Worker& worker, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
   agree(worker.mesh().world(), [&] { read(worker.ctx(), reader, boxes); });
   worker.optimizer().publish_weights(worker.ctx());
-  worker.sync().gather_weights(worker.ctx());
+  worker.reducer().gather_weights(worker.ctx());
 }
 
 // "layers.7.ffn" for the weights of layer 7's experts and router if the checkpoint has that instead; else "".

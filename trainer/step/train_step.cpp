@@ -79,9 +79,8 @@ ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScal
     const Tensor loss = worker.losses().add_row(worker.ctx());
     worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), loss, saved);
     const bool last = s + per_pass >= batch.sequences;
-    GradSync* const sync = last && worker.slots() == nullptr ? &worker.sync() : nullptr;
-    worker.model().backward(worker.ctx(), saved, scales, sync);
-    if (worker.slots() != nullptr) worker.slots()->take(worker.ctx(), s);
+    worker.model().backward(worker.ctx(), saved, scales, last ? &worker.reducer() : nullptr);
+    worker.reducer().end_pass(worker.ctx(), s / per_pass);
   }
   return finish_passes(worker);
 }
@@ -105,13 +104,8 @@ double sync_gradients(Worker& worker) {
     worker.mesh().world().barrier();
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  if (SlotReducer* slots = worker.slots()) {
-    slots->finish(ctx);
-    return slots->global_norm(ctx);
-  }
-  worker.sync().start(ctx);
-  worker.sync().finish(ctx);
-  return worker.sync().global_norm(ctx);
+  worker.reducer().finish(ctx);
+  return worker.reducer().global_norm(ctx);
 }
 
 void update(Worker& worker, const StepPosition& position, double norm) {
@@ -121,11 +115,11 @@ void update(Worker& worker, const StepPosition& position, double norm) {
     const PhaseScope phase(ctx.clock, Phase::kOptimizer);
     const double scale = clip > 0 && norm > clip ? clip / norm : 1;
     worker.optimizer().step(ctx, position.lr, scale, position.optimizer_step);
-    worker.sync().zero_others(ctx);
+    worker.reducer().zero_others(ctx);
     ctx.synchronise();
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
-  worker.sync().gather_weights(ctx);
+  worker.reducer().gather_weights(ctx);
   ctx.synchronise();
 }
 
@@ -149,7 +143,7 @@ StepOutcome step(Worker& worker, const HostBatch& batch, const StepPosition& pos
          position.global_sequences);
   StepOutcome out;
   out.target_tokens = global_targets(worker, count_targets(batch));
-  if (worker.slots() != nullptr) worker.slots()->begin(position.global_sequences);
+  worker.reducer().begin(position.global_sequences);
   const LossScales scales = scales_of(worker, position, out.target_tokens);
   const ExactSum loss_sum = forward_backward(worker, batch, scales);
   out.grad_norm = sync_gradients(worker);

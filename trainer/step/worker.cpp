@@ -64,16 +64,20 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
   const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
   if (by_slot) check_layout_invariance(place.device, ctx_.compute);
   with_memory_report([&] {
-    store_.allocate(by_slot ? GradSources::kApart : GradSources::kSummed);
+    const GradSources sources = by_slot ? GradSources::kApart : GradSources::kSummed;
+    store_.allocate(sources);
     store_.initialize(config.train.seed, ctx_.threads);
-    sync_ = std::make_unique<GradSync>(store_, config.parallel.zero_stage);
-    if (by_slot) slots_ = std::make_unique<SlotReducer>(store_, config.parallel.zero_stage);
-    optimizer_ = std::make_unique<Optimizer>(store_, *sync_, config.optim);
+    reducer_ = make_grad_reducer(store_, config.parallel.zero_stage, sources);
+    optimizer_ = std::make_unique<Optimizer>(store_, *reducer_, config.optim);
     optimizer_->adopt_weights(ctx_);
   });
   for (Communicator* c : {&world, &mesh_.dp(), &mesh_.tp(), &mesh_.ep(), &mesh_.edp(), &mesh_.tokens()}) {
     c->set_meter(&meter_);
   }
+}
+
+std::int64_t Worker::sequences_per_pass() const {
+  return config_.numerics == Numerics::kLayoutInvariant ? 1 : config_.train.micro_batch_size;
 }
 
 void Worker::reset_arenas() {
@@ -97,7 +101,7 @@ void Worker::fail_for_memory(const cuda::OutOfMemory& error) {
 
 MemoryReport Worker::memory() {
   const bool on_gpu = ctx_.device == Device::kCuda || ctx_.modelled == Device::kCuda;
-  return {.weights_and_grads = store_.bytes() + (slots_ ? slots_->bytes() : 0),
+  return {.weights_and_grads = store_.bytes() + (reducer_ ? reducer_->bytes() : 0),
           .optimizer = optimizer_ ? optimizer_->bytes() : 0,
           .stash = stash_.peak_bytes(),
           .work = work_.peak_bytes(),

@@ -11,10 +11,9 @@
 #include "kernels/core/context.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/figures.h"
-#include "parallel/grad_sync.h"
+#include "parallel/grad_reducer.h"
 #include "parallel/mesh.h"
 #include "parallel/param_store.h"
-#include "parallel/slot_reducer.h"
 #include "trainer/config/run_config.h"
 #include "trainer/model/model.h"
 #include "trainer/optim/optimizer.h"
@@ -67,9 +66,7 @@ class Worker {
   Mesh& mesh() { return mesh_; }
   ParamStore& store() { return store_; }
   Model& model() { return model_; }
-  GradSync& sync() { return *sync_; }
-  // Sums gradients instead of sync() under numerics: layout_invariant; else null.
-  SlotReducer* slots() { return slots_.get(); }
+  GradReducer& reducer() { return *reducer_; }
   Optimizer& optimizer() { return *optimizer_; }
   // (1) f64 for each pass since the last clear(): the loss in nats of this rank's rows.
   Figures& losses() { return losses_; }
@@ -79,7 +76,7 @@ class Worker {
   int dp_size() { return mesh_.dp().size(); }
 
   // Sequences of one forward and backward pass.
-  std::int64_t sequences_per_pass() const { return slots_ ? 1 : config_.train.micro_batch_size; }
+  std::int64_t sequences_per_pass() const;
   // Empties both arenas between passes.
   void reset_arenas();
   MemoryReport memory();
@@ -106,8 +103,7 @@ class Worker {
   ParamStore store_;
   Model model_;
   Figures losses_;
-  std::unique_ptr<GradSync> sync_;  // after allocate()
-  std::unique_ptr<SlotReducer> slots_;
+  std::unique_ptr<GradReducer> reducer_;  // after allocate()
   std::unique_ptr<Optimizer> optimizer_;
 };
 

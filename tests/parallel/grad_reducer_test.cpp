@@ -1,5 +1,5 @@
 // Gradient sums, the global norm and the spread of updated weights, for both ZeRO stages on many layouts.
-#include "parallel/grad_sync.h"
+#include "parallel/bucket_reducer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -76,7 +76,7 @@ void fill_gradients(ParamStore& store) {
 
 // Gradients become complete unit by unit, as in a backward pass; until then they are something else. Sums
 // that start too early, or of the wrong group, are wrong.
-void fill_and_start_by_unit(test::TestBed& bed, GradSync& sync) {
+void fill_and_start_by_unit(test::TestBed& bed, BucketReducer& sync) {
   for (ParamId id = 0; id < bed.store.params().size(); ++id) test::fill_normal(bed.store.grad(id), "early");
   for (std::int64_t unit = kUnits - 1; unit > 0; --unit) {
     fill_gradients(bed.store, unit);
@@ -101,7 +101,7 @@ double expected_norm(const Layout& layout) {
 }
 
 // Of the groups whose first unit is `from` or a later one.
-void check_sums(test::TestBed& bed, const GradSync& sync, std::int64_t from) {
+void check_sums(test::TestBed& bed, const BucketReducer& sync, std::int64_t from) {
   ParamStore& store = bed.store;
   for (ParamId id = 0; id < store.params().size(); ++id) {
     if (store.groups()[store.group_of(id)].first_unit < from) continue;
@@ -120,7 +120,7 @@ void check_sums(test::TestBed& bed, const GradSync& sync, std::int64_t from) {
 }
 
 // As the optimizer leaves it: 0 in this rank's range. zero_others must clear the rest, and nothing else.
-void check_zeroing(test::TestBed& bed, GradSync& sync) {
+void check_zeroing(test::TestBed& bed, BucketReducer& sync) {
   const std::span<ParamGroup> groups = bed.store.groups();
   fill_gradients(bed.store);
   std::vector<double> before;
@@ -145,7 +145,7 @@ void check_zeroing(test::TestBed& bed, GradSync& sync) {
 
 // Every rank writes only its own range; after the gather all elements must have been written, padding still
 // zero.
-void check_gather(test::TestBed& bed, GradSync& sync, std::int64_t bucket_bytes) {
+void check_gather(test::TestBed& bed, BucketReducer& sync, std::int64_t bucket_bytes) {
   ParamStore& store = bed.store;
   store.initialize(1);
   for (std::size_t g = 0; g < store.groups().size(); ++g) {
@@ -170,7 +170,7 @@ void check_gather(test::TestBed& bed, GradSync& sync, std::int64_t bucket_bytes)
 }  // namespace
 
 TEST_CASE("gradients are summed over the right ranks and the norm counts each parameter once",
-          "[grad_sync][ranks]") {
+          "[grad_reducer][ranks]") {
   const auto layout =
       GENERATE(Layout{}, Layout{.dp = 2}, Layout{.tp = 2}, Layout{.dp = 2, .ep = 2}, Layout{.dp = 2, .tp = 2},
                Layout{.dp = 2, .tp = 2, .ep = 2}, Layout{.dp = 2, .tp = 2, .ep = 4},
@@ -181,13 +181,12 @@ TEST_CASE("gradients are summed over the right ranks and the norm counts each pa
   test::run_ranks(layout.world(), [&](Communicator& world) {
     test::TestBed bed(world, DType::kF32, layout, Device::kCpu, bucket_bytes);
     declare(bed);
-    GradSync sync(bed.store, zero_stage);
+    BucketReducer sync(bed.store, zero_stage);
     for (int step = 0; step < 2; ++step) {  // zeroing leaves nothing of the first step behind
       bed.store.zero_grads(bed.ctx);
       fill_and_start_by_unit(bed, sync);
       if (test::ranks_are_threads()) check_sums(bed, sync, 1);  // done when they have started
       fill_gradients(bed.store, 0);
-      sync.start(bed.ctx);
       sync.finish(bed.ctx);
       check_sums(bed, sync, 0);
       const double norm = sync.global_norm(bed.ctx), wanted = expected_norm(layout);
@@ -198,44 +197,39 @@ TEST_CASE("gradients are summed over the right ranks and the norm counts each pa
   });
 }
 
-TEST_CASE("update ranges: all of a group or this rank's shard", "[grad_sync][ranks]") {
+TEST_CASE("update ranges: all of a group or this rank's shard", "[grad_reducer][ranks]") {
   test::run_ranks(2, [](Communicator& world) {
     test::TestBed bed(world, DType::kF32, {.dp = 2});
     declare(bed);
     const std::int64_t numel = bed.store.groups()[0].numel;
-    const ShardRange all = GradSync(bed.store, 0).update_range(0),
-                     part = GradSync(bed.store, 1).update_range(0);
+    const ShardRange all = BucketReducer(bed.store, 0).update_range(0),
+                     part = BucketReducer(bed.store, 1).update_range(0);
     ENSURE(all.begin == 0 && all.numel == numel, "stage 0");
     ENSURE(part.begin == numel / 2 * world.rank() && part.numel == numel / 2, "stage 1");
   });
 }
 
-TEST_CASE("a second start before finish, and an unknown stage, are refused", "[grad_sync]") {
+TEST_CASE("a unit twice before finish, and an unknown stage, are refused", "[grad_reducer]") {
   MetaCommunicator alone(0, 1);
   test::TestBed bed(alone, DType::kF32);
   declare(bed);
-  CHECK_THROWS_AS(GradSync(bed.store, 2), Error);
-  GradSync sync(bed.store, 1);
-  sync.start(bed.ctx);
-  CHECK_THROWS_AS(sync.start(bed.ctx), Error);
-  CHECK_THROWS_AS(sync.start_unit(bed.ctx, kUnits - 1), Error);
-  sync.finish(bed.ctx);
+  CHECK_THROWS_AS(BucketReducer(bed.store, 2), Error);
+  BucketReducer sync(bed.store, 1);
   sync.start_unit(bed.ctx, kUnits - 1);
   CHECK_THROWS_AS(sync.start_unit(bed.ctx, kUnits - 1), Error);
   sync.finish(bed.ctx);
-  sync.start(bed.ctx);
+  sync.start_unit(bed.ctx, kUnits - 1);
   sync.finish(bed.ctx);
 }
 
-TEST_CASE("a dry run counts the wire bytes of gradients and weights", "[grad_sync]") {
+TEST_CASE("a dry run counts the wire bytes of gradients and weights", "[grad_reducer]") {
   MetaCommunicator world(0, 4);
   test::TestBed bed(world, DType::kBF16, {.dp = 4}, Device::kMeta);
   bed.store.add({.name = "w", .shape = {64, 100}});
   bed.store.allocate();
   WorkMeter meter;
   bed.mesh.set_meter(&meter);
-  GradSync sync(bed.store, 1);
-  sync.start(bed.ctx);
+  BucketReducer sync(bed.store, 1);
   sync.finish(bed.ctx);
   CHECK(meter[WorkKind::kWire].bytes == 6400.0 * 3 / 4 * 4);  // fp32
   sync.gather_weights(bed.ctx);
