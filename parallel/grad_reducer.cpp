@@ -17,15 +17,15 @@ Tensor GradReducer::shard_of_grads(const ParamGroup& group) {
   return group.grads.slice(group.shard_begin(), group.shard_begin() + group.shard_numel());
 }
 
-ShardRange GradReducer::update_range(std::size_t group) const {
+FlatRange GradReducer::update_range(std::size_t group) const {
   const ParamGroup& g = store_.groups()[group];
-  return zero_stage_ == 0 ? ShardRange{0, g.numel} : ShardRange{g.shard_begin(), g.shard_numel()};
+  return zero_stage_ == 0 ? FlatRange{0, g.numel} : FlatRange{g.shard_begin(), g.shard_numel()};
 }
 
 void GradReducer::zero_others(const Context& ctx) {
   for (std::size_t g = 0; g < store_.groups().size(); ++g) {
     const Tensor grads = store_.groups()[g].grads;
-    const ShardRange range = update_range(g);
+    const FlatRange range = update_range(g);
     fill_zero(ctx, grads.slice(0, range.begin));
     fill_zero(ctx, grads.slice(range.begin + range.numel, grads.numel()));
   }

@@ -15,12 +15,6 @@
 
 namespace jevons {
 
-// Elements [begin, begin + numel) of a group's flat buffers. Padding at the end of a group is part of its
-// ranges: its gradients are zero and its weights must stay zero.
-struct ShardRange {
-  std::int64_t begin = 0, numel = 0;
-};
-
 class GradReducer {
  public:
   virtual ~GradReducer() = default;
@@ -43,7 +37,7 @@ class GradReducer {
   virtual std::size_t bytes() const = 0;
 
   // What this rank's optimizer updates of groups()[group].
-  ShardRange update_range(std::size_t group) const;
+  FlatRange update_range(std::size_t group) const;
   // Zeroes the gradients outside of this rank's update ranges: parts of other ranks' sums.
   void zero_others(const Context& ctx);
   // Stage 1: every rank's range of the weights sets out to all; the store waits for a group's when its first

@@ -179,6 +179,23 @@ void ParamStore::initialize(std::uint64_t seed, int threads) {
   }
 }
 
+std::vector<ParamPiece> ParamStore::pieces(std::size_t group, FlatRange range) const {
+  std::vector<ParamPiece> found;
+  for (ParamId id = 0; id < params_.size(); ++id) {
+    if (group_index_[id] != group) continue;
+    const Param& p = params_[id];
+    const ParamPiece piece{.id = id,
+                           .begin = std::max(range.begin, p.flat_begin),
+                           .end = std::min(range.end(), p.flat_begin + p.local_shape.numel())};
+    if (piece.begin < piece.end) found.push_back(piece);
+  }
+  return found;
+}
+
+std::vector<ParamPiece> ParamStore::pieces(std::size_t group) const {
+  return pieces(group, {0, groups_[group].numel});
+}
+
 Tensor ParamStore::local(ParamId id, Tensor ParamGroup::*flat) const {
   const Param& param = params_.at(id);
   const Tensor& buffer = groups_[group_index_[id]].*flat;

@@ -59,6 +59,20 @@ struct ParamGroup {
   std::int64_t shard_numel() const { return numel / comm->size(); }
 };
 
+// Elements [begin, begin + numel) of a group's flat buffers. Padding at the end of a group is part of its
+// ranges: its gradients are zero and its weights must stay zero.
+struct FlatRange {
+  std::int64_t begin = 0, numel = 0;
+  std::int64_t end() const { return begin + numel; }
+};
+
+// What of a weight lies in a range: elements [begin, end) of its group's flat buffers.
+struct ParamPiece {
+  ParamId id = 0;
+  std::int64_t begin = 0, end = 0;
+  std::int64_t numel() const { return end - begin; }
+};
+
 // Whether the gradients of experts from the rows of every ep rank add up or stay apart.
 enum class GradSources : std::uint8_t { kSummed, kApart };
 
@@ -94,7 +108,11 @@ class ParamStore {
 
   std::span<const Param> params() const { return params_; }
   std::span<ParamGroup> groups() { return groups_; }
+  std::span<const ParamGroup> groups() const { return groups_; }
   std::size_t group_of(ParamId id) const;  // index into groups()
+  // The weights in a range of a group, by place; all of the group's without a range.
+  std::vector<ParamPiece> pieces(std::size_t group, FlatRange range) const;
+  std::vector<ParamPiece> pieces(std::size_t group) const;
   std::int64_t local_numel() const;        // without padding
   std::size_t bytes() const;               // of weights and gradients, padding included
   Mesh& mesh() const { return mesh_; }

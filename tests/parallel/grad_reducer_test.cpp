@@ -107,7 +107,7 @@ void check_sums(test::TestBed& bed, const BucketReducer& sync, std::int64_t from
     if (store.groups()[store.group_of(id)].first_unit < from) continue;
     const Param& param = store.params()[id];
     const std::size_t index = store.group_of(id);
-    const ShardRange range = sync.update_range(index);
+    const FlatRange range = sync.update_range(index);
     const int parts = store.groups()[index].comm->size();
     for (std::int64_t i = 0; i < param.local_shape.numel(); ++i) {
       const std::int64_t flat = param.flat_begin + i;
@@ -126,7 +126,7 @@ void check_zeroing(test::TestBed& bed, BucketReducer& sync) {
   std::vector<double> before;
   const auto inside = [&](const auto& visit) {
     for (std::size_t g = 0; g < groups.size(); ++g) {
-      const ShardRange range = sync.update_range(g);
+      const FlatRange range = sync.update_range(g);
       for (std::int64_t i = range.begin; i < range.begin + range.numel; ++i)
         visit(groups[g].grads.ptr<float>()[i]);
     }
@@ -149,7 +149,7 @@ void check_gather(test::TestBed& bed, BucketReducer& sync, std::int64_t bucket_b
   ParamStore& store = bed.store;
   store.initialize(1);
   for (std::size_t g = 0; g < store.groups().size(); ++g) {
-    const ShardRange range = sync.update_range(g);
+    const FlatRange range = sync.update_range(g);
     for (std::int64_t i = range.begin; i < range.begin + range.numel; ++i)
       store.groups()[g].weights.ptr<float>()[i] *= 2;
   }
@@ -202,7 +202,7 @@ TEST_CASE("update ranges: all of a group or this rank's shard", "[grad_reducer][
     test::TestBed bed(world, DType::kF32, {.dp = 2});
     declare(bed);
     const std::int64_t numel = bed.store.groups()[0].numel;
-    const ShardRange all = BucketReducer(bed.store, 0).update_range(0),
+    const FlatRange all = BucketReducer(bed.store, 0).update_range(0),
                      part = BucketReducer(bed.store, 1).update_range(0);
     ENSURE(all.begin == 0 && all.numel == numel, "stage 0");
     ENSURE(part.begin == numel / 2 * world.rank() && part.numel == numel / 2, "stage 1");

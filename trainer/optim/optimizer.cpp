@@ -1,46 +1,38 @@
 #include "trainer/optim/optimizer.h"
 
-#include <algorithm>
-
 #include "kernels/core/profile_range.h"
 #include "kernels/elementwise.h"
-#include "kernels/optimizer.h"
 
 namespace jevons {
 
 Optimizer::Optimizer(ParamStore& store, const GradReducer& reducer, const OptimConfig& config)
-    : store_(store), config_(config) {
+    : store_(store), rule_(make_update_rule(config)) {
   const DType wide = accumulator_of(store.compute());
   auto make = [&](std::int64_t numel) {
     buffers_.emplace_back(store.device(), static_cast<std::size_t>(numel) * size_of(wide));
     return buffers_.back().view(0, {numel}, wide);
   };
+  for (const char* name : rule_->state_names()) prefixes_.push_back(std::string("optim.") + name + ".");
   for (std::size_t g = 0; g < store.groups().size(); ++g) {
     const ParamGroup& group = store.groups()[g];
     GroupState state;
     state.range = reducer.update_range(g);
-    const ShardRange& r = state.range;
-    state.master =
-        group.weights.dtype == wide ? group.weights.slice(r.begin, r.begin + r.numel) : make(r.numel);
-    if (config.kind == OptimizerKind::kAdamW) state.moment1 = make(r.numel), state.moment2 = make(r.numel);
-    states_.push_back(state);
+    const FlatRange& r = state.range;
+    state.master = group.weights.dtype == wide ? group.weights.slice(r.begin, r.end()) : make(r.numel);
+    for (std::size_t i = 0; i < prefixes_.size(); ++i) state.state.push_back(make(r.numel));
+    states_.push_back(std::move(state));
     runs_.push_back(runs_of(g));
   }
 }
 
 std::vector<Optimizer::Run> Optimizer::runs_of(std::size_t group) const {
-  const ShardRange range = states_[group].range;
   std::vector<Run> runs;
-  for (ParamId id = 0; id < store_.params().size(); ++id) {
-    if (store_.group_of(id) != group) continue;
-    const Param& p = store_.params()[id];
-    const std::int64_t begin = std::max(range.begin, p.flat_begin);
-    const std::int64_t end = std::min(range.begin + range.numel, p.flat_begin + p.local_shape.numel());
-    if (begin >= end) continue;
-    if (!runs.empty() && runs.back().end == begin && runs.back().decay == p.spec.decay) {
-      runs.back().end = end;
+  for (const ParamPiece& piece : store_.pieces(group, states_[group].range)) {
+    const bool decay = store_.params()[piece.id].spec.decay;
+    if (!runs.empty() && runs.back().end == piece.begin && runs.back().decay == decay) {
+      runs.back().end = piece.end;
     } else {
-      runs.push_back({begin, end, p.spec.decay});
+      runs.push_back({piece.begin, piece.end, decay});
     }
   }
   return runs;
@@ -51,7 +43,7 @@ void Optimizer::adopt_weights(const Context& ctx) {
     const GroupState& s = states_[g];
     const Tensor weights = store_.groups()[g].weights;
     if (weights.dtype == s.master.dtype) continue;
-    cast(ctx, weights.slice(s.range.begin, s.range.begin + s.range.numel), s.master);
+    cast(ctx, weights.slice(s.range.begin, s.range.end()), s.master);
   }
 }
 
@@ -61,37 +53,26 @@ void Optimizer::publish_weights(const Context& ctx) const {
     const GroupState& s = states_[g];
     const Tensor weights = store_.groups()[g].weights;
     if (weights.dtype == s.master.dtype) continue;
-    cast(ctx, s.master, weights.slice(s.range.begin, s.range.begin + s.range.numel));
+    cast(ctx, s.master, weights.slice(s.range.begin, s.range.end()));
   }
 }
 
-void Optimizer::step(const Context& ctx, double lr, double grad_scale, std::int64_t step) {
+void Optimizer::step(const Context& ctx, const UpdateStep& step) {
   const ProfileRange range("optimizer");
   store_.await_weights();
+  std::vector<Tensor> state(prefixes_.size());
   for (std::size_t g = 0; g < states_.size(); ++g) {
     const GroupState& s = states_[g];
     const ParamGroup& group = store_.groups()[g];
     for (const Run& run : runs_[g]) {
       const std::int64_t a = run.begin - s.range.begin, b = run.end - s.range.begin;
-      OptimizerRange range{.master = s.master.slice(a, b),
-                           .moment1 = {},
-                           .moment2 = {},
-                           .grad = group.grads.slice(run.begin, run.end),
-                           .weight = group.weights.slice(run.begin, run.end)};
-      if (config_.kind == OptimizerKind::kSgd) {
-        sgd_step(ctx, lr, grad_scale, range);
-        continue;
-      }
-      range.moment1 = s.moment1.slice(a, b), range.moment2 = s.moment2.slice(a, b);
-      adamw_step(ctx,
-                 {.lr = lr,
-                  .beta1 = config_.beta1,
-                  .beta2 = config_.beta2,
-                  .eps = config_.eps,
-                  .weight_decay = run.decay ? config_.weight_decay : 0,
-                  .step = step,
-                  .grad_scale = grad_scale},
-                 range);
+      for (std::size_t i = 0; i < state.size(); ++i) state[i] = s.state[i].slice(a, b);
+      rule_->update(ctx, step,
+                    {.master = s.master.slice(a, b),
+                     .grad = group.grads.slice(run.begin, run.end),
+                     .weight = group.weights.slice(run.begin, run.end),
+                     .state = state,
+                     .decay = run.decay});
     }
   }
 }

@@ -54,18 +54,19 @@ std::optional<Finding> look_at_forward(const Context& ctx, const Model::Saved& s
 // Backward goes from the last parameter to the first, so the last one is where it began. range_of: the part
 // of a group's flat buffer that may be looked at.
 std::optional<Finding> look_at_gradients(Worker& worker, std::int64_t order,
-                                         const std::function<ShardRange(std::size_t group)>& range_of) {
+                                         const std::function<FlatRange(std::size_t group)>& range_of) {
   const ParamStore& store = worker.store();
-  for (ParamId id = store.params().size(); id-- > 0;) {
-    const Param& p = store.params()[id];
-    const ShardRange range = range_of(store.group_of(id));
-    const std::int64_t begin = std::max(range.begin, p.flat_begin);
-    const std::int64_t end = std::min(range.begin + range.numel, p.flat_begin + p.local_shape.numel());
-    if (begin >= end) continue;
-    const auto place = order - static_cast<std::int64_t>(id);
-    for (const Tensor& grads : worker.store().groups()[store.group_of(id)].source_grads) {
-      const std::string name = "gradient of " + p.spec.name;
-      if (auto found = look(worker.ctx(), grads.slice(begin, end), place, name)) return found;
+  std::vector<ParamPiece> pieces;
+  for (std::size_t g = 0; g < store.groups().size(); ++g) {
+    const std::vector<ParamPiece> of_group = store.pieces(g, range_of(g));
+    pieces.insert(pieces.end(), of_group.begin(), of_group.end());
+  }
+  std::ranges::sort(pieces, std::ranges::greater{}, &ParamPiece::id);
+  for (const ParamPiece& piece : pieces) {
+    const auto place = order - static_cast<std::int64_t>(piece.id);
+    for (const Tensor& grads : worker.store().groups()[store.group_of(piece.id)].source_grads) {
+      const std::string name = "gradient of " + store.params()[piece.id].spec.name;
+      if (auto found = look(worker.ctx(), grads.slice(piece.begin, piece.end), place, name)) return found;
     }
   }
   return std::nullopt;
@@ -90,7 +91,7 @@ std::optional<Finding> replay(Worker& worker, const StepInputs& inputs) {
   }
   if (first) return first;
   return look_at_gradients(worker, kGradients, [&](std::size_t group) {
-    return ShardRange{0, worker.store().groups()[group].numel};
+    return FlatRange{0, worker.store().groups()[group].numel};
   });
 }
 

@@ -25,19 +25,19 @@ struct Replica {
 std::vector<Replica> replicas_of(Worker& worker, std::size_t group) {
   const ParamStore& store = worker.store();
   const Optimizer::GroupState& state = worker.optimizer().groups()[group];
-  const bool sharded = state.range.numel < worker.store().groups()[group].numel;
+  const bool sharded = state.range.numel < store.groups()[group].numel;
   std::vector<Replica> replicas;
-  for (ParamId id = 0; id < store.params().size(); ++id) {
-    if (store.group_of(id) != group) continue;
-    const Param& p = store.params()[id];
-    const std::int64_t end = p.flat_begin + p.local_shape.numel();
-    replicas.push_back({p.spec.name, store.weight(id)});
+  for (const ParamPiece& piece : store.pieces(group)) {
+    const std::string& name = store.params()[piece.id].spec.name;
+    const Tensor weight = store.weight(piece.id);
+    replicas.push_back({name, weight});
     if (sharded) continue;
-    const auto add = [&](const char* what, const Tensor& flat) {
-      if (flat.defined()) replicas.push_back({what + p.spec.name, flat.slice(p.flat_begin, end)});
+    const auto add = [&](const std::string& what, const Tensor& flat) {
+      replicas.push_back({what + name, flat.slice(piece.begin, piece.end)});
     };
-    if (state.master.dtype != store.weight(id).dtype) add("master weights of ", state.master);
-    add("optim.m.", state.moment1), add("optim.v.", state.moment2);
+    if (state.master.dtype != weight.dtype) add("master weights of ", state.master);
+    for (std::size_t i = 0; i < state.state.size(); ++i)
+      add(worker.optimizer().state_prefixes()[i], state.state[i]);
   }
   return replicas;
 }

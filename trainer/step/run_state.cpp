@@ -1,6 +1,7 @@
 #include "trainer/step/run_state.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <string>
 
@@ -18,34 +19,28 @@ class BoxCollector {
  public:
   BoxCollector(Worker& worker, Part part) : worker_(worker), part_(part) {}
 
-  void add_group(std::size_t group, ShardRange range) {
-    const ParamStore& store = worker_.store();
-    for (ParamId id = 0; id < store.params().size(); ++id) {
-      if (store.group_of(id) != group) continue;
-      const Param& p = store.params()[id];
-      const std::int64_t begin = std::max(range.begin, p.flat_begin);
-      const std::int64_t end = std::min(range.begin + range.numel, p.flat_begin + p.local_shape.numel());
-      if (begin < end) add_param(p, worker_.optimizer().groups()[group], begin, end);
+  void add_group(std::size_t group, FlatRange range) {
+    const Optimizer& optimizer = worker_.optimizer();
+    const Optimizer::GroupState& kept = optimizer.groups()[group];
+    for (const ParamPiece& piece : worker_.store().pieces(group, range)) {
+      add("", piece, kept.range, kept.master);
+      if (part_ == Part::kWeights) continue;
+      for (std::size_t i = 0; i < kept.state.size(); ++i)
+        add(optimizer.state_prefixes()[i], piece, kept.range, kept.state[i]);
     }
   }
 
   std::vector<TensorBox> take() { return std::move(boxes_); }
 
  private:
-  void add_param(const Param& p, const Optimizer::GroupState& state, std::int64_t begin, std::int64_t end) {
-    add("", p, state, state.master, begin, end);
-    if (part_ == Part::kWeights || !state.moment1.defined()) return;
-    add("optim.m.", p, state, state.moment1, begin, end);
-    add("optim.v.", p, state, state.moment2, begin, end);
-  }
-
-  void add(const char* prefix, const Param& p, const Optimizer::GroupState& state, Tensor flat,
-           std::int64_t begin, std::int64_t end) {
+  // `flat`: over `range` of the group.
+  void add(const std::string& prefix, const ParamPiece& piece, FlatRange range, Tensor flat) {
+    const Param& p = worker_.store().params()[piece.id];
     std::vector<std::int64_t> offset(static_cast<std::size_t>(p.spec.shape.ndim()), 0);
     if (p.spec.tp_dim >= 0) offset[static_cast<std::size_t>(p.spec.tp_dim)] = p.tp_offset;
-    const Tensor elements = flat.slice(begin - state.range.begin, end - state.range.begin);
+    const Tensor elements = flat.slice(piece.begin - range.begin, piece.end - range.begin);
     std::vector<TensorBox> boxes = boxes_of_flat_range(prefix + p.spec.name, p.spec.shape, offset,
-                                                       p.local_shape, begin - p.flat_begin, elements);
+                                                       p.local_shape, piece.begin - p.flat_begin, elements);
     std::move(boxes.begin(), boxes.end(), std::back_inserter(boxes_));
   }
 
