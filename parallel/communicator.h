@@ -56,7 +56,7 @@ class Communicator {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
-  const std::string& name() const { return name_; }  // "world", "dp", ...: used in messages
+  const std::string& name() const { return name_; }  // "world", "stage", ...: used in messages
   void set_meter(WorkMeter* meter) { meter_ = meter; }
   // Learns of every call that this rank enters and leaves; null stops that. It must outlive them.
   void set_whereabouts(Whereabouts* whereabouts) { whereabouts_ = whereabouts; }

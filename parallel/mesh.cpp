@@ -10,7 +10,9 @@
 namespace jevons {
 
 std::string Layout::to_string() const {
-  return fmt::format("dp {}, tp {}, ep {}", dp, tp, ep);
+  const std::string stages = pp == 1 ? "" : fmt::format("pp {}, ", pp);
+  const std::string context = cp == 1 ? "" : fmt::format("cp {}, ", cp);
+  return fmt::format("{}dp {}, {}tp {}, ep {}", stages, dp, context, tp, ep);
 }
 
 namespace {
@@ -109,18 +111,21 @@ Mesh::Mesh(Communicator& world, const Layout& layout, const LayoutLimits& limits
   const int in_stage = world.rank() % stage_ranks;
   const int stage = world.rank() - in_stage;  // first rank of this pipeline stage
   // rank = ((pp * dp_n + dp) * cp_n + cp) * tp_n + tp, and over the same ranks of a stage (edp * ep_n + ep).
-  const int dp_stride = layout.cp * layout.tp;
-  tokens_ = world.split(every(stage, 1, stage_ranks), "tokens");
-  dp_ = world.split(every(stage + in_stage % dp_stride, dp_stride, layout.dp), "dp");
+  dp_rank_ = in_stage / (layout.cp * layout.tp);
+  stage_ = world.split(every(stage, 1, stage_ranks), "stage");
+  replicas_ = world.split(every(stage + in_stage % layout.tp, layout.tp, layout.dp * layout.cp), "replicas");
   tp_ = world.split(every(world.rank() - in_stage % layout.tp, 1, layout.tp), "tp");
   ep_ = world.split(every(world.rank() - in_stage % layout.ep, 1, layout.ep), "ep");
   edp_ = world.split(every(stage + in_stage % layout.ep, layout.ep, layout.edp()), "edp");
+  pp_ = world.split(every(in_stage, stage_ranks, layout.pp), "pp");
+}
+
+std::array<Communicator*, 7> Mesh::groups() {
+  return {&world_, stage_.get(), replicas_.get(), tp_.get(), ep_.get(), edp_.get(), pp_.get()};
 }
 
 void Mesh::set_meter(WorkMeter* meter) {
-  for (Communicator* group : {&world_, dp_.get(), tp_.get(), ep_.get(), edp_.get(), tokens_.get()}) {
-    group->set_meter(meter);
-  }
+  for (Communicator* group : groups()) group->set_meter(meter);
 }
 
 }  // namespace jevons

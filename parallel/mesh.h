@@ -2,6 +2,7 @@
 // edp, ep), the last axis varying fastest. ep folds over dp*cp*tp: edp = dp*cp*tp / ep.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,7 +19,8 @@ struct Layout {
   int cp = 1;  // context parallel: only 1 in this version
   int world() const { return pp * dp * cp * tp; }
   int edp() const { return dp * cp * tp / ep; }
-  std::string to_string() const;  // "dp 2, tp 1, ep 2"
+  // "dp 2, tp 1, ep 2", with pp before and cp after dp where they are not 1: equal if and only if the layouts are.
+  std::string to_string() const;
   bool operator==(const Layout&) const = default;
 };
 
@@ -40,17 +42,22 @@ class Mesh {
   const Layout& layout() const { return layout_; }
   // Counts the wire bytes of all groups, world included, in `meter`; null stops counting.
   void set_meter(WorkMeter* meter);
+  int dp_rank() const { return dp_rank_; }  // this rank's dp coordinate
   Communicator& world() { return world_; }
-  Communicator& dp() { return *dp_; }  // ranks that hold the same tp shard
+  Communicator& stage() { return *stage_; }        // dp*cp*tp: all ranks of this pipeline stage
+  Communicator& replicas() { return *replicas_; }  // dp*cp: ranks of a stage that hold the same tp shard
   Communicator& tp() { return *tp_; }
   Communicator& ep() { return *ep_; }    // ranks that together hold all experts, by ascending world rank
   Communicator& edp() { return *edp_; }  // ranks that hold the same experts
-  Communicator& tokens() { return *tokens_; }  // dp*cp*tp: all ranks of a pipeline stage
+  Communicator& pp() { return *pp_; }    // the ranks of all stages with one place in theirs, first stage first
+  // All of the above.
+  std::array<Communicator*, 7> groups();
 
  private:
   Layout layout_;
   Communicator& world_;
-  std::unique_ptr<Communicator> dp_, tp_, ep_, edp_, tokens_;
+  int dp_rank_ = 0;
+  std::unique_ptr<Communicator> stage_, replicas_, tp_, ep_, edp_, pp_;
 };
 
 }  // namespace jevons

@@ -22,9 +22,9 @@ SyncGroup sync_of(const ParamSpec& spec) {
 Communicator* communicator_of(SyncGroup sync, Mesh& mesh) {
   switch (sync) {
     case SyncGroup::kTpSharded:
-      return &mesh.dp();
+      return &mesh.replicas();
     case SyncGroup::kReplicated:
-      return &mesh.tokens();
+      return &mesh.stage();
     case SyncGroup::kExpert:
       return &mesh.edp();
   }

@@ -29,7 +29,7 @@ struct ParamSpec {
   bool keep_f32 = false;  // used in the accumulator dtype (norms, router), not in the compute dtype
 };
 
-// Over which ranks a gradient is summed: dp, tokens, edp.
+// Over which ranks a gradient is summed: replicas, stage, edp.
 enum class SyncGroup : std::uint8_t { kTpSharded, kReplicated, kExpert };
 
 using ParamId = std::size_t;

@@ -29,7 +29,8 @@ std::int64_t block_of_squares(const ParamStore& store) {
 
 SlotReducer::SlotReducer(ParamStore& store, int zero_stage)
     : GradReducer(store, zero_stage), squares_block_(block_of_squares(store)) {
-  ENSURE(store.mesh().tokens().size() == store.mesh().dp().size(), "slots need tp 1, pp 1 and cp 1");
+  const Layout& layout = store.mesh().layout();
+  ENSURE(layout.tp == 1 && layout.pp == 1 && layout.cp == 1, "slots need tp 1, pp 1 and cp 1");
   for (const ParamGroup& group : store.groups()) {
     const bool apart = group.sync == SyncGroup::kExpert;
     ENSURE(sources_of(group) == (apart ? store.mesh().ep().size() : 1), "gradients of {} sources",
@@ -40,7 +41,7 @@ SlotReducer::SlotReducer(ParamStore& store, int zero_stage)
 }
 
 void SlotReducer::begin(std::int64_t sequences) {
-  const std::int64_t ranks = store().mesh().tokens().size();
+  const std::int64_t ranks = store().mesh().stage().size();
   ENSURE(sequences > 0 && sequences % ranks == 0, "{} slots on {} ranks", sequences, ranks);
   slots_ = sequences;
   for (Sums& sums : sums_) sums.here.clear(), sums.shard.clear();
@@ -51,7 +52,7 @@ void SlotReducer::start_unit(const Context&, std::int64_t) {}
 // Source s of rank r of a group's communicator is rank r * sources + s of all, and ranks hold consecutive
 // slots.
 void SlotReducer::end_pass(const Context& ctx, std::int64_t pass) {
-  const std::int64_t per_rank = slots_ / store().mesh().tokens().size();
+  const std::int64_t per_rank = slots_ / store().mesh().stage().size();
   for (std::size_t g = 0; g < sums_.size(); ++g) {
     const ParamGroup& group = store().groups()[g];
     for (std::int64_t s = 0; s < sources_of(group); ++s) {

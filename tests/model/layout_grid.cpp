@@ -109,7 +109,7 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
                           .micro_batch = static_cast<double>(point.micro_batch) / kSequences,
                           .sequence = 1.0 / kSequences,
                           .position = 1.0 / static_cast<double>(kSequences * config.seq_len)};
-  const std::int64_t mine = kSequences / point.layout.dp, first = bed.mesh.dp().rank() * mine;
+  const std::int64_t mine = kSequences / point.layout.dp, first = bed.mesh.dp_rank() * mine;
   const Tensor sum = bed.tensor({1}, DType::kF64);
   Model::Saved saved;
   for (std::int64_t s = 0; s < mine; s += point.micro_batch) {
@@ -122,7 +122,7 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
     sum.ptr<double>()[0] += loss;
     model.backward(bed.ctx, saved, scales, s + point.micro_batch == mine ? reducer : nullptr);
   }
-  bed.mesh.tokens().all_reduce(sum).wait();
+  bed.mesh.stage().all_reduce(sum).wait();
   return sum.ptr<double>()[0] / targets;
 }
 

@@ -59,7 +59,7 @@ TEST_CASE("lm head: tensor parallel equals one worker", "[model][ranks]") {
     const MicroBatch batch = random_batch(bed, config, 2, "tokens", 3);
     const Tensor sum = bed.tensor({1}, DType::kF64);
     head.forward(bed.ctx, x, batch.targets, sum, saved);
-    bed.mesh.tokens().all_reduce(sum).wait();
+    bed.mesh.stage().all_reduce(sum).wait();
     const Tensor dx = head.backward(bed.ctx, kScale, saved);
     // The loss takes y's place: the same number in every row.
     return ForwardBackward{std::vector<double>(static_cast<std::size_t>(x.rows()), sum.ptr<double>()[0]),

@@ -89,7 +89,7 @@ TEST_CASE("dense model: tensor parallel equals one worker", "[model][ranks]") {
     const Tensor sum = bed.tensor({1}, DType::kF64);
     model.forward(bed.ctx, batch_of(bed, config), sum, saved);
     model.backward(bed.ctx, saved, {.token = 0.2});
-    bed.mesh.tokens().all_reduce(sum).wait();
+    bed.mesh.stage().all_reduce(sum).wait();
     return ForwardBackward{std::vector<double>(static_cast<std::size_t>(x.rows()), sum.ptr<double>()[0]), {}};
   });
 }

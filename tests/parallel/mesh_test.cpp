@@ -40,10 +40,10 @@ TEST_CASE("groups of dp 2, tp 2, ep 2", "[mesh][ranks]") {
     const int r = world.rank();
     using Ranks = std::vector<std::int32_t>;
     ENSURE(ranks_of(mesh.tp(), r) == (r < 2 ? Ranks{0, 1} : Ranks{2, 3}), "tp");
-    ENSURE(ranks_of(mesh.dp(), r) == (r % 2 == 0 ? Ranks{0, 2} : Ranks{1, 3}), "dp");
+    ENSURE(ranks_of(mesh.replicas(), r) == (r % 2 == 0 ? Ranks{0, 2} : Ranks{1, 3}), "replicas");
     ENSURE(ranks_of(mesh.ep(), r) == (r < 2 ? Ranks{0, 1} : Ranks{2, 3}), "ep");
     ENSURE(ranks_of(mesh.edp(), r) == (r % 2 == 0 ? Ranks{0, 2} : Ranks{1, 3}), "edp");
-    ENSURE(ranks_of(mesh.tokens(), r) == (Ranks{0, 1, 2, 3}), "tokens");
+    ENSURE(ranks_of(mesh.stage(), r) == (Ranks{0, 1, 2, 3}), "stage");
   });
 }
 
@@ -51,7 +51,7 @@ TEST_CASE("ep folds over dp and tp together", "[mesh][ranks]") {
   test::run_ranks(8, [](Communicator& world) {
     Mesh mesh(world, {.dp = 4, .tp = 2, .ep = 4}, {});
     const int r = world.rank(), first = r / 4 * 4;
-    ENSURE(mesh.dp().size() == 4 && mesh.dp().rank() == r / 2, "dp");
+    ENSURE(mesh.replicas().size() == 4 && mesh.replicas().rank() == r / 2, "dp");
     ENSURE(mesh.tp().size() == 2 && mesh.tp().rank() == r % 2, "tp");
     ENSURE(ranks_of(mesh.ep(), r) == (std::vector<std::int32_t>{first, first + 1, first + 2, first + 3}),
            "ep");
@@ -62,14 +62,14 @@ TEST_CASE("ep folds over dp and tp together", "[mesh][ranks]") {
 TEST_CASE("a dry run's mesh has the sizes of the whole job", "[mesh]") {
   MetaCommunicator world(777, 2048);
   Mesh mesh(world, {.dp = 256, .tp = 8, .ep = 64}, {.num_experts = 256});
-  CHECK(mesh.dp().size() == 256);
-  CHECK(mesh.dp().rank() == 777 / 8);
+  CHECK(mesh.replicas().size() == 256);
+  CHECK(mesh.replicas().rank() == 777 / 8);
   CHECK(mesh.tp().rank() == 777 % 8);
   CHECK(mesh.ep().size() == 64);
   CHECK(mesh.ep().rank() == 777 % 64);
   CHECK(mesh.edp().size() == 32);
   CHECK(mesh.edp().rank() == 777 / 64);
-  CHECK(mesh.tokens().size() == 2048);
+  CHECK(mesh.stage().size() == 2048);
 }
 
 TEST_CASE("all groups count into one meter", "[mesh]") {
@@ -79,11 +79,13 @@ TEST_CASE("all groups count into one meter", "[mesh]") {
   mesh.set_meter(&meter);
   double value = 0;
   const Tensor scalar{&value, {1}, DType::kF64, Device::kCpu};
-  for (Communicator* group :
-       {&mesh.world(), &mesh.dp(), &mesh.tp(), &mesh.ep(), &mesh.edp(), &mesh.tokens()}) {
-    group->all_reduce(scalar).wait();
-  }
-  CHECK(meter[WorkKind::kWire].calls == 6);
+  for (Communicator* group : mesh.groups()) group->all_reduce(scalar).wait();
+  CHECK(meter[WorkKind::kWire].calls == 6);  // the pipeline has one stage
+}
+
+TEST_CASE("two layouts of one text are equal", "[mesh]") {
+  CHECK(Layout{.dp = 2, .ep = 2}.to_string() == "dp 2, tp 1, ep 2");
+  CHECK(Layout{.dp = 2, .pp = 4, .cp = 2}.to_string() == "pp 4, dp 2, cp 2, tp 1, ep 1");
 }
 
 TEST_CASE("a wrong layout is told what would work", "[mesh]") {

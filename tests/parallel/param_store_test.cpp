@@ -126,8 +126,8 @@ TEST_CASE("groups follow who sums a gradient", "[param_store][ranks]") {
     for (ParamId id = 0; id < store.params().size(); ++id) {
       const Param& param = store.params()[id];
       const ParamGroup& group = store.groups()[store.group_of(id)];
-      Communicator* wanted = &mesh.tokens();
-      if (param.spec.tp_dim >= 0) wanted = &mesh.dp();
+      Communicator* wanted = &mesh.stage();
+      if (param.spec.tp_dim >= 0) wanted = &mesh.replicas();
       if (param.spec.expert) wanted = &mesh.edp();
       ENSURE(group.comm == wanted, "{} is summed over {}", param.spec.name, group.comm->name());
       ENSURE(group.keep_f32 == param.spec.keep_f32, "{}", param.spec.name);

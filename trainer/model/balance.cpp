@@ -34,7 +34,7 @@ std::size_t Balance::Tally::bytes_for(std::int64_t experts) {
 Balance::Balance(ParamStore& store, const MoeConfig& config)
     : config_(config),
       tp_(&store.mesh().tp()),
-      tokens_(&store.mesh().tokens()),
+      stage_(&store.mesh().stage()),
       figures_(store.device(), DType::kF64, kNumFigures) {
   const std::int64_t experts = config.router.num_experts;
   const DType dtype = accumulator_of(store.compute());
@@ -89,7 +89,7 @@ Tensor Balance::sum_of_segments(const Context& ctx, Tensor counts) {
 void Balance::add_global_load(const Context& ctx, Tensor counts) {
   const ArenaScope scope(*ctx.work);
   const Tensor all = sum_of_segments(ctx, counts);
-  all_reduce(ctx, *tokens_, all);
+  all_reduce(ctx, *stage_, all);
   add_counts(ctx, all.reshape({1, all.numel()}), here_.global_load);
 }
 
@@ -123,11 +123,11 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
     dropped.push_back(*layer->host_.dropped.ptr<std::int64_t>());
     max_rows.push_back(layer->max_rows_);
   }
-  Communicator& tokens = *layers[0]->tokens_;
-  all_reduce(ctx, tokens, host_tensor(std::span(load)));
-  all_reduce(ctx, tokens, host_tensor(std::span(sums)));
-  all_reduce(ctx, tokens, host_tensor(std::span(dropped)));
-  all_reduce(ctx, tokens, host_tensor(std::span(max_rows)), ReduceOp::kMax);
+  Communicator& stage = *layers[0]->stage_;
+  all_reduce(ctx, stage, host_tensor(std::span(load)));
+  all_reduce(ctx, stage, host_tensor(std::span(sums)));
+  all_reduce(ctx, stage, host_tensor(std::span(dropped)));
+  all_reduce(ctx, stage, host_tensor(std::span(max_rows)), ReduceOp::kMax);
 
   std::vector<LayerHealth> health(layers.size());
   if (ctx.device == Device::kMeta) return health;

@@ -101,7 +101,7 @@ class Balance {
 
   MoeConfig config_;
   Communicator* tp_;
-  Communicator* tokens_;
+  Communicator* stage_;
   Figures figures_;
   Tally here_;  // on the device
   Tally host_;  // its copy at the end of a step

@@ -27,7 +27,7 @@ class LmHead {
   LmHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied);
 
   // x (S, D), targets (T). loss_sum (1) f64 += loss in nats of this rank's S rows, 0 where the target is
-  // masked. Every row belongs to one rank, so the sum over mesh.tokens() counts each once.
+  // masked. Every row belongs to one rank, so the sum over mesh.stage() counts each once.
   void forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved) const;
   // Gradient (S, D) of scale * loss_sum summed over tp, i.e. of all T rows, in ctx.work.
   Tensor backward(const Context& ctx, double scale, Saved& saved) const;

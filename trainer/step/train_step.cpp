@@ -36,9 +36,9 @@ double sum_over_ranks(Communicator& world, ExactSum sum) {
   return sum.value();
 }
 
-// The sum over dp ranks: tp ranks hold the same sequences, which count once.
+// The sum over replicas: tp ranks hold the same sequences, which count once.
 std::int64_t global_targets(Worker& worker, std::int64_t count) {
-  return all_reduce(worker.mesh().dp(), count);
+  return all_reduce(worker.mesh().replicas(), count);
 }
 
 std::optional<double> mean_over(std::int64_t targets, double sum) {

@@ -26,8 +26,7 @@ void check_layout_invariance(Device device, DType compute) {
 // Every group of several ranks has a communicator of its own.
 std::size_t communication_bytes(Mesh& mesh) {
   std::size_t bytes = 0;
-  for (const Communicator* c :
-       {&mesh.world(), &mesh.dp(), &mesh.tp(), &mesh.ep(), &mesh.edp(), &mesh.tokens()})
+  for (const Communicator* c : mesh.groups())
     if (c->size() > 1) bytes += nccl::kScratchBytes + nccl::kLibraryBytes;
   return bytes;
 }
@@ -71,9 +70,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
     optimizer_ = std::make_unique<Optimizer>(store_, *reducer_, config.optim);
     optimizer_->adopt_weights(ctx_);
   });
-  for (Communicator* c : {&world, &mesh_.dp(), &mesh_.tp(), &mesh_.ep(), &mesh_.edp(), &mesh_.tokens()}) {
-    c->set_meter(&meter_);
-  }
+  mesh_.set_meter(&meter_);
 }
 
 std::int64_t Worker::sequences_per_pass() const {

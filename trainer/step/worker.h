@@ -72,8 +72,8 @@ class Worker {
   Figures& losses() { return losses_; }
 
   // This worker's dp coordinate: which part of a batch it reads.
-  int dp_rank() { return mesh_.dp().rank(); }
-  int dp_size() { return mesh_.dp().size(); }
+  int dp_rank() const { return mesh_.dp_rank(); }
+  int dp_size() const { return mesh_.layout().dp; }
 
   // Sequences of one forward and backward pass.
   std::int64_t sequences_per_pass() const;
