@@ -1,5 +1,5 @@
-// Gradients of all passes add up in the store and are summed over ranks bucket by bucket, each as soon as the last backward
-// pass has completed it.
+// Gradients of all passes add up in the store and are summed over ranks bucket by bucket, each as soon as the
+// last backward pass has completed it.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,10 @@
-// Sums the gradients of a step over ranks and spreads the updated weights, per ParamGroup: the only place that knows the
-// ZeRO stage (Rajbhandari et al., arXiv:1910.02054). Stage 0: every rank holds all sums and updates everything. Stage 1:
-// each rank of a group's communicator receives the sums of its shard, updates that, and the weights are gathered. Two ways to
-// sum: in whole buckets beside the backward pass (bucket_reducer.h), or with the same bits on every layout (slot_reducer.h).
-// A step: begin; backward passes, each closed by end_pass, the last with start_unit; finish; global_norm; optimizer on
-// update_range of each group, which leaves the gradients there 0; zero_others; gather_weights.
+// Sums the gradients of a step over ranks and spreads the updated weights, per ParamGroup: the only place
+// that knows the ZeRO stage (Rajbhandari et al., arXiv:1910.02054). Stage 0: every rank holds all sums and
+// updates everything. Stage 1: each rank of a group's communicator receives the sums of its shard, updates
+// that, and the weights are gathered. Two ways to sum: in whole buckets beside the backward pass
+// (bucket_reducer.h), or with the same bits on every layout (slot_reducer.h). A step: begin; backward passes,
+// each closed by end_pass, the last with start_unit; finish; global_norm; optimizer on update_range of each
+// group, which leaves the gradients there 0; zero_others; gather_weights.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +24,8 @@ class GradReducer {
 
   // A step of `sequences` of the global batch.
   virtual void begin(std::int64_t sequences) = 0;
-  // In the last backward pass: the gradients of `unit` and of all later units are complete. What was started must not be
-  // touched until finish() returns. Collective.
+  // In the last backward pass: the gradients of `unit` and of all later units are complete. What was started
+  // must not be touched until finish() returns. Collective.
   virtual void start_unit(const Context& ctx, std::int64_t unit) = 0;
   // The backward pass number `pass` of this rank, from 0 on, is done.
   virtual void end_pass(const Context& ctx, std::int64_t pass) = 0;
@@ -50,8 +51,9 @@ class GradReducer {
 
   ParamStore& store() const { return store_; }
   int zero_stage() const { return zero_stage_; }
-  // This rank's shard of a group's gradients. Over the world the shards have each parameter once, also when stage 0 holds all
-  // sums everywhere: those of a group's ranks partition the group, and other tp or ep ranks hold other parameters.
+  // This rank's shard of a group's gradients. Over the world the shards have each parameter once, also when
+  // stage 0 holds all sums everywhere: those of a group's ranks partition the group, and other tp or ep ranks
+  // hold other parameters.
   static Tensor shard_of_grads(const ParamGroup& group);
 
  private:

@@ -19,7 +19,8 @@ struct Layout {
   int cp = 1;  // context parallel: only 1 in this version
   int world() const { return pp * dp * cp * tp; }
   int edp() const { return dp * cp * tp / ep; }
-  // "dp 2, tp 1, ep 2", with pp before and cp after dp where they are not 1: equal if and only if the layouts are.
+  // "dp 2, tp 1, ep 2", with pp before and cp after dp where they are not 1: equal if and only if the layouts
+  // are.
   std::string to_string() const;
   bool operator==(const Layout&) const = default;
 };
@@ -49,7 +50,7 @@ class Mesh {
   Communicator& tp() { return *tp_; }
   Communicator& ep() { return *ep_; }    // ranks that together hold all experts, by ascending world rank
   Communicator& edp() { return *edp_; }  // ranks that hold the same experts
-  Communicator& pp() { return *pp_; }    // the ranks of all stages with one place in theirs, first stage first
+  Communicator& pp() { return *pp_; }  // the ranks of all stages with one place in theirs, first stage first
   // All of the above.
   std::array<Communicator*, 7> groups();
 

@@ -18,6 +18,14 @@ namespace jevons {
 
 enum class InitKind : std::uint8_t { kNormal, kOnes, kZeros };
 
+// What a weight is in the model: what counts and the optimizer's rule go by.
+enum class ParamRole : std::uint8_t {
+  kMatrix,     // of a product
+  kEmbedding,  // a table that is looked up
+  kHead,       // the matrix of the logits, also where it is the embedding's table too
+  kVector,     // scales of a norm: no weight decay
+};
+
 struct ParamSpec {
   std::string name;     // global and independent of the layout: "layers.7.moe.experts.13.up"
   Shape shape;          // global, 1 or 2 dims
@@ -25,8 +33,9 @@ struct ParamSpec {
   bool expert = false;  // lives on the expert mesh: declared, whole, by the ranks of one ep coordinate only
   InitKind init = InitKind::kNormal;
   double init_std = 0.02;
-  bool decay = true;      // weight decay applies
-  bool keep_f32 = false;  // used in the accumulator dtype (norms, router), not in the compute dtype
+  ParamRole role = ParamRole::kMatrix;
+  double share_of_tokens = 1;  // that use it: top_k / num_experts for a routed expert
+  bool keep_f32 = false;       // used in the accumulator dtype (norms, router), not in the compute dtype
 };
 
 // Over which ranks a gradient is summed: replicas, stage, edp.
@@ -113,8 +122,8 @@ class ParamStore {
   // The weights in a range of a group, by place; all of the group's without a range.
   std::vector<ParamPiece> pieces(std::size_t group, FlatRange range) const;
   std::vector<ParamPiece> pieces(std::size_t group) const;
-  std::int64_t local_numel() const;        // without padding
-  std::size_t bytes() const;               // of weights and gradients, padding included
+  std::int64_t local_numel() const;  // without padding
+  std::size_t bytes() const;         // of weights and gradients, padding included
   Mesh& mesh() const { return mesh_; }
   Device device() const { return device_; }
   DType compute() const { return compute_; }

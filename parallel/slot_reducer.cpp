@@ -117,7 +117,8 @@ void SlotReducer::exchange(const Context& ctx, const ParamGroup& group, Sums& su
 
 double SlotReducer::global_norm(const Context& ctx) const {
   ExactSum squares;
-  for (const ParamGroup& group : store().groups()) add_squares(ctx, shard_of_grads(group), squares_block_, squares);
+  for (const ParamGroup& group : store().groups())
+    add_squares(ctx, shard_of_grads(group), squares_block_, squares);
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   all_reduce(store().mesh().world(), std::span(squares.parts()));
   return std::sqrt(squares.value());

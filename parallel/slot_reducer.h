@@ -1,6 +1,6 @@
-// Sums that do not depend on the layout (numerics: layout_invariant): the gradients of every slot, one sequence of the global
-// batch, are taken apart and added in a SlotSum's fixed tree, first on this rank, then over ranks. A pass is one slot. tp, pp
-// and cp are 1.
+// Sums that do not depend on the layout (numerics: layout_invariant): the gradients of every slot, one
+// sequence of the global batch, are taken apart and added in a SlotSum's fixed tree, first on this rank, then
+// over ranks. A pass is one slot. tp, pp and cp are 1.
 #pragma once
 
 #include <cstdint>

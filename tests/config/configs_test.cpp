@@ -7,7 +7,7 @@
 
 #include "tests/support/catch.h"
 #include "trainer/config/run_config.h"
-#include "trainer/model/model_config.h"
+#include "trainer/model/model_counts.h"
 
 namespace jevons {
 namespace {
@@ -36,7 +36,7 @@ TEST_CASE("config: every run under configs/ loads and reads back", "[config]") {
 
 TEST_CASE("config: presets have the published numbers of parameters", "[config]") {
   const auto total = [](const std::string& name) {
-    return count_params(load_run_config(kConfigs + "presets/" + name + ".yaml", {}).model).total;
+    return count_model(load_run_config(kConfigs + "presets/" + name + ".yaml", {}).model).total;
   };
   CHECK(total("llama3-8b") == 8'030'261'248);
   CHECK(total("llama3-70b") == 70'553'706'496);

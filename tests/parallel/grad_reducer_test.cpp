@@ -203,7 +203,7 @@ TEST_CASE("update ranges: all of a group or this rank's shard", "[grad_reducer][
     declare(bed);
     const std::int64_t numel = bed.store.groups()[0].numel;
     const FlatRange all = BucketReducer(bed.store, 0).update_range(0),
-                     part = BucketReducer(bed.store, 1).update_range(0);
+                    part = BucketReducer(bed.store, 1).update_range(0);
     ENSURE(all.begin == 0 && all.numel == numel, "stage 0");
     ENSURE(part.begin == numel / 2 * world.rank() && part.numel == numel / 2, "stage 1");
   });

@@ -29,7 +29,8 @@ std::string expert_name(int expert, const char* part) {
 void declare(ParamStore& store, int ep_rank, int ep_size) {
   store.add({.name = "embedding", .shape = {12, 6}, .tp_dim = 0});
   store.add({.name = "attn.out", .shape = {6, 8}, .tp_dim = 1, .init_std = 0.01});
-  store.add({.name = "norm", .shape = {6}, .init = InitKind::kOnes, .decay = false, .keep_f32 = true});
+  store.add(
+      {.name = "norm", .shape = {6}, .init = InitKind::kOnes, .role = ParamRole::kVector, .keep_f32 = true});
   store.add({.name = "bias", .shape = {8}, .tp_dim = 0});
   store.add({.name = "router", .shape = {kExperts, 6}, .keep_f32 = true});
   store.add({.name = "zero", .shape = {3, 5}, .init = InitKind::kZeros});

@@ -8,6 +8,7 @@
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/io/format.h"
+#include "trainer/model/model_counts.h"
 #include "trainer/step/dry_run.h"
 #include "trainer/step/step_plan.h"
 
@@ -49,12 +50,12 @@ void print_work(const WorkMeter& work) {
 }
 
 // Bytes, FLOPs and calls of a worker and a step, under the names of the text.
-nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const ParamCount& params) {
+nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const ModelCounts& counts) {
   const MemoryReport& m = run.memory;
   nlohmann::ordered_json json = {{"layout", config.parallel.layout.to_string()},
-                                 {"parameters", params.total},
-                                 {"active_parameters", params.active},
-                                 {"model_flops_per_token", model_flops_per_token(config.model)},
+                                 {"parameters", counts.total},
+                                 {"active_parameters", counts.active},
+                                 {"model_flops_per_token", counts.flops_per_token},
                                  {"tokens_per_step", run.global_sequences * config.model.seq_len},
                                  {"memory_bytes",
                                   {{"weights_and_gradients", m.weights_and_grads},
@@ -75,17 +76,17 @@ int run_plan(const PlanOptions& options) {
   RunConfig config = load_run_config(options.config.file, options.config.overrides);
   validate_for_world(config, options.world_size);
   config.device = resolved(config.device);
-  const ParamCount params = count_params(config.model);
+  const ModelCounts counts = count_model(config.model);
   const DryRun run = dry_run(config, options.world_size);
   if (options.json) {
-    fmt::print("{}\n", as_json(config, run, params).dump(2));
+    fmt::print("{}\n", as_json(config, run, counts).dump(2));
     return static_cast<int>(ExitCode::kOk);
   }
   const double tokens = static_cast<double>(run.global_sequences * config.model.seq_len);
   fmt::print("{} workers: {}\n", options.world_size, config.parallel.layout.to_string());
-  fmt::print("parameters: {} in all, {} active for a token\n", params.total, params.active);
-  fmt::print("model FLOPs: {:.4g} per token, {:.4g} per step of {:.0f} tokens\n",
-             model_flops_per_token(config.model), model_flops_per_token(config.model) * tokens, tokens);
+  fmt::print("parameters: {} in all, {} active for a token\n", counts.total, counts.active);
+  fmt::print("model FLOPs: {:.4g} per token, {:.4g} per step of {:.0f} tokens\n", counts.flops_per_token,
+             counts.flops_per_token * tokens, tokens);
   print_memory(run.memory, config.device);
   print_work(run.work);
   if (config.train.steps > 0 || config.train.tokens > 0) {

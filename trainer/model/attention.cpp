@@ -20,7 +20,8 @@ std::vector<ParamSpec> qkv_specs(const ModelConfig& config, const std::string& n
 }
 
 ParamSpec norm_spec(const std::string& name, std::int64_t dim) {
-  return {.name = name, .shape = {dim}, .init = InitKind::kOnes, .decay = false, .keep_f32 = true};
+  return {
+      .name = name, .shape = {dim}, .init = InitKind::kOnes, .role = ParamRole::kVector, .keep_f32 = true};
 }
 
 }  // namespace
@@ -50,6 +51,10 @@ Attention::Attention(ParamStore& store, const ModelConfig& config, const std::st
   const bool whole = norm_kind_ == QkNorm::kHidden;
   qk_norm_ = {.q = store.add(norm_spec(name + ".q_norm", whole ? heads_ * head_dim_ : head_dim_)),
               .k = store.add(norm_spec(name + ".k_norm", whole ? kv_heads_ * head_dim_ : head_dim_))};
+}
+
+double Attention::score_flops_per_token(std::int64_t length) const {
+  return 6 * static_cast<double>(heads_ * head_dim_ * length);
 }
 
 Tensor Attention::forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {

@@ -35,6 +35,9 @@ class Attention {
   void restore(const Context& ctx, Tensor x, Saved& saved) const;
   Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales& scales) const;
   void backward_weight(const Context& ctx, const Saved& saved) const;
+  // Model FLOPs of scores and their sums of values, forward and backward, for a token of this rank's heads:
+  // the mean over a causal sequence of `length`, half of 2 * 2 * 3 * H * d * length.
+  double score_flops_per_token(std::int64_t length) const;
   bool saves_input() const { return gather_.returns_input(); }
 
   template <class F>

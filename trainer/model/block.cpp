@@ -67,6 +67,17 @@ void Block::infer(const Context& ctx, Tensor x, const Sequences& sequences) cons
   add(ctx, dropped.ffn_norm.x, f, x);
 }
 
+double Block::score_flops_per_token(std::int64_t length) const {
+  return std::visit(
+      [length](const auto& attention) -> double {
+        if constexpr (requires { attention.score_flops_per_token(length); }) {
+          return attention.score_flops_per_token(length);
+        }
+        return 0;
+      },
+      attn_);
+}
+
 void Block::restore(const Context& ctx, Saved& saved) const {
   if (recompute_ == Recompute::kNone) return;
   Tensor n;

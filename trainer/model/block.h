@@ -33,6 +33,9 @@ class Block {
   // Forward without backward: writes y over x and keeps nothing.
   void infer(const Context& ctx, Tensor x, const Sequences& sequences) const;
 
+  // Model FLOPs of a token beside 6 per weight of a product, forward and backward, over sequences of
+  // `length`: what its branches say of themselves, as Attention does.
+  double score_flops_per_token(std::int64_t length) const;
   Moe* moe() { return std::get_if<Moe>(&ffn_); }
   const Moe* moe() const { return std::get_if<Moe>(&ffn_); }
 

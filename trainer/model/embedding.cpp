@@ -10,7 +10,8 @@ Embedding::Embedding(ParamStore& store, const ModelConfig& config)
       id_(store.add({.name = "embedding",
                      .shape = {config.vocab_size, config.hidden_size},
                      .tp_dim = 0,
-                     .init_std = config.init_std})) {}
+                     .init_std = config.init_std,
+                     .role = config.tie_embeddings ? ParamRole::kHead : ParamRole::kEmbedding})) {}
 
 Tensor Embedding::forward(const Context& ctx, Tensor tokens, Saved& saved) const {
   saved.tokens = tokens;

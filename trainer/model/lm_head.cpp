@@ -17,7 +17,8 @@ LmHead::LmHead(ParamStore& store, const ModelConfig& config, std::optional<Param
                : store.add({.name = "lm_head",
                             .shape = {config.vocab_size, config.hidden_size},
                             .tp_dim = 0,
-                            .init_std = config.init_std})),
+                            .init_std = config.init_std,
+                            .role = ParamRole::kHead})),
       max_logit_bytes_(config.max_logit_bytes) {}
 
 std::int64_t LmHead::chunk_rows(Tensor x) const {

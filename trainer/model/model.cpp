@@ -108,6 +108,12 @@ std::vector<std::int64_t> Model::moe_layers() const {
   return layers;
 }
 
+double Model::attention_flops_per_token() const {
+  double flops = 0;
+  for (const Block& block : blocks_) flops += block.score_flops_per_token(config_.seq_len);
+  return flops;
+}
+
 std::vector<StateTensor> Model::state() const {
   std::vector<StateTensor> tensors;
   for (std::int64_t layer : moe_layers()) {

@@ -64,6 +64,9 @@ class Model {
   std::vector<std::int64_t> moe_layers() const;
   // What checkpoints hold beside the weights: the selection biases of the MoE layers.
   std::vector<StateTensor> state() const;
+  // Model FLOPs of a token beside 6 per weight of a product: of all attentions, over whole sequences of
+  // config().seq_len.
+  double attention_flops_per_token() const;
   const ModelConfig& config() const { return config_; }
 
  private:

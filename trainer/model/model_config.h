@@ -69,15 +69,4 @@ struct ModelConfig {
 // What of the model limits a layout.
 LayoutLimits layout_limits(const ModelConfig& config);
 
-struct ParamCount {
-  std::int64_t total = 0;   // every weight, router bias included
-  std::int64_t active = 0;  // used by one token, input embedding included
-  std::int64_t matmul = 0;  // active weights in matrix products: LM head in, input embedding out, norms out
-};
-// In closed form; a test holds it against the weights that the real model declares.
-ParamCount count_params(const ModelConfig&);
-// Model FLOPs of one trained token, forward and backward: 6 per active matmul weight plus causal attention
-// (6 * L * H * head_dim * seq_len); no recompute. The convention behind every MFU that Jevons prints.
-double model_flops_per_token(const ModelConfig&);
-
 }  // namespace jevons

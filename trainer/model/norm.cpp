@@ -6,8 +6,11 @@ namespace jevons {
 
 Norm::Norm(ParamStore& store, const std::string& name, std::int64_t dim, double eps)
     : store_(&store),
-      id_(store.add(
-          {.name = name, .shape = {dim}, .init = InitKind::kOnes, .decay = false, .keep_f32 = true})),
+      id_(store.add({.name = name,
+                     .shape = {dim},
+                     .init = InitKind::kOnes,
+                     .role = ParamRole::kVector,
+                     .keep_f32 = true})),
       eps_(static_cast<float>(eps)) {}
 
 Tensor Norm::forward(const Context& ctx, Tensor x, Arena& out, Saved& saved) const {

@@ -28,7 +28,7 @@ Optimizer::Optimizer(ParamStore& store, const GradReducer& reducer, const OptimC
 std::vector<Optimizer::Run> Optimizer::runs_of(std::size_t group) const {
   std::vector<Run> runs;
   for (const ParamPiece& piece : store_.pieces(group, states_[group].range)) {
-    const bool decay = store_.params()[piece.id].spec.decay;
+    const bool decay = store_.params()[piece.id].spec.role != ParamRole::kVector;
     if (!runs.empty() && runs.back().end == piece.begin && runs.back().decay == decay) {
       runs.back().end = piece.end;
     } else {

@@ -1,5 +1,5 @@
-// The optimizer of one worker: master weights and the rule's state for the flat ranges that GradReducer gives this rank.
-// With ZeRO-1 (arXiv:1910.02054) those are shards; the update itself is the same.
+// The optimizer of one worker: master weights and the rule's state for the flat ranges that GradReducer gives
+// this rank. With ZeRO-1 (arXiv:1910.02054) those are shards; the update itself is the same.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ class Optimizer {
   // State of one ParamGroup, over `range` of its flat buffers; all accumulator dtype.
   struct GroupState {
     FlatRange range;
-    Tensor master;              // the group's weights themselves where those are kept in the accumulator dtype
+    Tensor master;  // the group's weights themselves where those are kept in the accumulator dtype
     std::vector<Tensor> state;  // of the rule, in the order of state_prefixes()
   };
 

@@ -41,8 +41,9 @@ class SgdRule final : public UpdateRule {
   std::span<const char* const> state_names() const override { return {}; }
 
   void update(const Context& ctx, const UpdateStep& step, const UpdateRange& range) const override {
-    sgd_step(ctx, step.lr, step.grad_scale,
-             {.master = range.master, .moment1 = {}, .moment2 = {}, .grad = range.grad, .weight = range.weight});
+    sgd_step(
+        ctx, step.lr, step.grad_scale,
+        {.master = range.master, .moment1 = {}, .moment2 = {}, .grad = range.grad, .weight = range.weight});
   }
 };
 

@@ -13,11 +13,12 @@ namespace jevons {
 // What one update has in common for all weights.
 struct UpdateStep {
   double lr = 0;
-  double grad_scale = 1;   // multiplies every gradient (global-norm clipping)
-  std::int64_t step = 1;   // counts from 1
+  double grad_scale = 1;  // multiplies every gradient (global-norm clipping)
+  std::int64_t step = 1;  // counts from 1
 };
 
-// A stretch of a group's flat buffers, all (n): accumulator dtype, but weight, which has the compute dtype and may be master.
+// A stretch of a group's flat buffers, all (n): accumulator dtype, but weight, which has the compute dtype
+// and may be master.
 struct UpdateRange {
   Tensor master, grad, weight;
   std::span<const Tensor> state;  // in the order of the rule's names

@@ -8,6 +8,7 @@
 #include "kernels/core/log.h"
 #include "trainer/cost/lives.h"
 #include "trainer/io/format.h"
+#include "trainer/model/model_counts.h"
 #include "trainer/run/host.h"
 #include "trainer/step/step_plan.h"
 
@@ -47,7 +48,7 @@ LaunchInfo launch_info(const RunConfig& config, const std::vector<std::string>& 
           .layout = config.parallel.layout.to_string(),
           .total_steps = total_steps,
           .price_source = c.price_source,
-          .model_flops_per_token = model_flops_per_token(config.model),
+          .model_flops_per_token = count_model(config.model).flops_per_token,
           .peak_tflops = c.peak_tflops,
           .launch = launch};
 }

@@ -15,6 +15,7 @@
 #include "kernels/cuda/attention.h"
 #include "parallel/host_exchange.h"
 #include "trainer/io/format.h"
+#include "trainer/model/model_counts.h"
 #include "trainer/report/console_line.h"
 #include "trainer/report/html_report.h"
 
@@ -41,7 +42,12 @@ void print_line(const Metrics& metrics) {
 
 RunReport::RunReport(const RunConfig& config, Communicator& world, PhaseClock& clock,
                      const RunAccounting& account, const MemoryReport& predicted)
-    : config_(config), world_(world), clock_(clock), account_(account), predicted_(predicted) {}
+    : config_(config),
+      world_(world),
+      clock_(clock),
+      account_(account),
+      predicted_(predicted),
+      flops_per_token_(count_model(config.model).flops_per_token) {}
 
 void RunReport::begin(const TrainState& state, const ScheduleSpan& span,
                       const std::map<std::string, std::string>& passport) {
@@ -168,7 +174,7 @@ StepMetrics RunReport::step_metrics(const TrainState& state, const StepOutcome& 
   }
   m.devices = world_.size();
   if (config_.cost.peak_tflops > 0 && m.tokens_per_second) {
-    m.mfu = model_flops_per_token(config_.model) * *m.tokens_per_second /
+    m.mfu = flops_per_token_ * *m.tokens_per_second /
             (config_.cost.peak_tflops * 1e12 * static_cast<double>(m.devices));
   }
   m.device_seconds = account_.device_seconds(), m.cost = account_.money();

@@ -114,8 +114,7 @@ void update(Worker& worker, const StepPosition& position, double norm) {
   {
     const PhaseScope phase(ctx.clock, Phase::kOptimizer);
     const double scale = clip > 0 && norm > clip ? clip / norm : 1;
-    worker.optimizer().step(ctx,
-                            {.lr = position.lr, .grad_scale = scale, .step = position.optimizer_step});
+    worker.optimizer().step(ctx, {.lr = position.lr, .grad_scale = scale, .step = position.optimizer_step});
     worker.reducer().zero_others(ctx);
     ctx.synchronise();
   }

@@ -1,0 +1,22 @@
+// How many parameters a model has and what one token costs, from what the model itself declares: it is built
+// on the meta device, in a world of one worker.
+#pragma once
+
+#include <cstdint>
+
+#include "trainer/model/model_config.h"
+
+namespace jevons {
+
+struct ModelCounts {
+  std::int64_t total = 0;   // every weight, router bias included
+  std::int64_t active = 0;  // used by one token, input embedding included
+  std::int64_t matmul = 0;  // active weights in matrix products: LM head in, input embedding out, norms out
+  // Model FLOPs of one trained token, forward and backward: 6 per active matmul weight plus causal attention
+  // (Attention::score_flops_per_token); no recompute. The convention behind every MFU that Jevons prints.
+  double flops_per_token = 0;
+};
+
+ModelCounts count_model(const ModelConfig& config);
+
+}  // namespace jevons
