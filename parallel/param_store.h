@@ -35,7 +35,10 @@ struct ParamSpec {
   double init_std = 0.02;
   ParamRole role = ParamRole::kMatrix;
   double share_of_tokens = 1;  // that use it: top_k / num_experts for a routed expert
-  bool keep_f32 = false;       // used in the accumulator dtype (norms, router), not in the compute dtype
+  // Of an expert: the weight of the dense FFN that a model without experts has in its place. Of a router: one
+  // of that FFN, which tells that such a model has no router.
+  std::string dense_counterpart = {};
+  bool keep_f32 = false;  // used in the accumulator dtype (norms, router), not in the compute dtype
 };
 
 // Over which ranks a gradient is summed: replicas, stage, edp.

@@ -5,8 +5,8 @@
 
 #include "kernels/core/error.h"
 #include "tests/fuzz/fuzz_target.h"
-#include "trainer/checkpoint/box.h"
-#include "trainer/checkpoint/safetensors.h"
+#include "trainer/io/box.h"
+#include "trainer/io/safetensors.h"
 
 namespace {
 

@@ -66,7 +66,7 @@ Texts state_of(const TrainState& state) {
 
 Texts tensors_of(const CheckpointReader& reader) {
   Texts hashes;
-  for (const CheckpointReader::Entry& entry : reader.tensors()) {
+  for (const TensorEntry& entry : reader.tensors()) {
     const Buffer memory(Device::kCpu, static_cast<std::size_t>(entry.shape.numel()) * size_of(entry.dtype));
     const Tensor whole = memory.view(0, entry.shape, entry.dtype);
     const std::vector<std::int64_t> begin(static_cast<std::size_t>(entry.shape.ndim()), 0);

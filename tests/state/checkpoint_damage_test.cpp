@@ -9,7 +9,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/checkpoint/safetensors.h"
+#include "trainer/io/safetensors.h"
 
 namespace jevons::test {
 namespace {

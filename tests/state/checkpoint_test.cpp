@@ -7,8 +7,8 @@
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
-#include "trainer/checkpoint/box.h"
 #include "trainer/checkpoint/inspect.h"
+#include "trainer/io/box.h"
 
 namespace jevons::test {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainer/checkpoint/safetensors.h"
+#include "trainer/io/safetensors.h"
 
 #include "tests/state/scratch.h"
 #include "tests/support/catch.h"

@@ -13,23 +13,9 @@
 
 #include "kernels/core/tensor.h"
 #include "trainer/io/lineage.h"
+#include "trainer/io/tensor_source.h"
 
 namespace jevons {
-
-// A box of a global tensor that this rank holds, contiguous in memory. Rank-equal tensors are listed by one
-// rank only.
-struct TensorBox {
-  std::string name;  // "layers.0.attn.q", "optim.m.layers.0.attn.q"
-  Shape global_shape;
-  std::vector<std::int64_t> offset;  // per dim, in the global tensor
-  Tensor local;                      // its shape is the box's extent
-};
-
-// Splits elements [begin, end) of a row-major local box at `box_offset` of a global tensor into at most three
-// boxes (2-D: partial first row, whole rows, partial last row). `flat` points at element `begin`.
-std::vector<TensorBox> boxes_of_flat_range(const std::string& name, Shape global_shape,
-                                           std::vector<std::int64_t> box_offset, Shape box_shape,
-                                           std::int64_t begin, Tensor flat);
 
 // What is not a tensor. Everything a resumed run needs to go on to the same bits.
 struct TrainState {
@@ -45,22 +31,15 @@ struct TrainState {
   Lineage lineage = {};  // of the steps before this one
 };
 
-// An opened, committed checkpoint. Throws Error(kData) naming file, tensor and what is wrong.
-class CheckpointReader {
+// An opened, committed checkpoint. Each stored box that is touched is read whole and its checksum checked.
+class CheckpointReader final : public TensorSource {
  public:
   explicit CheckpointReader(const std::string& path);
-  ~CheckpointReader();
+  ~CheckpointReader() override;
   const TrainState& state() const;
-  struct Entry {
-    std::string name;
-    Shape shape;
-    DType dtype;
-  };
-  const std::vector<Entry>& tensors() const;
-  bool has(const std::string& name) const;
-  // Fills every box from the stored ones; shapes and dtypes must match. Each stored box that is touched is
-  // read whole and its checksum checked; after a throw the contents of `boxes` are undefined. Not collective.
-  void read(const std::vector<TensorBox>& boxes) const;
+  const std::vector<TensorEntry>& tensors() const override;
+  bool has(const std::string& name) const override;
+  void read(const std::vector<TensorBox>& boxes) const override;
   // Reads every byte of every file against its checksum. Throws on the first mismatch.
   void verify() const;
 

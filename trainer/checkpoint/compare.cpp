@@ -16,10 +16,9 @@
 namespace jevons {
 namespace {
 
-using Entry = CheckpointReader::Entry;
 using Kind = TensorDifference::Kind;
 
-Buffer read_whole(const CheckpointReader& reader, const Entry& entry) {
+Buffer read_whole(const TensorSource& reader, const TensorEntry& entry) {
   Buffer memory(Device::kCpu, static_cast<std::size_t>(entry.shape.numel()) * size_of(entry.dtype));
   const std::vector<std::int64_t> origin(static_cast<std::size_t>(entry.shape.ndim()), 0);
   reader.read({{entry.name, entry.shape, origin, memory.view(0, entry.shape, entry.dtype)}});
@@ -67,12 +66,12 @@ void compare_typed(const Tensor& a, const Tensor& b, TensorDifference& differenc
   }
 }
 
-std::string type_of(const Entry& entry) {
+std::string type_of(const TensorEntry& entry) {
   return fmt::format("{} {}", name_of(entry.dtype), entry.shape.to_string());
 }
 
-TensorDifference compare_tensor(const CheckpointReader& a, const Entry& in_a, const CheckpointReader& b,
-                                const Entry& in_b) {
+TensorDifference compare_tensor(const TensorSource& a, const TensorEntry& in_a, const TensorSource& b,
+                                const TensorEntry& in_b) {
   TensorDifference difference;
   difference.name = in_a.name;
   difference.elements = in_a.shape.numel();
@@ -110,10 +109,10 @@ std::vector<std::string> row_of(const TensorDifference& d) {
 
 }  // namespace
 
-std::vector<TensorDifference> compare_tensors(const CheckpointReader& a, const CheckpointReader& b) {
-  std::map<std::string, std::pair<const Entry*, const Entry*>> by_name;
-  for (const Entry& entry : a.tensors()) by_name[entry.name].first = &entry;
-  for (const Entry& entry : b.tensors()) by_name[entry.name].second = &entry;
+std::vector<TensorDifference> compare_tensors(const TensorSource& a, const TensorSource& b) {
+  std::map<std::string, std::pair<const TensorEntry*, const TensorEntry*>> by_name;
+  for (const TensorEntry& entry : a.tensors()) by_name[entry.name].first = &entry;
+  for (const TensorEntry& entry : b.tensors()) by_name[entry.name].second = &entry;
   std::vector<TensorDifference> differences;
   for (const auto& [name, entries] : by_name) {
     const auto [in_a, in_b] = entries;

@@ -22,7 +22,7 @@ struct TensorDifference {
 
 // Every tensor of either, by name; checksums are checked on the way. Holds one tensor of each in memory.
 // Throws Error(kData) for damage.
-std::vector<TensorDifference> compare_tensors(const CheckpointReader& a, const CheckpointReader& b);
+std::vector<TensorDifference> compare_tensors(const TensorSource& a, const TensorSource& b);
 
 // A table of the tensors that differ, most different first, and a line of counts.
 std::string describe_differences(std::vector<TensorDifference> differences);

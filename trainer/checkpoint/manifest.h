@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "trainer/checkpoint/box.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/io/box.h"
 
 namespace jevons {
 

@@ -6,8 +6,8 @@
 #include <map>
 
 #include "kernels/core/error.h"
-#include "trainer/checkpoint/safetensors.h"
 #include "trainer/io/file.h"
+#include "trainer/io/safetensors.h"
 
 namespace jevons {
 namespace {

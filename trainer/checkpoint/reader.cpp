@@ -8,8 +8,8 @@
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/manifest.h"
-#include "trainer/checkpoint/safetensors.h"
 #include "trainer/io/file.h"
+#include "trainer/io/safetensors.h"
 
 namespace jevons {
 namespace {
@@ -119,7 +119,7 @@ enum class HeaderCheck { kChecksum, kContents };
 struct CheckpointReader::Impl {
   std::string directory;
   Manifest manifest;
-  std::vector<Entry> entries;
+  std::vector<TensorEntry> entries;
   std::map<std::string, const StoredTensor*> by_name;
 
   const StoredTensor& tensor_for(const TensorBox& wanted, const Box& place) const;
@@ -175,7 +175,7 @@ const TrainState& CheckpointReader::state() const {
   return impl_->manifest.state;
 }
 
-const std::vector<CheckpointReader::Entry>& CheckpointReader::tensors() const {
+const std::vector<TensorEntry>& CheckpointReader::tensors() const {
   return impl_->entries;
 }
 

@@ -8,8 +8,8 @@
 
 #include "kernels/core/memory.h"
 #include "kernels/core/stream.h"
-#include "trainer/checkpoint/box.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/io/box.h"
 
 namespace jevons {
 

@@ -8,18 +8,19 @@
 
 namespace jevons {
 
-Experts::Experts(ParamStore& store, const ModelConfig& config, const std::string& name, std::int64_t first,
+Experts::Experts(ParamStore& store, const ModelConfig& config, const Names& names, std::int64_t first,
                  std::int64_t count)
     : store_(&store), count_(count), hidden_size_(config.moe.expert_hidden_size) {
   const Shape in{hidden_size_, config.hidden_size}, out{config.hidden_size, hidden_size_};
   const double share =
       static_cast<double>(config.moe.router.top_k) / static_cast<double>(config.moe.router.num_experts);
   const auto add = [&](std::int64_t expert, const char* part, const Shape& shape, double init_std) {
-    return store.add({.name = fmt::format("{}.{}.{}", name, expert, part),
+    return store.add({.name = fmt::format("{}.{}.{}", names.experts, expert, part),
                       .shape = shape,
                       .expert = true,
                       .init_std = init_std,
-                      .share_of_tokens = share});
+                      .share_of_tokens = share,
+                      .dense_counterpart = fmt::format("{}.{}", names.dense_ffn, part)});
   };
   for (std::int64_t g = first; g < first + count; ++g) {
     gate_up_ids_.push_back(add(g, "gate", in, config.init_std));

@@ -26,9 +26,13 @@ class Experts {
     Tensor dy;  // (R, D)
     Tensor h;   // (R, F) made again, for the gradient of down
   };
-  // Declares name.G.gate, name.G.up (F, D) and name.G.down (D, F) for G = first .. first + count - 1. gate
-  // and up of all are neighbours, and so are all down.
-  Experts(ParamStore& store, const ModelConfig& config, const std::string& name, std::int64_t first,
+  struct Names {
+    std::string experts;    // "layers.7.moe.experts"
+    std::string dense_ffn;  // "layers.7.ffn": the prefix of their dense counterparts (ParamSpec)
+  };
+  // Declares experts.G.gate, experts.G.up (F, D) and experts.G.down (D, F) for G = first .. first + count
+  // - 1. gate and up of all are neighbours, and so are all down.
+  Experts(ParamStore& store, const ModelConfig& config, const Names& names, std::int64_t first,
           std::int64_t count);
 
   // First half of forward: gate and up of `rows`, in ctx.stash. Recomputation needs no more.

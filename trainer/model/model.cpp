@@ -118,7 +118,10 @@ std::vector<StateTensor> Model::state() const {
   std::vector<StateTensor> tensors;
   for (std::int64_t layer : moe_layers()) {
     const Tensor bias = blocks_[static_cast<std::size_t>(layer)].moe()->selection_bias();
-    if (bias.defined()) tensors.push_back({fmt::format("layers.{}.moe.router.bias", layer), bias});
+    if (!bias.defined()) continue;
+    tensors.push_back({.name = fmt::format("layers.{}.moe.router.bias", layer),
+                       .value = bias,
+                       .dense_counterpart = fmt::format("layers.{}.ffn.down", layer)});
   }
   return tensors;
 }

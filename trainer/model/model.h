@@ -26,6 +26,7 @@ struct MicroBatch {
 struct StateTensor {
   std::string name;
   Tensor value;
+  std::string dense_counterpart;  // as a router's in ParamSpec
 };
 
 class Model {

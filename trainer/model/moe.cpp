@@ -30,10 +30,13 @@ Moe::Moe(ParamStore& store, const ModelConfig& config, std::int64_t layer)
     : tp_(&store.mesh().tp()),
       seq_len_(config.seq_len),
       num_chunks_(config.moe.dispatch_chunks),
-      router_(store, config, fmt::format("layers.{}.moe.router", layer)),
+      router_(store, config, fmt::format("layers.{}.moe.router", layer),
+              fmt::format("layers.{}.ffn.down", layer)),
       dispatcher_(store.mesh().ep(), dispatch_options(config.moe, layer)),
-      experts_(store, config, fmt::format("layers.{}.moe.experts", layer), dispatcher_.first_expert(),
-               dispatcher_.local_experts()),
+      experts_(store, config,
+               {.experts = fmt::format("layers.{}.moe.experts", layer),
+                .dense_ffn = fmt::format("layers.{}.ffn", layer)},
+               dispatcher_.first_expert(), dispatcher_.local_experts()),
       shared_(shared_expert(store, config, layer)),
       balance_(store, config.moe) {
   if (num_chunks_ < 1)

@@ -6,12 +6,14 @@
 
 namespace jevons {
 
-Router::Router(ParamStore& store, const ModelConfig& config, const std::string& name)
+Router::Router(ParamStore& store, const ModelConfig& config, const std::string& name,
+               const std::string& dense_counterpart)
     : store_(&store),
       id_(store.add({.name = name,
                      .shape = {config.moe.router.num_experts, config.hidden_size},
                      .init_std = config.init_std,
-                     .keep_f32 = true})),
+                     .keep_f32 = true,
+                     .dense_counterpart = dense_counterpart})),
       rule_(config.moe.router) {
   validate_router_rule(rule_);
 }

@@ -16,8 +16,9 @@ class Router {
     Tensor logits;     // (T, E)
     RouterOutput out;  // scores, indices, weights
   };
-  // Declares `name` (E, D), replicated.
-  Router(ParamStore& store, const ModelConfig& config, const std::string& name);
+  // Declares `name` (E, D), replicated. `dense_counterpart` as in ParamSpec.
+  Router(ParamStore& store, const ModelConfig& config, const std::string& name,
+         const std::string& dense_counterpart = {});
 
   // x (T, D). bias (E) or undefined enters the choice only.
   void forward(const Context& ctx, Tensor x, Tensor bias, Saved& saved) const;

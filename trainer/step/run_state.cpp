@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
-#include <set>
+#include <map>
 #include <string>
 
 #include "kernels/core/error.h"
@@ -66,7 +66,7 @@ std::vector<TensorBox> boxes_to_restore(Worker& worker, Part part) {
 }
 
 // Boxes on a GPU are read into host memory first.
-void read(const Context& ctx, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
+void read(const Context& ctx, const TensorSource& source, const std::vector<TensorBox>& boxes) {
   std::vector<TensorBox> on_host = boxes;
   std::vector<Buffer> memory;
   for (TensorBox& box : on_host) {
@@ -74,24 +74,21 @@ void read(const Context& ctx, const CheckpointReader& reader, const std::vector<
     memory.emplace_back(Device::kCpu, box.local.bytes(), Contents::kUndefined);
     box.local = memory.back().view(0, box.local.shape, box.local.dtype);
   }
-  reader.read(on_host);
+  source.read(on_host);
   for (std::size_t i = 0; i < boxes.size(); ++i) {
     if (boxes[i].local.device != Device::kCpu) copy_and_wait(ctx.stream, boxes[i].local, on_host[i].local);
   }
 }
 
-void fill(Worker& worker, const CheckpointReader& reader, const std::vector<TensorBox>& boxes) {
-  agree(worker.mesh().world(), [&] { read(worker.ctx(), reader, boxes); });
+void fill(Worker& worker, const TensorSource& source, const std::vector<TensorBox>& boxes) {
+  agree(worker.mesh().world(), [&] { read(worker.ctx(), source, boxes); });
   worker.optimizer().publish_weights(worker.ctx());
   worker.reducer().gather_weights(worker.ctx());
 }
 
-// "layers.7.ffn" for the weights of layer 7's experts and router if the checkpoint has that instead; else "".
-std::string dense_ffn_for(const std::string& name, const CheckpointReader& reader) {
-  const std::size_t end = name.find(".moe.");
-  if (end == std::string::npos || reader.has(name)) return "";
-  const std::string ffn = name.substr(0, end) + ".ffn";
-  return reader.has(ffn + ".down") ? ffn : "";
+// Whether the source has a dense FFN where this model has experts and a router.
+bool is_dense_in(const TensorSource& source, const std::string& name, const std::string& dense_counterpart) {
+  return !dense_counterpart.empty() && !source.has(name) && source.has(dense_counterpart);
 }
 
 }  // namespace
@@ -107,24 +104,30 @@ std::vector<TensorBox> boxes_to_save(Worker& worker) {
   return boxes;
 }
 
-void restore(Worker& worker, const CheckpointReader& reader) {
-  fill(worker, reader, boxes_to_restore(worker, Part::kAll));
+void restore(Worker& worker, const TensorSource& source) {
+  fill(worker, source, boxes_to_restore(worker, Part::kAll));
 }
 
-std::int64_t restore_weights(Worker& worker, const CheckpointReader& reader) {
-  std::vector<TensorBox> boxes;
-  std::set<std::string> upcycled;
-  for (TensorBox& box : boxes_to_restore(worker, Part::kWeights)) {
-    const std::string ffn = dense_ffn_for(box.name, reader);
-    if (!ffn.empty()) upcycled.insert(ffn);
-    if (!ffn.empty() && box.name.find(".moe.router") != std::string::npos) continue;
-    if (!ffn.empty() && box.name.find(".moe.experts.") != std::string::npos) {
-      box.name = ffn + box.name.substr(box.name.rfind('.'));
-    }
-    boxes.push_back(std::move(box));
+std::int64_t restore_weights(Worker& worker, const TensorSource& source) {
+  std::map<std::string, std::string> from_dense;  // by name: the weight to read instead; empty: none
+  std::int64_t layers = 0;
+  for (const Param& param : worker.store().params()) {
+    const ParamSpec& spec = param.spec;
+    if (!is_dense_in(source, spec.name, spec.dense_counterpart)) continue;
+    from_dense[spec.name] = spec.expert ? spec.dense_counterpart : "";
+    if (!spec.expert) ++layers;  // each has one router
   }
-  fill(worker, reader, boxes);
-  return static_cast<std::int64_t>(upcycled.size());
+  for (const StateTensor& state : worker.model().state()) {
+    if (is_dense_in(source, state.name, state.dense_counterpart)) from_dense[state.name] = "";
+  }
+  std::vector<TensorBox> boxes;
+  for (TensorBox& box : boxes_to_restore(worker, Part::kWeights)) {
+    const auto found = from_dense.find(box.name);
+    if (found != from_dense.end()) box.name = found->second;
+    if (!box.name.empty()) boxes.push_back(std::move(box));
+  }
+  fill(worker, source, boxes);
+  return layers;
 }
 
 }  // namespace jevons

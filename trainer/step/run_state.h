@@ -16,11 +16,11 @@ std::vector<TensorBox> boxes_to_save(Worker& worker);
 
 // Fills weights, optimizer state and model state from a checkpoint of any layout. Collective. Throws
 // Error(kData) if a tensor is missing or has another shape.
-void restore(Worker& worker, const CheckpointReader& reader);
+void restore(Worker& worker, const TensorSource& source);
 
 // Weights and model state only, from a checkpoint of any layout. Where this model has experts and the
 // checkpoint a dense FFN, each expert becomes that FFN, and the router stays as it was initialised: sparse
 // upcycling (Komatsuzaki et al., arXiv:2212.05055, section 2.1). Returns the number of such layers.
-std::int64_t restore_weights(Worker& worker, const CheckpointReader& reader);
+std::int64_t restore_weights(Worker& worker, const TensorSource& source);
 
 }  // namespace jevons

@@ -1,9 +1,9 @@
-#include "trainer/checkpoint/box.h"
+#include "trainer/io/box.h"
 
 #include <algorithm>
 
 #include "kernels/core/error.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/io/tensor_source.h"
 
 namespace jevons {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainer/checkpoint/safetensors.h"
+#include "trainer/io/safetensors.h"
 
 #include <algorithm>
 #include <array>
@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "kernels/core/error.h"
-#include "trainer/checkpoint/box.h"
+#include "trainer/io/box.h"
 
 namespace jevons {
 namespace {
