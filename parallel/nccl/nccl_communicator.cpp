@@ -111,7 +111,7 @@ void NcclCommunicator::start() {
   stream_.set_links(links_.get());
   ncclUniqueId id{};
   if (rank() == 0) check(ncclGetUniqueId(&id), "start");
-  id = broadcast(hosts_, id);
+  id = jevons::broadcast(hosts_, id);
   const CollectiveScope scope(hosts_.whereabouts(), starting());
   check(ncclCommInitRank(&link_.comm, size(), id, rank()), "start");
 }

@@ -12,8 +12,8 @@ Router::Router(ParamStore& store, const ModelConfig& config, const std::string& 
       id_(store.add({.name = name,
                      .shape = {config.moe.router.num_experts, config.hidden_size},
                      .init_std = config.init_std,
-                     .keep_f32 = true,
-                     .dense_counterpart = dense_counterpart})),
+                     .dense_counterpart = dense_counterpart,
+                     .keep_f32 = true})),
       rule_(config.moe.router) {
   validate_router_rule(rule_);
 }
