@@ -47,8 +47,9 @@ SlotCounts balanced_counts(std::int64_t tokens, const DispatchOptions& options, 
   return out;
 }
 
-SlotCounts padded_counts(const SlotRoom& room, std::int64_t experts, std::int64_t ranks) {
-  return {Counts(at(ranks), room.tokens), Counts(at(ranks), room.slots), Counts(at(experts), room.capacity)};
+SlotCounts padded_counts(const SlotPadding& padding, std::int64_t experts, std::int64_t ranks) {
+  return {Counts(at(ranks), padding.tokens), Counts(at(ranks), padding.slots),
+          Counts(at(experts), padding.capacity)};
 }
 
 SlotCounts received_if_alike(const SlotCounts& sent, std::int64_t self) {

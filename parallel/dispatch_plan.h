@@ -17,7 +17,7 @@ namespace jevons {
 struct DispatchOptions {
   std::int64_t num_experts = 0, top_k = 0;
   // > 0: at most ceil(factor*T*K/E) slots per expert and source rank, the rest dropped; all ranks hold as
-  // many tokens, and what a rank sends and computes is padded to what it may be at most (SlotRoom).
+  // many tokens, and what a rank sends and computes is padded to what it may be at most (SlotPadding).
   double capacity_factor = 0;
   bool reduce_at_expert = false;  // a token's rows are summed on the expert's rank before the way home
   std::string layer{};            // for messages: "layers.3.moe"
@@ -56,8 +56,8 @@ SlotCounts read_counts(std::span<const std::int64_t> messages, std::int64_t rank
 // What a balanced router would send without a capacity: equal load, and as many distinct tokens to a rank as
 // K experts drawn without replacement meet on average.
 SlotCounts balanced_counts(std::int64_t tokens, const DispatchOptions& options, std::int64_t ranks);
-// What every rank sends, and receives, with a capacity: all of its room.
-SlotCounts padded_counts(const SlotRoom& room, std::int64_t experts, std::int64_t ranks);
+// What every rank sends, and receives, with a capacity: padded in full.
+SlotCounts padded_counts(const SlotPadding& padding, std::int64_t experts, std::int64_t ranks);
 // What this rank receives if every rank sends what it sends.
 SlotCounts received_if_alike(const SlotCounts& sent, std::int64_t self);
 

@@ -30,12 +30,12 @@ struct Report {
         sent(message(all, 0, ranks)),
         received(message(all, 1, ranks)),
         echo(message(all, 2, ranks)),
-        strays(all.slice(3 * part, 3 * part + 1)),
-        misfit(all.slice(3 * part + 1, 3 * part + 5)) {}
+        out_of_range(all.slice(3 * part, 3 * part + 1)),
+        contradiction(all.slice(3 * part + 1, 3 * part + 5)) {}
   static std::int64_t size(std::int64_t ranks, std::int64_t local) { return 3 * ranks * (local + 1) + 5; }
 
   std::int64_t part;
-  Tensor sent, received, echo, strays, misfit;
+  Tensor sent, received, echo, out_of_range, contradiction;
 
  private:
   Tensor message(const Tensor& all, std::int64_t i, std::int64_t ranks) const {
@@ -62,18 +62,18 @@ DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& ar
   const std::int64_t tokens = indices.shape[0], top_k = options_.top_k, ranks = ep_->size();
   ENSURE(indices.shape == Shape({tokens, top_k}) && indices.dtype == DType::kI32, "{}: indices are {}",
          options_.layer, indices.to_string());
-  const SlotRoom room = room_of(rule(tokens), tokens, top_k);
+  const SlotPadding padding = padding_of(rule(tokens), tokens, top_k);
   SlotLists lists = allocate_lists(arena, rule(tokens), tokens);
 
   std::optional<ArenaScope> scope;  // if the lists lie in ctx.work too, what is in between goes with them
   if (&arena != ctx.work) scope.emplace(*ctx.work);
   const Tensor report = ctx.work->alloc({Report::size(ranks, local_experts())}, DType::kI64);
-  const Report told(report, ranks);
-  lists.counts = told.sent, lists.strays = told.strays;
+  const Report parts(report, ranks);
+  lists.counts = parts.sent, lists.out_of_range = parts.out_of_range;
   lists.notes = ctx.work->alloc({lists.slot_flat.numel(), 2}, DType::kI32);
   sort_slots(ctx, rule(tokens), indices, lists);
   exchange_counts(ctx, report);
-  const Exchanged counts = counts_of(ctx, room, indices, report);
+  const Exchanged counts = counts_of(ctx, padding, indices, report);
   if (ctx.whereabouts != nullptr) ctx.whereabouts->dispatch(counts.out.tokens, counts.in.tokens);
 
   DispatchPlan plan;
@@ -87,7 +87,7 @@ DispatchPlan TokenDispatcher::plan(const Context& ctx, Tensor indices, Arena& ar
   plan.send_index = lists.send_index.slice(0, total(counts.out.tokens));
   plan.slot_flat = lists.slot_flat.slice(0, total(counts.out.slots));
   plan.slot_row = lists.slot_row, plan.token_row = lists.token_row;
-  order_received(ctx, plan, room, lists.notes.slice(0, total(counts.out.slots)), report, arena);
+  order_received(ctx, plan, padding, lists.notes.slice(0, total(counts.out.slots)), report, arena);
   if (ranks == 1) {  // rows are at home: leave the wire out
     map_indices(ctx, plan.send_index, plan.expand);
     map_indices(ctx, plan.wire_to_row, plan.slot_row.reshape({tokens * top_k}));
@@ -110,30 +110,30 @@ SlotLists TokenDispatcher::allocate_lists(Arena& arena, const SlotRule& rule, st
 
 // Every rank sends back what it received: the sender must find its own counts in it.
 void TokenDispatcher::exchange_counts(const Context& ctx, Tensor report) const {
-  const Report told(report, ep_->size());
+  const Report parts(report, ep_->size());
   {
     const PhaseScope phase(ctx.clock, Phase::kImbalance);
-    ep_->all_to_all(told.sent, told.received).wait();
+    ep_->all_to_all(parts.sent, parts.received).wait();
   }
   const PhaseScope phase(ctx.clock, Phase::kDispatch);
-  ep_->all_to_all(told.received, told.echo).wait();
+  ep_->all_to_all(parts.received, parts.echo).wait();
 }
 
 // What goes where. With a capacity the host knows without asking the device.
-TokenDispatcher::Exchanged TokenDispatcher::counts_of(const Context& ctx, const SlotRoom& room,
+TokenDispatcher::Exchanged TokenDispatcher::counts_of(const Context& ctx, const SlotPadding& padding,
                                                       Tensor indices, Tensor report) const {
   const std::int64_t ranks = ep_->size();
-  if (ctx.device == Device::kCpu || (ctx.device == Device::kCuda && !room.fixed())) {
+  if (ctx.device == Device::kCpu || (ctx.device == Device::kCuda && !padding.fixed())) {
     const Tensor host = host_view(ctx, report);
-    const Report told(host, ranks);
-    const Exchanged counts{read_counts(told.sent.span<std::int64_t>(), ranks),
-                           read_counts(told.received.span<std::int64_t>(), ranks)};
+    const Report parts(host, ranks);
+    const Exchanged counts{read_counts(parts.sent.span<std::int64_t>(), ranks),
+                           read_counts(parts.received.span<std::int64_t>(), ranks)};
     check_counts(host);
-    if (*told.strays.ptr<std::int64_t>() != 0) check_choice(ctx, indices);
-    if (!room.fixed()) return counts;
+    if (*parts.out_of_range.ptr<std::int64_t>() != 0) check_choice(ctx, indices);
+    if (!padding.fixed()) return counts;
   }
-  if (room.fixed()) {
-    const SlotCounts counts = padded_counts(room, options_.num_experts, ranks);
+  if (padding.fixed()) {
+    const SlotCounts counts = padded_counts(padding, options_.num_experts, ranks);
     return {counts, counts};
   }
   const SlotCounts out = balanced_counts(indices.shape[0], options_, ranks);
@@ -150,9 +150,9 @@ void TokenDispatcher::check_choice(const Context& ctx, Tensor indices) const {
 
 // `report` on the host.
 void TokenDispatcher::check_counts(Tensor report) const {
-  const Report told(report, ep_->size());
+  const Report parts(report, ep_->size());
   const auto local = static_cast<std::size_t>(local_experts());
-  const auto sent = told.sent.span<std::int64_t>(), echo = told.echo.span<std::int64_t>();
+  const auto sent = parts.sent.span<std::int64_t>(), echo = parts.echo.span<std::int64_t>();
   for (std::size_t i = 0; i < sent.size(); ++i) {
     if (sent[i] == echo[i]) continue;
     const std::size_t peer = i / (local + 1), expert = i % (local + 1);
@@ -164,30 +164,30 @@ void TokenDispatcher::check_counts(Tensor report) const {
 }
 
 void TokenDispatcher::check_notes(Tensor report) const {
-  const Report told(report, ep_->size());
-  const auto misfit = told.misfit.span<std::int64_t>();
-  ENSURE(misfit[0] == 0,
+  const Report parts(report, ep_->size());
+  const auto contradiction = parts.contradiction.span<std::int64_t>();
+  ENSURE(contradiction[0] == 0,
          "{}: slot {} of rank {} is for expert {} of this rank and token {}, against the counts that it "
          "announced",
-         options_.layer, misfit[0] - 1, misfit[1], misfit[2], misfit[3]);
+         options_.layer, contradiction[0] - 1, contradiction[1], contradiction[2], contradiction[3]);
 }
 
-void TokenDispatcher::order_received(const Context& ctx, DispatchPlan& plan, const SlotRoom& room,
+void TokenDispatcher::order_received(const Context& ctx, DispatchPlan& plan, const SlotPadding& padding,
                                      Tensor notes, Tensor report, Arena& arena) const {
-  const std::int64_t wires = total(plan.recv_slots);
-  const Tensor received = ctx.work->alloc({wires, 2}, DType::kI32);
+  const std::int64_t positions = total(plan.recv_slots);
+  const Tensor received = ctx.work->alloc({positions, 2}, DType::kI32);
   {
     const PhaseScope phase(ctx.clock, Phase::kDispatch);
     ep_->all_to_all_v(notes, plan.send_slots, received, plan.recv_slots).wait();
   }
   plan.expand = arena.alloc({plan.rows}, DType::kI32);
   plan.row_to_wire = arena.alloc({plan.rows}, DType::kI32);
-  plan.wire_to_row = arena.alloc({wires}, DType::kI32);
+  plan.wire_to_row = arena.alloc({positions}, DType::kI32);
   if (plan.token_row.defined())
     plan.reduce_index = arena.alloc({total(plan.recv_tokens), options_.top_k}, DType::kI32);
-  const Report told(report, ep_->size());
-  order_rows(ctx, room, told.received, received, options_.top_k,
-             {plan.expand, plan.wire_to_row, plan.row_to_wire, plan.reduce_index, told.misfit});
+  const Report parts(report, ep_->size());
+  order_rows(ctx, padding, parts.received, received, options_.top_k,
+             {plan.expand, plan.wire_to_row, plan.row_to_wire, plan.reduce_index, parts.contradiction});
   if (ctx.device == Device::kCpu) check_notes(report);
   if (ctx.device != Device::kCuda) return;
   if (!reports_) reports_.emplace(ctx.device, DType::kI64, report.numel());
@@ -206,8 +206,8 @@ void TokenDispatcher::check_reports() const {
     const Tensor report = reports_->row(i);
     check_counts(report);
     check_notes(report);
-    const std::int64_t strays = *Report(report, ep_->size()).strays.ptr<std::int64_t>();
-    ENSURE(strays == 0, "{}: {} choices of tokens are none of {} experts", options_.layer, strays,
+    const std::int64_t out_of_range = *Report(report, ep_->size()).out_of_range.ptr<std::int64_t>();
+    ENSURE(out_of_range == 0, "{}: {} choices of tokens are none of {} experts", options_.layer, out_of_range,
            options_.num_experts);
   }
 }

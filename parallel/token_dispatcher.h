@@ -67,11 +67,11 @@ class TokenDispatcher {
   SlotRule rule(std::int64_t tokens) const;
   SlotLists allocate_lists(Arena& arena, const SlotRule&, std::int64_t tokens) const;
   void exchange_counts(const Context&, Tensor report) const;
-  Exchanged counts_of(const Context&, const SlotRoom&, Tensor indices, Tensor report) const;
+  Exchanged counts_of(const Context&, const SlotPadding&, Tensor indices, Tensor report) const;
   void check_choice(const Context&, Tensor indices) const;
   void check_counts(Tensor report) const;
   void check_notes(Tensor report) const;
-  void order_received(const Context&, DispatchPlan&, const SlotRoom&, Tensor notes, Tensor report,
+  void order_received(const Context&, DispatchPlan&, const SlotPadding&, Tensor notes, Tensor report,
                       Arena&) const;
   Move exchange(const Context&, Tensor rows, const Counts& send_rows, const Counts& recv_rows) const;
   Tensor finish(const Context&, Move&) const;

@@ -58,9 +58,9 @@ void sort_by_rows(const Context& ctx, const OutgoingShape& shape, Tensor indices
               SlotListsKernel{shape, list(indices), list(rank_of), list(ranks.counts), list(ranks.begins),
                               list(out.send_index), list(out.slot_flat), list(out.slot_row),
                               list(out.token_row), list(out.notes)});
-  launch_rows(ctx, device, shape.rule.ranks, std::max(shape.experts_of_rank(), shape.room.slots),
+  launch_rows(ctx, device, shape.rule.ranks, std::max(shape.experts_of_rank(), shape.padding.slots),
               SlotMessageKernel{shape, list(experts.begins), list(ranks.begins),
-                                out.counts.ptr<std::int64_t>(), out.strays.ptr<std::int64_t>(),
+                                out.counts.ptr<std::int64_t>(), out.out_of_range.ptr<std::int64_t>(),
                                 out.dropped.defined() ? out.dropped.ptr<std::int64_t>() : nullptr,
                                 list(out.send_index), list(out.slot_flat), list(out.notes)});
 }
@@ -72,27 +72,28 @@ void order_by_rows(const Context& ctx, const IncomingShape& shape, Tensor counts
   const Columns experts(work, shape.blocks(), shape.experts);
   constexpr auto kFields = static_cast<std::int64_t>(sizeof(Source) / sizeof(std::int64_t));
   auto* sources = static_cast<Source*>(work.alloc({shape.ranks, kFields}, DType::kI64).data);
-  const Tensor misfits = work.alloc({shape.blocks()}, DType::kI64);
+  const Tensor contradictions = work.alloc({shape.blocks()}, DType::kI64);
   const Device device = counts.device;
   const auto* announced = counts.ptr<const std::int64_t>();
   launch_rows(ctx, device, shape.ranks, counts.numel(), SourcesKernel{shape, announced, sources});
-  if (shape.room.fixed()) {
+  if (shape.padding.fixed()) {
     for (const Tensor& t : {out.expand, out.row_to_wire})
       launch_flat(ctx, device, t.numel(), EmptyListKernel{list(t), t.numel()});
   }
-  launch_rows(ctx, device, shape.blocks(), block_work(shape.wires),
+  launch_rows(ctx, device, shape.blocks(), block_work(shape.positions),
               NoteCountsKernel{shape, list(notes), list(experts.counts)});
   experts.scan(ctx);
   launch_rows(
-      ctx, device, shape.blocks(), block_work(shape.wires),
+      ctx, device, shape.blocks(), block_work(shape.positions),
       ExpertRowsKernel{shape, announced, sources, list(notes), list(experts.counts), list(experts.begins),
                        list(out.expand), list(out.wire_to_row), list(out.row_to_wire)});
-  auto* of_blocks = misfits.ptr<std::int64_t>();
+  auto* of_blocks = contradictions.ptr<std::int64_t>();
   launch_rows(ctx, device, shape.blocks(), kSlotBlock,
-              MisfitsKernel{shape, announced, sources, list(notes), list(experts.begins),
-                            list(out.wire_to_row), of_blocks});
+              ContradictionsKernel{shape, announced, sources, list(notes), list(experts.begins),
+                                   list(out.wire_to_row), of_blocks});
   launch_rows(ctx, device, 1, shape.blocks(),
-              FirstMisfitKernel{shape, sources, list(notes), of_blocks, out.misfit.ptr<std::int64_t>()});
+              FirstContradictionKernel{shape, sources, list(notes), of_blocks,
+                                       out.contradiction.ptr<std::int64_t>()});
   if (!out.reduce_index.defined()) return;
   const std::int64_t received = out.reduce_index.shape[0];
   launch_rows(ctx, device, blocks_of(received * shape.top_k, kSlotBlock), kSlotBlock,
@@ -102,7 +103,7 @@ void order_by_rows(const Context& ctx, const IncomingShape& shape, Tensor counts
 
 }  // namespace
 
-SlotRoom room_of(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) {
+SlotPadding padding_of(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) {
   if (rule.capacity == kNoCapacity) return {};
   const std::int64_t local = rule.experts / rule.ranks;
   const std::int64_t slots = std::min(local * rule.capacity, tokens * std::min(top_k, local));
@@ -110,13 +111,13 @@ SlotRoom room_of(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) 
 }
 
 std::int64_t max_sent_tokens(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) {
-  const SlotRoom room = room_of(rule, tokens, top_k);
-  return room.fixed() ? rule.ranks * room.tokens : tokens * std::min(top_k, rule.ranks);
+  const SlotPadding padding = padding_of(rule, tokens, top_k);
+  return padding.fixed() ? rule.ranks * padding.tokens : tokens * std::min(top_k, rule.ranks);
 }
 
 std::int64_t max_sent_slots(const SlotRule& rule, std::int64_t tokens, std::int64_t top_k) {
-  const SlotRoom room = room_of(rule, tokens, top_k);
-  return room.fixed() ? rule.ranks * room.slots : tokens * top_k;
+  const SlotPadding padding = padding_of(rule, tokens, top_k);
+  return padding.fixed() ? rule.ranks * padding.slots : tokens * top_k;
 }
 
 void sort_slots(const Context& ctx, const SlotRule& rule, Tensor indices, const SlotLists& out) {
@@ -127,7 +128,7 @@ void sort_slots(const Context& ctx, const SlotRule& rule, Tensor indices, const 
   OpCall op("sort_slots", indices.device);
   op.reads("indices", indices, {tokens, top_k}, DType::kI32)
       .writes("counts", out.counts, {rule.ranks, rule.experts / rule.ranks + 1}, DType::kI64)
-      .writes("strays", out.strays, {1}, DType::kI64)
+      .writes("out_of_range", out.out_of_range, {1}, DType::kI64)
       .writes("send_index", out.send_index, {max_sent_tokens(rule, tokens, top_k)}, DType::kI32)
       .writes("slot_flat", out.slot_flat, {slots}, DType::kI32)
       .writes("slot_row", out.slot_row, {tokens, top_k}, DType::kI32)
@@ -137,28 +138,28 @@ void sort_slots(const Context& ctx, const SlotRule& rule, Tensor indices, const 
   op.record(ctx, WorkKind::kRow);
   if (indices.device == Device::kMeta) return;
   if (indices.device == Device::kCpu) return cpu::sort_slots(rule, indices, out);
-  sort_by_rows(ctx, {tokens, top_k, rule, room_of(rule, tokens, top_k)}, indices, out);
+  sort_by_rows(ctx, {tokens, top_k, rule, padding_of(rule, tokens, top_k)}, indices, out);
 }
 
-void order_rows(const Context& ctx, const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k,
-                const RowLists& out) {
-  const std::int64_t wires = notes.shape[0], ranks = counts.shape[0], experts = counts.shape[1] - 1;
-  const std::int64_t rows = room.fixed() ? experts * ranks * room.capacity : wires;
+void order_rows(const Context& ctx, const SlotPadding& padding, Tensor counts, Tensor notes,
+                std::int64_t top_k, const RowLists& out) {
+  const std::int64_t positions = notes.shape[0], ranks = counts.shape[0], experts = counts.shape[1] - 1;
+  const std::int64_t rows = padding.fixed() ? experts * ranks * padding.capacity : positions;
   ENSURE(counts.shape.ndim() == 2 && counts.shape[0] > 0 && counts.shape[1] > 1, "order_rows: counts are {}",
          counts.to_string());
   OpCall op("order_rows", counts.device);
   op.reads("counts", counts, counts.shape, DType::kI64)
-      .reads("notes", notes, {wires, 2}, DType::kI32)
+      .reads("notes", notes, {positions, 2}, DType::kI32)
       .writes("expand", out.expand, {rows}, DType::kI32)
-      .writes("wire_to_row", out.wire_to_row, {wires}, DType::kI32)
+      .writes("wire_to_row", out.wire_to_row, {positions}, DType::kI32)
       .writes("row_to_wire", out.row_to_wire, {rows}, DType::kI32)
-      .writes("misfit", out.misfit, {4}, DType::kI64);
+      .writes("contradiction", out.contradiction, {4}, DType::kI64);
   if (out.reduce_index.defined())
     op.writes("reduce_index", out.reduce_index, {out.reduce_index.shape[0], top_k}, DType::kI32);
   op.record(ctx, WorkKind::kRow);
   if (counts.device == Device::kMeta) return;
-  if (counts.device == Device::kCpu) return cpu::order_rows(room, counts, notes, top_k, out);
-  order_by_rows(ctx, {wires, ranks, experts, top_k, room}, counts, notes, out);
+  if (counts.device == Device::kCpu) return cpu::order_rows(padding, counts, notes, top_k, out);
+  order_by_rows(ctx, {positions, ranks, experts, top_k, padding}, counts, notes, out);
 }
 
 void map_indices(const Context& ctx, Tensor map, Tensor index) {

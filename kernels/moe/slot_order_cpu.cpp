@@ -56,7 +56,7 @@ std::int64_t for_each_kept_slot(const SlotRule& rule, Tensor indices, F f) {
 
 void sort_slots(const SlotRule& rule, Tensor indices, const SlotLists& out) {
   const std::int64_t local = rule.experts / rule.ranks;
-  const SlotRoom room = room_of(rule, indices.rows(), indices.cols());
+  const SlotPadding padding = padding_of(rule, indices.rows(), indices.cols());
   std::int64_t* const counts = out.counts.ptr<std::int64_t>();
   std::fill_n(counts, out.counts.numel(), 0);
   Counts slots(at(rule.ranks)), tokens(slots), last_token(slots.size(), -1);
@@ -69,16 +69,16 @@ void sort_slots(const SlotRule& rule, Tensor indices, const SlotLists& out) {
       });
   for (std::int64_t rank = 0; rank < rule.ranks; ++rank)
     counts[rank * (local + 1) + local] = tokens[at(rank)];
-  *out.strays.ptr<std::int64_t>() = indices.numel() - valid;
+  *out.out_of_range.ptr<std::int64_t>() = indices.numel() - valid;
   if (out.dropped.defined())
     *out.dropped.ptr<std::int64_t>() = valid - std::accumulate(slots.begin(), slots.end(), std::int64_t{0});
 
   for (const Tensor& t : {out.slot_row, out.token_row, out.send_index, out.slot_flat, out.notes}) empty(t);
   std::int32_t* const slot_row = out.slot_row.ptr<std::int32_t>();
   std::int32_t* const token_row = out.token_row.defined() ? out.token_row.ptr<std::int32_t>() : nullptr;
-  const Counts first_token = room.fixed() ? multiples(room.tokens, rule.ranks) : begins_of(tokens);
+  const Counts first_token = padding.fixed() ? multiples(padding.tokens, rule.ranks) : begins_of(tokens);
   Counts next_token = first_token,
-         next_slot = room.fixed() ? multiples(room.slots, rule.ranks) : begins_of(slots);
+         next_slot = padding.fixed() ? multiples(padding.slots, rule.ranks) : begins_of(slots);
   std::fill(last_token.begin(), last_token.end(), -1);
   std::int32_t* const send_index = out.send_index.ptr<std::int32_t>();
   std::int32_t* const slot_flat = out.slot_flat.ptr<std::int32_t>();
@@ -103,8 +103,8 @@ namespace {
 // Places received slots, in wire order.
 class Receiver {
  public:
-  Receiver(const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out)
-      : room_(room),
+  Receiver(const SlotPadding& padding, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out)
+      : padding_(padding),
         counts_(counts.ptr<std::int64_t>()),
         notes_(notes.ptr<std::int32_t>()),
         wires_(notes.shape[0]),
@@ -112,7 +112,7 @@ class Receiver {
         experts_(counts.shape[1] - 1),
         top_k_(top_k),
         out_(out) {
-    if (!room.fixed()) next_row_ = rows_by_expert();
+    if (!padding.fixed()) next_row_ = rows_by_expert();
   }
 
   void run() {
@@ -120,11 +120,11 @@ class Receiver {
     for (std::int64_t rank = 0; rank < ranks_; ++rank) {
       const std::int64_t* const load = counts_ + rank * (experts_ + 1);
       const std::int64_t announced = std::accumulate(load, load + experts_, std::int64_t{0});
-      if (room_.fixed()) {
-        source = {rank * room_.slots, rank * room_.tokens,
-                  std::clamp(announced, std::int64_t{0}, room_.slots),
-                  std::clamp(load[experts_], std::int64_t{0}, room_.tokens)};
-        next_row_ = multiples(ranks_ * room_.capacity, experts_, rank * room_.capacity);
+      if (padding_.fixed()) {
+        source = {rank * padding_.slots, rank * padding_.tokens,
+                  std::clamp(announced, std::int64_t{0}, padding_.slots),
+                  std::clamp(load[experts_], std::int64_t{0}, padding_.tokens)};
+        next_row_ = multiples(ranks_ * padding_.capacity, experts_, rank * padding_.capacity);
       } else {
         source = {source.slot + source.slots, source.token + source.tokens, announced, load[experts_]};
       }
@@ -136,7 +136,7 @@ class Receiver {
   // `left`: slots for each expert that are still to come.
   void take(std::int64_t rank, const Source& source, Counts left) {
     std::int64_t last_token = -1, nth = 0;
-    const std::int64_t end = source.slot + (room_.fixed() ? room_.slots : source.slots);
+    const std::int64_t end = source.slot + (padding_.fixed() ? padding_.slots : source.slots);
     const Counts first_row = next_row_;
     for (std::int64_t wire = source.slot; wire < end; ++wire) {
       const std::int64_t expert = notes_[2 * wire], token = notes_[2 * wire + 1];
@@ -155,11 +155,11 @@ class Receiver {
     }
   }
 
-  // -1 = outside of the room of its rank.
+  // -1 = outside of the padded part of its rank.
   std::int64_t row_of(std::int64_t expert, const Counts& first_row) {
-    if (room_.fixed() && expert < 0) return -1;
+    if (padding_.fixed() && expert < 0) return -1;
     const std::size_t e = at(std::clamp<std::int64_t>(expert, 0, experts_ - 1));
-    if (room_.fixed() && next_row_[e] - first_row[e] == room_.capacity) return -1;
+    if (padding_.fixed() && next_row_[e] - first_row[e] == padding_.capacity) return -1;
     return next_row_[e]++;
   }
 
@@ -178,12 +178,12 @@ class Receiver {
       out_.reduce_index.ptr<std::int32_t>()[token_row * top_k_ + nth] = static_cast<std::int32_t>(row);
   }
 
-  void report(const Counts& misfit) {
-    std::int64_t* const first = out_.misfit.ptr<std::int64_t>();
-    if (first[0] == 0) std::copy(misfit.begin(), misfit.end(), first);
+  void report(const Counts& contradiction) {
+    std::int64_t* const first = out_.contradiction.ptr<std::int64_t>();
+    if (first[0] == 0) std::copy(contradiction.begin(), contradiction.end(), first);
   }
 
-  SlotRoom room_;
+  SlotPadding padding_;
   const std::int64_t* counts_;
   const std::int32_t* notes_;
   std::int64_t wires_, ranks_, experts_, top_k_;
@@ -193,10 +193,11 @@ class Receiver {
 
 }  // namespace
 
-void order_rows(const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out) {
-  std::fill_n(out.misfit.ptr<std::int64_t>(), out.misfit.numel(), 0);
+void order_rows(const SlotPadding& padding, Tensor counts, Tensor notes, std::int64_t top_k,
+                const RowLists& out) {
+  std::fill_n(out.contradiction.ptr<std::int64_t>(), out.contradiction.numel(), 0);
   for (const Tensor& t : {out.expand, out.wire_to_row, out.row_to_wire, out.reduce_index}) empty(t);
-  Receiver(room, counts, notes, top_k, out).run();
+  Receiver(padding, counts, notes, top_k, out).run();
 }
 
 }  // namespace jevons::cpu

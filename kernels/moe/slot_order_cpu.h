@@ -6,6 +6,7 @@
 namespace jevons::cpu {
 
 void sort_slots(const SlotRule& rule, Tensor indices, const SlotLists& out);
-void order_rows(const SlotRoom& room, Tensor counts, Tensor notes, std::int64_t top_k, const RowLists& out);
+void order_rows(const SlotPadding& padding, Tensor counts, Tensor notes, std::int64_t top_k,
+                const RowLists& out);
 
 }  // namespace jevons::cpu

@@ -16,14 +16,14 @@ struct Source {
 };
 
 struct IncomingShape {
-  std::int64_t wires, ranks, experts, top_k;  // W, P, e, K
-  SlotRoom room;
+  std::int64_t positions, ranks, experts, top_k;  // W, P, e, K
+  SlotPadding padding;
 
-  JEVONS_HD std::int64_t blocks() const { return blocks_of(wires, kSlotBlock); }
+  JEVONS_HD std::int64_t blocks() const { return blocks_of(positions, kSlotBlock); }
   // Of a note, -1 = an empty place. One that is out of range counts as the nearest, so that packed rows stay
   // a permutation.
   JEVONS_HD std::int64_t expert_of(std::int32_t note) const {
-    if (note < 0) return room.fixed() ? -1 : 0;
+    if (note < 0) return padding.fixed() ? -1 : 0;
     return note < experts ? note : experts - 1;
   }
   // The rank whose part of the wire holds the position.
@@ -54,16 +54,16 @@ struct SourcesKernel {
     const std::int64_t before = total(rank * width, 0, 1), tokens_before = total(rank, width - 1, width);
     const std::int64_t slots = total(width - 1, rank * width, 1), tokens = counts[(rank + 1) * width - 1];
     group.once([&] {
-      const SlotRoom& room = shape.room;
-      sources[rank] = room.fixed() ? Source{rank * room.slots, rank * room.tokens, at_most(slots, room.slots),
-                                            at_most(tokens, room.tokens)}
-                                   : Source{before - tokens_before, tokens_before, slots, tokens};
+      const SlotPadding& padding = shape.padding;
+      sources[rank] = padding.fixed() ? Source{rank * padding.slots, rank * padding.tokens,
+                                               at_most(slots, padding.slots), at_most(tokens, padding.tokens)}
+                                      : Source{before - tokens_before, tokens_before, slots, tokens};
     });
   }
 
  private:
-  JEVONS_HD static std::int64_t at_most(std::int64_t count, std::int64_t room) {
-    return count < 0 ? 0 : count < room ? count : room;
+  JEVONS_HD static std::int64_t at_most(std::int64_t count, std::int64_t padding) {
+    return count < 0 ? 0 : count < padding ? count : padding;
   }
 };
 
@@ -85,11 +85,11 @@ struct NoteCountsKernel {
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t block) const {
-    const Block wires = block_at(block, shape.wires, kSlotBlock);
-    group.each(shape.experts, [*this, wires, block](std::int64_t expert) {
+    const Block positions = block_at(block, shape.positions, kSlotBlock);
+    group.each(shape.experts, [*this, positions, block](std::int64_t expert) {
       std::int32_t count = 0;
-      for (std::int64_t i = 0; i < wires.size; ++i)
-        count += shape.expert_of(notes[2 * (wires.begin + i)]) == expert ? 1 : 0;
+      for (std::int64_t i = 0; i < positions.size; ++i)
+        count += shape.expert_of(notes[2 * (positions.begin + i)]) == expert ? 1 : 0;
       counts[block * shape.experts + expert] = count;
     });
   }
@@ -114,8 +114,9 @@ struct ExpertRowsKernel {
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t block) const {
-    const Block wires = block_at(block, shape.wires, kSlotBlock);
-    group.each(wires.size, [*this, block, wires](std::int64_t i) { place(block, wires.begin, i); });
+    const Block positions = block_at(block, shape.positions, kSlotBlock);
+    group.each(positions.size,
+               [*this, block, positions](std::int64_t i) { place(block, positions.begin, i); });
   }
 
  private:
@@ -136,33 +137,33 @@ struct ExpertRowsKernel {
     row_to_wire[row] = static_cast<std::int32_t>(wire);
   }
 
-  // -1 = outside of the room of its rank.
+  // -1 = outside of the padded part of its rank.
   JEVONS_HD std::int64_t row_of(std::int64_t expert, std::int64_t rank, std::int64_t place) const {
-    if (!shape.room.fixed()) return begins[expert] + place;
-    const std::int64_t capacity = shape.room.capacity;
-    const std::int64_t in_room = place - from_earlier(shape, announced, rank, expert);
-    return in_room >= 0 && in_room < capacity ? (expert * shape.ranks + rank) * capacity + in_room : -1;
+    if (!shape.padding.fixed()) return begins[expert] + place;
+    const std::int64_t capacity = shape.padding.capacity;
+    const std::int64_t in_part = place - from_earlier(shape, announced, rank, expert);
+    return in_part >= 0 && in_part < capacity ? (expert * shape.ranks + rank) * capacity + in_part : -1;
   }
 };
 
 // The first note of each block that is not what its rank announced.
-struct MisfitsKernel {
+struct ContradictionsKernel {
   IncomingShape shape;
   const std::int64_t* announced;
   const Source* sources;
   const std::int32_t* notes;
   const std::int32_t* begins;
   const std::int32_t* wire_to_row;
-  std::int64_t* misfits;  // (blocks): wire position + 1, or 0
+  std::int64_t* contradictions;  // (blocks): wire position + 1, or 0
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t block) const {
-    const Block wires = block_at(block, shape.wires, kSlotBlock);
+    const Block positions = block_at(block, shape.positions, kSlotBlock);
     constexpr double kNone = -std::numeric_limits<double>::infinity();
-    const double first = group.max(wires.size, [*this, wires](std::int64_t i) -> double {
-      return fits(wires.begin + i) ? kNone : -static_cast<double>(wires.begin + i);
+    const double first = group.max(positions.size, [*this, positions](std::int64_t i) -> double {
+      return fits(positions.begin + i) ? kNone : -static_cast<double>(positions.begin + i);
     });
-    group.once([&] { misfits[block] = first == kNone ? 0 : static_cast<std::int64_t>(-first) + 1; });
+    group.once([&] { contradictions[block] = first == kNone ? 0 : static_cast<std::int64_t>(-first) + 1; });
   }
 
  private:
@@ -185,34 +186,34 @@ struct MisfitsKernel {
     if (expert < 0 || expert >= shape.experts || token < 0 || token >= source.tokens || row < 0) return false;
     if (wire > source.slot && token < notes[2 * wire - 1]) return false;
     if (slot_of_token(wire, source.slot) >= shape.top_k) return false;
-    const std::int64_t first = shape.room.fixed()
-                                   ? (expert * shape.ranks + rank) * shape.room.capacity
+    const std::int64_t first = shape.padding.fixed()
+                                   ? (expert * shape.ranks + rank) * shape.padding.capacity
                                    : begins[expert] + from_earlier(shape, announced, rank, expert);
     return row - first < announced[rank * (shape.experts + 1) + expert];
   }
 };
 
-// One call: the first misfit of all blocks.
-struct FirstMisfitKernel {
+// One call: the first contradiction of all blocks.
+struct FirstContradictionKernel {
   IncomingShape shape;
   const Source* sources;
   const std::int32_t* notes;
-  const std::int64_t* misfits;  // (blocks)
-  std::int64_t* misfit;         // (4)
+  const std::int64_t* contradictions;  // (blocks)
+  std::int64_t* contradiction;         // (4)
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t) const {
     constexpr double kNone = -std::numeric_limits<double>::infinity();
-    const double first = group.max(shape.blocks(), [m = misfits](std::int64_t block) -> double {
+    const double first = group.max(shape.blocks(), [m = contradictions](std::int64_t block) -> double {
       return m[block] == 0 ? kNone : -static_cast<double>(m[block]);
     });
     group.once([&] {
       const bool none = first == kNone;
       const std::int64_t wire = none ? 0 : static_cast<std::int64_t>(-first) - 1;
-      misfit[0] = none ? 0 : wire + 1;
-      misfit[1] = none ? 0 : shape.source_of_slot(sources, wire);
-      misfit[2] = none ? 0 : notes[2 * wire];
-      misfit[3] = none ? 0 : notes[2 * wire + 1];
+      contradiction[0] = none ? 0 : wire + 1;
+      contradiction[1] = none ? 0 : shape.source_of_slot(sources, wire);
+      contradiction[2] = none ? 0 : notes[2 * wire];
+      contradiction[3] = none ? 0 : notes[2 * wire + 1];
     });
   }
 };
@@ -275,7 +276,7 @@ struct MapIndicesKernel {
   X(EmptyListKernel)                         \
   X(NoteCountsKernel)                        \
   X(ExpertRowsKernel)                        \
-  X(MisfitsKernel)                           \
-  X(FirstMisfitKernel)                       \
+  X(ContradictionsKernel)                    \
+  X(FirstContradictionKernel)                \
   X(ReduceIndexKernel)                       \
   X(MapIndicesKernel)

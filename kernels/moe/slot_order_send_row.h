@@ -1,4 +1,4 @@
-// Slots that leave a rank: who gets how many, the lists of their order, and what each rank is told. Kernels
+// Slots that leave a rank: who gets how many, the lists of their order, and the message to each rank. Kernels
 // run in the order in which they stand here, a column scan after each that counts: a call counts the slots of
 // one block for every column (expert or rank), the counts become positions by a scan over the blocks, and
 // every slot adds how many of its block come before it. Blocks are fixed and nothing is added atomically. The
@@ -55,7 +55,7 @@ struct ColumnScanKernel {
 struct OutgoingShape {
   std::int64_t tokens, top_k;
   SlotRule rule;
-  SlotRoom room;
+  SlotPadding padding;
 
   JEVONS_HD std::int64_t experts_of_rank() const { return rule.experts / rule.ranks; }
   JEVONS_HD std::int64_t tokens_of_block() const { return top_k < kSlotBlock ? kSlotBlock / top_k : 1; }
@@ -142,11 +142,11 @@ struct SlotListsKernel {
 
  private:
   JEVONS_HD std::int64_t first_slot(std::int64_t rank) const {
-    return shape.room.fixed() ? rank * shape.room.slots : begins[rank];
+    return shape.padding.fixed() ? rank * shape.padding.slots : begins[rank];
   }
   JEVONS_HD std::int64_t first_row(std::int64_t rank) const {
     const std::int32_t* of_tokens = begins + shape.rule.ranks;
-    return shape.room.fixed() ? rank * shape.room.tokens : of_tokens[rank] - of_tokens[0];
+    return shape.padding.fixed() ? rank * shape.padding.tokens : of_tokens[rank] - of_tokens[0];
   }
 
   JEVONS_HD void place(std::int64_t block, std::int64_t first_token, std::int64_t slot) const {
@@ -180,13 +180,13 @@ struct SlotListsKernel {
   }
 };
 
-// What each rank is told, and -1 in the rest of its room; a call per rank.
+// The message to each rank, and -1 in its padding; a call per rank.
 struct SlotMessageKernel {
   OutgoingShape shape;
   const std::int32_t* of_expert;  // (E + 1): begins, of slots before any is dropped
   const std::int32_t* of_rank;    // (2P + 1): begins
   std::int64_t* counts;           // (P, e + 1)
-  std::int64_t *strays, *dropped;
+  std::int64_t *out_of_range, *dropped;
   std::int32_t *send_index, *slot_flat, *notes;
 
   template <class Group>
@@ -203,17 +203,17 @@ struct SlotMessageKernel {
       message[local] = tokens[1] - tokens[0];
       if (rank == 0) total();
     });
-    if (!shape.room.fixed()) return;
-    const SlotRoom& room = shape.room;
-    empty(group, send_index, rank * room.tokens + tokens[1] - tokens[0], (rank + 1) * room.tokens);
-    empty(group, slot_flat, rank * room.slots + slots[1] - slots[0], (rank + 1) * room.slots);
-    empty(group, notes, 2 * (rank * room.slots + slots[1] - slots[0]), 2 * (rank + 1) * room.slots);
+    if (!shape.padding.fixed()) return;
+    const SlotPadding& padding = shape.padding;
+    empty(group, send_index, rank * padding.tokens + tokens[1] - tokens[0], (rank + 1) * padding.tokens);
+    empty(group, slot_flat, rank * padding.slots + slots[1] - slots[0], (rank + 1) * padding.slots);
+    empty(group, notes, 2 * (rank * padding.slots + slots[1] - slots[0]), 2 * (rank + 1) * padding.slots);
   }
 
  private:
   JEVONS_HD void total() const {
     const std::int64_t valid = of_expert[shape.rule.experts];
-    *strays = shape.tokens * shape.top_k - valid;
+    *out_of_range = shape.tokens * shape.top_k - valid;
     if (dropped != nullptr) *dropped = valid - of_rank[shape.rule.ranks];
   }
 

@@ -195,7 +195,7 @@ void Bench::router() {
 void Bench::slots(const Tensor& indices, std::int64_t ranks) {
   const std::int64_t t = indices.rows(), k = indices.cols(), e = o_.experts / ranks;
   const SlotLists out{.counts = undefined({ranks, e + 1}, DType::kI64),
-                      .strays = undefined({1}, DType::kI64),
+                      .out_of_range = undefined({1}, DType::kI64),
                       .dropped = {},
                       .send_index = undefined({t * std::min(k, ranks)}, DType::kI32),
                       .slot_flat = undefined({t * k}, DType::kI32),
@@ -208,7 +208,7 @@ void Bench::slots(const Tensor& indices, std::int64_t ranks) {
                       .wire_to_row = undefined({t * k}, DType::kI32),
                       .row_to_wire = undefined({t * k}, DType::kI32),
                       .reduce_index = {},
-                      .misfit = undefined({4}, DType::kI64)};
+                      .contradiction = undefined({4}, DType::kI64)};
   row_case(fmt::format("order_rows, {} ranks", ranks).c_str(),
            [&] { order_rows(ctx_, {}, out.counts, out.notes, k, rows); });
 }

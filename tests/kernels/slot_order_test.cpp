@@ -62,15 +62,15 @@ List choose(const Case& c, const char* name) {
 
 struct Sorted {
   Counts counts;
-  std::int64_t strays = 0, dropped = 0;
+  std::int64_t out_of_range = 0, dropped = 0;
   List send_index, slot_flat, slot_row, token_row, notes;
 };
 
 // Slots in wire order are the kept ones, sorted by rank; a token's row in a message is its place among the
-// tokens that the rank gets. In a room of fixed size the rest is -1.
+// tokens that the rank gets. Padding is -1.
 Sorted sorted(const Case& c, const List& indices) {
   const std::int64_t slots = std::ssize(indices), local = c.rule.experts / c.rule.ranks;
-  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
+  const SlotPadding padding = padding_of(c.rule, c.tokens, c.top_k);
   Sorted out{
       Counts(at(c.rule.ranks * (local + 1))), 0, 0, {}, {}, List(at(slots), -1), List(at(slots), -1), {}};
   Counts taken(at(c.rule.experts));
@@ -78,7 +78,7 @@ Sorted sorted(const Case& c, const List& indices) {
   for (std::int64_t flat = 0; flat < slots; ++flat) {
     const std::int64_t expert = indices[at(flat)];
     if (expert < 0 || expert >= c.rule.experts) {
-      ++out.strays;
+      ++out.out_of_range;
     } else if (taken[at(expert)]++ < c.rule.capacity) {
       kept.push_back(static_cast<std::int32_t>(flat));
     } else {
@@ -101,10 +101,10 @@ Sorted sorted(const Case& c, const List& indices) {
       out.notes.push_back(static_cast<std::int32_t>(met.size()) - 1);
     }
     out.counts[at(rank * (local + 1) + local)] = std::ssize(met);
-    if (!room.fixed()) continue;
-    out.send_index.resize(at((rank + 1) * room.tokens), -1);
-    out.slot_flat.resize(at((rank + 1) * room.slots), -1);
-    out.notes.resize(at(2 * (rank + 1) * room.slots), -1);
+    if (!padding.fixed()) continue;
+    out.send_index.resize(at((rank + 1) * padding.tokens), -1);
+    out.slot_flat.resize(at((rank + 1) * padding.slots), -1);
+    out.notes.resize(at(2 * (rank + 1) * padding.slots), -1);
   }
   return out;
 }
@@ -131,7 +131,7 @@ SlotLists lists_for(KernelBench& bench, const Case& c) {
   const std::int64_t slots = max_sent_slots(c.rule, c.tokens, c.top_k);
   SlotLists out;
   out.counts = bench.poisoned({c.rule.ranks, c.rule.experts / c.rule.ranks + 1}, DType::kI64);
-  out.strays = bench.poisoned({1}, DType::kI64);
+  out.out_of_range = bench.poisoned({1}, DType::kI64);
   out.dropped = bench.poisoned({1}, DType::kI64);
   out.send_index = bench.filled({max_sent_tokens(c.rule, c.tokens, c.top_k)}, DType::kI32, poison);
   out.slot_flat = bench.filled({slots}, DType::kI32, poison);
@@ -146,7 +146,7 @@ void check_sorted(KernelBench& bench, const Case& c, const List& indices) {
   SlotLists out = lists_for(bench, c);
   bench.run(sort_slots, c.rule, tensor_of(bench, indices, {c.tokens, c.top_k}), out);
   CHECK(first_of(out.counts, want.counts) == want.counts);
-  CHECK(*out.strays.ptr<std::int64_t>() == want.strays);
+  CHECK(*out.out_of_range.ptr<std::int64_t>() == want.out_of_range);
   CHECK(*out.dropped.ptr<std::int64_t>() == want.dropped);
   CHECK(first_of(out.send_index, want.send_index) == want.send_index);
   CHECK(first_of(out.slot_flat, want.slot_flat) == want.slot_flat);
@@ -162,26 +162,26 @@ struct Received {
   std::int64_t tokens = 0;    // rows that are received
   std::vector<List> by_rank;  // the notes that are none of empty places, by source rank
 
-  std::int64_t wires() const { return std::ssize(notes) / 2; }
+  std::int64_t positions() const { return std::ssize(notes) / 2; }
 };
 Received received(const Case& c) {
   const std::int64_t width = c.rule.experts / c.rule.ranks + 1, self = c.rule.ranks - 1;
-  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
+  const SlotPadding padding = padding_of(c.rule, c.tokens, c.top_k);
   Received in;
   for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
     Case from = c;
-    if (!room.fixed()) from.tokens = rank == 1 ? 0 : c.tokens + rank;  // uneven, and one rank has none
+    if (!padding.fixed()) from.tokens = rank == 1 ? 0 : c.tokens + rank;  // uneven, and one rank has none
     const Sorted sent = sorted(from, choose(from, std::to_string(rank).c_str()));
     const auto message = sent.counts.begin() + self * width;
     in.counts.insert(in.counts.end(), message, message + width);
-    in.tokens += room.fixed() ? room.tokens : message[width - 1];
+    in.tokens += padding.fixed() ? padding.tokens : message[width - 1];
     std::int64_t before = 0;
     for (std::int64_t i = 0; i < self * width; ++i) before += i % width == width - 1 ? 0 : sent.counts[at(i)];
-    if (room.fixed()) before = self * room.slots;
+    if (padding.fixed()) before = self * padding.slots;
     const std::int64_t slots = std::accumulate(message, message + width - 1, std::int64_t{0});
     const auto notes = sent.notes.begin() + 2 * before;
     in.by_rank.emplace_back(notes, notes + 2 * slots);
-    in.notes.insert(in.notes.end(), notes, notes + 2 * (room.fixed() ? room.slots : slots));
+    in.notes.insert(in.notes.end(), notes, notes + 2 * (padding.fixed() ? padding.slots : slots));
   }
   return in;
 }
@@ -191,8 +191,8 @@ struct Ordered {
 };
 Ordered ordered(const Case& c, const Received& in) {
   const std::int64_t local = c.rule.experts / c.rule.ranks, width = local + 1;
-  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
-  Ordered out{{}, List(at(in.wires()), -1), {}, List(at(in.tokens * c.top_k), -1)};
+  const SlotPadding padding = padding_of(c.rule, c.tokens, c.top_k);
+  Ordered out{{}, List(at(in.positions()), -1), {}, List(at(in.tokens * c.top_k), -1)};
   for (std::int64_t expert = 0; expert < local; ++expert) {
     std::int64_t first_wire = 0, first_token = 0;
     for (std::int64_t rank = 0; rank < c.rule.ranks; ++rank) {
@@ -203,10 +203,10 @@ Ordered ordered(const Case& c, const Received& in) {
         out.row_to_wire.push_back(static_cast<std::int32_t>(first_wire + i));
         out.expand.push_back(static_cast<std::int32_t>(first_token) + notes[at(2 * i + 1)]);
       }
-      first_wire += room.fixed() ? room.slots : std::ssize(notes) / 2;
-      first_token += room.fixed() ? room.tokens : in.counts[at(rank * width + local)];
-      if (!room.fixed()) continue;
-      out.expand.resize(at((expert * c.rule.ranks + rank + 1) * room.capacity), -1);
+      first_wire += padding.fixed() ? padding.slots : std::ssize(notes) / 2;
+      first_token += padding.fixed() ? padding.tokens : in.counts[at(rank * width + local)];
+      if (!padding.fixed()) continue;
+      out.expand.resize(at((expert * c.rule.ranks + rank + 1) * padding.capacity), -1);
       out.row_to_wire.resize(out.expand.size(), -1);
     }
   }
@@ -220,9 +220,10 @@ Ordered ordered(const Case& c, const Received& in) {
 }
 
 RowLists rows_for(KernelBench& bench, const Case& c, const Received& in) {
-  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
-  const Shape wires{in.wires()}, rows{room.fixed() ? c.rule.experts * room.capacity : in.wires()};
-  return {bench.filled(rows, DType::kI32, poison), bench.filled(wires, DType::kI32, poison),
+  const SlotPadding padding = padding_of(c.rule, c.tokens, c.top_k);
+  const Shape positions{in.positions()},
+      rows{padding.fixed() ? c.rule.experts * padding.capacity : in.positions()};
+  return {bench.filled(rows, DType::kI32, poison), bench.filled(positions, DType::kI32, poison),
           bench.filled(rows, DType::kI32, poison), bench.filled({in.tokens, c.top_k}, DType::kI32, poison),
           bench.poisoned({4}, DType::kI64)};
 }
@@ -230,8 +231,8 @@ RowLists rows_for(KernelBench& bench, const Case& c, const Received& in) {
 RowLists order(KernelBench& bench, const Case& c, const Received& in) {
   const Tensor counts = tensor_of(bench, in.counts, {c.rule.ranks, std::ssize(in.counts) / c.rule.ranks});
   const RowLists out = rows_for(bench, c, in);
-  bench.run(order_rows, room_of(c.rule, c.tokens, c.top_k), counts,
-            tensor_of(bench, in.notes, {in.wires(), 2}), c.top_k, out);
+  bench.run(order_rows, padding_of(c.rule, c.tokens, c.top_k), counts,
+            tensor_of(bench, in.notes, {in.positions(), 2}), c.top_k, out);
   return out;
 }
 
@@ -280,18 +281,19 @@ TEST_CASE("received slots are ordered by expert, source rank, token, slot", "[sl
     CHECK(first_of(out.wire_to_row, want.wire_to_row) == want.wire_to_row);
     CHECK(first_of(out.row_to_wire, want.row_to_wire) == want.row_to_wire);
     CHECK(first_of(out.reduce_index, want.reduce_index) == want.reduce_index);
-    CHECK(first_of(out.misfit, Counts(4)) == Counts(4));
+    CHECK(first_of(out.contradiction, Counts(4)) == Counts(4));
   }
 }
 
 TEST_CASE("the first note against the counts is reported, and lists stay in range", "[slots]") {
-  const Case c = GENERATE(Case{"packed", 300, 3, {6, 3}}, Case{"rooms", 300, 3, {6, 3, 160}},
-                          Case{"rooms that are full", 300, 3, {6, 3, 100}});
-  const SlotRoom room = room_of(c.rule, c.tokens, c.top_k);
+  const Case c = GENERATE(Case{"packed", 300, 3, {6, 3}}, Case{"padded", 300, 3, {6, 3, 160}},
+                          Case{"padded and full", 300, 3, {6, 3, 100}});
+  const SlotPadding padding = padding_of(c.rule, c.tokens, c.top_k);
   INFO(c.name);
   const Received good = received(c);
   const std::int64_t of_first = std::ssize(good.by_rank[0]) / 2;
-  const std::int64_t of_last = good.wires() - (room.fixed() ? room.slots : std::ssize(good.by_rank[2]) / 2);
+  const std::int64_t of_last =
+      good.positions() - (padding.fixed() ? padding.slots : std::ssize(good.by_rank[2]) / 2);
   struct Wrong {
     const char* what;
     std::int64_t wire;
@@ -307,11 +309,11 @@ TEST_CASE("the first note against the counts is reported, and lists stay in rang
     const RowLists out = order(bench, c, in);
     const Counts want{found + 1, found < of_last ? 0 : 2, in.notes[at(2 * found)],
                       in.notes[at(2 * found + 1)]};
-    CHECK(first_of(out.misfit, want) == want);
+    CHECK(first_of(out.contradiction, want) == want);
     CHECK(one_to_one(out.wire_to_row, out.expand.numel()));
-    CHECK(one_to_one(out.row_to_wire, in.wires()));
+    CHECK(one_to_one(out.row_to_wire, in.positions()));
     CHECK(in_range(out.expand, in.tokens));
-    if (!room.fixed()) CHECK(std::ranges::count(out.wire_to_row.span<std::int32_t>(), -1) == 0);
+    if (!padding.fixed()) CHECK(std::ranges::count(out.wire_to_row.span<std::int32_t>(), -1) == 0);
   };
   const std::int64_t middle = of_last + 20;
   for (const Wrong& w : {Wrong{"no expert", middle, 2, token(middle)}, Wrong{"no expert", 3, -1, token(3)},
@@ -319,7 +321,8 @@ TEST_CASE("the first note against the counts is reported, and lists stay in rang
                          Wrong{"before the token before", middle, expert(middle), 0},
                          Wrong{"negative token", 0, expert(0), -7}})
     check(w, w.wire);
-  if (room.fixed() && of_first < room.slots) check({"a note in an empty place", of_first, 1, 0}, of_first);
+  if (padding.fixed() && of_first < padding.slots)
+    check({"a note in an empty place", of_first, 1, 0}, of_first);
   // One slot more for an expert than announced: found at the last one of that rank.
   std::int64_t last = of_first - 1;
   while (expert(last) == expert(0)) --last;
@@ -337,7 +340,7 @@ TEST_CASE("with a capacity lists stay in range whatever the counts are", "[slots
       in.counts[i] = wrong;
       const RowLists out = order(bench, c, in);
       CHECK(one_to_one(out.wire_to_row, out.expand.numel()));
-      CHECK(one_to_one(out.row_to_wire, in.wires()));
+      CHECK(one_to_one(out.row_to_wire, in.positions()));
       CHECK(in_range(out.expand, in.tokens));
       CHECK(in_range(out.reduce_index, out.expand.numel()));
     }

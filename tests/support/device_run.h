@@ -53,13 +53,13 @@ void visit_tensors(F& f, OptimizerRange& range) {
 }
 template <class F>
 void visit_tensors(F& f, SlotLists& out) {
-  f(out.counts), f(out.strays), f(out.send_index), f(out.slot_flat), f(out.slot_row), f(out.notes);
+  f(out.counts), f(out.out_of_range), f(out.send_index), f(out.slot_flat), f(out.slot_row), f(out.notes);
   if (out.dropped.defined()) f(out.dropped);
   if (out.token_row.defined()) f(out.token_row);
 }
 template <class F>
 void visit_tensors(F& f, RowLists& out) {
-  f(out.expand), f(out.wire_to_row), f(out.row_to_wire), f(out.misfit);
+  f(out.expand), f(out.wire_to_row), f(out.row_to_wire), f(out.contradiction);
   if (out.reduce_index.defined()) f(out.reduce_index);
 }
 
