@@ -110,8 +110,7 @@ bool too_many_nuls(std::uint64_t nuls, std::uint64_t bytes) {
 void refuse_binary(const std::string& name, std::uint64_t nuls, std::uint64_t bytes) {
   fail(ExitCode::kData,
        "{}: not text: {} of {} bytes are NUL; if it is meant as text all the same, say --format text, and "
-       "they "
-       "are dropped",
+       "they are dropped",
        name, nuls, bytes);
 }
 

@@ -65,8 +65,8 @@ TokenDType token_dtype_of(std::uint8_t code, const std::string& name) {
 std::uint64_t check_sequences(const std::byte* sizes, const std::byte* pointers, std::int64_t count,
                               std::size_t item, const std::string& name) {
   const auto pointers_at = kIdxHeaderBytes + static_cast<std::size_t>(count) * sizeof(std::int32_t);
-  std::uint64_t total =
-      0;  // equals an int64 at the top of every turn, so adding one sequence (< 2^34) cannot overflow
+  // Equals an int64 at the top of every turn, so adding one sequence (< 2^34) cannot overflow.
+  std::uint64_t total = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const auto size = load<std::int32_t>(sizes, i);
     const auto pointer = load<std::int64_t>(pointers, i);

@@ -77,10 +77,8 @@ std::string alone_by_mistake(int world_size) {
   if (world_size > 1 || started.value_or(1) <= 1) return "";
   return fmt::format(
       "this worker is alone, though its job has {} tasks: MPI sees none of the others, and each of them "
-      "would be "
-      "a run of its own. Start them with srun --mpi=pmix (srun --mpi=list shows what this Slurm has), or "
-      "with "
-      "mpirun",
+      "would be a run of its own. Start them with srun --mpi=pmix (srun --mpi=list shows what this Slurm "
+      "has), or with mpirun",
       *started);
 }
 

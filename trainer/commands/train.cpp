@@ -30,10 +30,10 @@ namespace {
 
 struct TrainOptions {
   ConfigArguments config;
-  std::string resume =
-      "auto";             // auto: the checkpoint on which the run stands; never; or the path of a checkpoint
-  std::string init_from;  // else weights from this checkpoint or run; empty: random weights
-  double exit_after_minutes = 0;                        // since the start of the process; 0: no limit
+  // auto: the checkpoint on which the run stands; never; or the path of a checkpoint.
+  std::string resume = "auto";
+  std::string init_from;          // else weights from this checkpoint or run; empty: random weights
+  double exit_after_minutes = 0;  // since the start of the process; 0: no limit
   std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
   int local_workers = 1;  // workers on this node, which share its cores (MpiSession::local_size)
   int local_rank = 0;     // of this one among them

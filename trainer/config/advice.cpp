@@ -55,8 +55,7 @@ std::vector<std::string> doubtful_options(const RunConfig& config, const RunExte
   if (router.num_experts > 1 && router.top_k == 1 && weight_is_one) {
     doubts.push_back(
         "model.moe.top_k = 1: the weight of the chosen expert is the same whatever the router says, so that "
-        "the "
-        "loss teaches it nothing; set model.moe.router.renormalize and top_k_before_score to false");
+        "the loss teaches it nothing; set model.moe.router.renormalize and top_k_before_score to false");
   }
   return doubts;
 }

@@ -13,8 +13,8 @@
 namespace jevons {
 namespace {
 
-constexpr std::size_t kMaxBytes =
-    1 << 20;  // a configuration is a page or two; this bounds what a stray file can cost
+// A configuration is a page or two; this bounds what a stray file can cost.
+constexpr std::size_t kMaxBytes = 1 << 20;
 
 Place place_at(const YamlText& input, int line, int column) {
   if (input.origin == YamlOrigin::kCommandLine) return {input.source};

@@ -35,8 +35,7 @@ struct LaunchAccount {
 // Sums over launches.
 struct CostSum {
   std::int64_t launches = 0;
-  std::int64_t early_launches =
-      0;  // of those, ended before their launch record, from which on energy is measured
+  std::int64_t early_launches = 0;  // ended before their launch record, from which on energy is measured
   double device_seconds = 0;
   std::map<std::string, double> device_seconds_by_type;
   std::array<double, kNumPhases> phases{};

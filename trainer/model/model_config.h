@@ -24,8 +24,8 @@ enum class Recompute : std::uint8_t {
 struct MoeConfig {
   RouterRule router;                    // num_experts, top_k, scores, groups; num_experts = 0: dense model
   std::int64_t expert_hidden_size = 0;  // F of each routed expert
-  std::int64_t num_shared_experts =
-      0;  // computed for every token, as one FFN of this many times expert_hidden_size
+  // Computed for every token, as one FFN of this many times expert_hidden_size.
+  std::int64_t num_shared_experts = 0;
   std::int64_t first_dense_layers = 0;  // layers 0 .. n-1 have a dense FFN
   double capacity_factor = 0;           // 0: dropless
   bool reduce_at_expert = false;

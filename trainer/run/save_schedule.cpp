@@ -90,8 +90,7 @@ void SaveSchedule::choose(const Seconds& now) {
   explained_ = interval_;
   log_info(
       "checkpoint.interval auto: a save every {}{}; a save costs {:.3f} s (training stalls {:.3f} s, steps "
-      "beside "
-      "it are slower by {:.3f} s), and {} workers see a failure every {} ({})",
+      "beside it are slower by {:.3f} s), and {} workers see a failure every {} ({})",
       format_duration(interval_),
       interval_ == best ? "" : fmt::format(", a bound; Young's rule says {}", format_duration(best)),
       stall + slowed, stall, slowed, devices_, format_duration(mtbf),

@@ -33,9 +33,8 @@ std::string about_attention(const RunConfig& config) {
   if (bounded >= m.seq_len / 128 * 128) return "";
   return fmt::format(
       ". Of the temporaries, {} are attention's backward pass: at model.seq_len = {} it keeps a square of "
-      "the "
-      "sequence for each of the {} query heads that share a key head{}; up to model.seq_len = {}, or with "
-      "model.num_kv_heads nearer to num_heads, it takes less",
+      "the sequence for each of the {} query heads that share a key head{}; up to model.seq_len = {}, or "
+      "with model.num_kv_heads nearer to num_heads, it takes less",
       bytes_text(attention_scratch_bytes(sizes)), m.seq_len, m.num_heads / m.num_kv_heads,
       sizes.documents ? ", and data.document_mask takes another" : "", bounded);
 }

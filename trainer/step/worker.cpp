@@ -37,8 +37,7 @@ void require_row_invariance(const cpu::GemmEngine& engine) {
   if (engine.row_invariant) return;
   fail(ExitCode::kUsage,
        "numerics = layout_invariant: matrix products on this CPU are by {}, where a row's bits may depend on "
-       "the "
-       "other rows; it takes a CPU with AVX-512, and AVX512_BF16 for train.precision = bf16",
+       "the other rows; it takes a CPU with AVX-512, and AVX512_BF16 for train.precision = bf16",
        engine.name);
 }
 

@@ -177,8 +177,7 @@ TEST_CASE("a link that breaks ends the job with the collective that waits, and t
   CHECK(ran.code == 70);
   const std::string message =
       " over ep, rank [01] of 2, or a collective before it: NCCL: remote process exited or there was a "
-      "network "
-      "error";
+      "network error";
   CHECK(std::regex_search(ran.output,
                           std::regex("[a-z_]+" + message + " *; all communicators of NCCL are ended")));
   const std::regex placed("step 1, micro-batch [0-9]+, [a-z]+ of layer [0-9]+: [a-z_]+" + message);
