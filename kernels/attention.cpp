@@ -12,13 +12,18 @@ namespace {
 // Query-key pairs below and on the diagonal, the work of one head of the call. Documents are not subtracted:
 // their borders are data, and a dry run must count the same.
 double causal_pairs(const AttentionShape& shape) {
-  const auto seq = static_cast<double>(shape.seq);
-  return static_cast<double>(shape.batch) * seq * (seq + 1) / 2;
+  const auto queries = static_cast<double>(shape.q_len), before = static_cast<double>(shape.q_first);
+  return static_cast<double>(shape.batch) * queries * (before + (queries + 1) / 2);
 }
 
 void check(const AttentionShape& shape, const HeadView& q, const HeadView& k, const HeadView& v) {
-  ENSURE(q.base.shape.ndim() == 2 && q.base.shape[0] == shape.batch * shape.seq,
-         "attention: {} sequences of {} positions, but q is {}", shape.batch, shape.seq, q.base.to_string());
+  ENSURE(shape.q_first >= 0 && shape.q_first + shape.q_len <= shape.kv_len,
+         "attention: queries {} to {} of sequences of {} keys", shape.q_first, shape.q_first + shape.q_len,
+         shape.kv_len);
+  ENSURE(q.base.shape.ndim() == 2 && q.base.shape[0] == shape.q_rows(),
+         "attention: {} sequences of {} queries, but q is {}", shape.batch, shape.q_len, q.base.to_string());
+  ENSURE(k.base.shape.ndim() == 2 && k.base.shape[0] == shape.kv_rows(),
+         "attention: {} sequences of {} keys, but k is {}", shape.batch, shape.kv_len, k.base.to_string());
   ENSURE(k.heads > 0 && v.heads == k.heads && q.heads % k.heads == 0,
          "attention: {} query heads cannot share {} key and {} value heads", q.heads, k.heads, v.heads);
   ENSURE(q.head_dim > 0 && k.head_dim == q.head_dim && v.head_dim > 0,
@@ -26,17 +31,17 @@ void check(const AttentionShape& shape, const HeadView& q, const HeadView& k, co
   ENSURE(shape.scale > 0, "attention: scale {} is not positive", shape.scale);
 }
 
-// A view that must have these heads, over the rows of q.
-HeadView like(const HeadView& q, std::int64_t heads, std::int64_t head_dim) {
-  return {q.base, 0, heads, head_dim};
+// A view that must have these heads, over the rows of `rows`.
+HeadView like(const HeadView& rows, std::int64_t heads, std::int64_t head_dim) {
+  return {rows.base, 0, heads, head_dim};
 }
 
 void check_saved(OpCall& call, const AttentionSaved& s) {
   const DType dtype = s.q.base.dtype;
   const std::int64_t rows = s.q.base.shape[0];
   call.reads("q", s.q, s.q, dtype)
-      .reads("k", s.k, like(s.q, s.k.heads, s.q.head_dim), dtype)
-      .reads("v", s.v, like(s.q, s.k.heads, s.v.head_dim), dtype)
+      .reads("k", s.k, like(s.k, s.k.heads, s.q.head_dim), dtype)
+      .reads("v", s.v, like(s.k, s.k.heads, s.v.head_dim), dtype)
       .writes("o", s.o, like(s.q, s.q.heads, s.v.head_dim), dtype)
       .writes("lse", s.lse, {rows, s.q.heads}, accumulator_of(dtype));
   if (s.doc_start.defined()) call.reads("doc_start", s.doc_start, {rows}, DType::kI32);
@@ -46,28 +51,31 @@ bool counts_a_gpu(const Context& ctx, const AttentionSaved& s) {
   return s.q.base.device == Device::kMeta && ctx.modelled == Device::kCuda;
 }
 
-// Rows of one sequence, from the first column of head `head` on.
+// Rows from `first_row` on, from the first column of head `head` on.
 cpu::HeadRows rows_of(const HeadView& view, std::int64_t first_row, std::int64_t head) {
-  const std::int64_t element = first_row * view.base.cols() + view.first_col + head * view.head_dim;
+  const std::int64_t element = first_row * view.base.cols() + view.first_col + head * view.pitch();
   return {static_cast<char*>(view.base.data) + element * static_cast<std::int64_t>(size_of(view.base.dtype)),
-          view.base.cols()};
+          view.base.cols(), view.pitch()};
 }
 
 cpu::AttentionTask task_of(const AttentionShape& shape, const AttentionSaved& s, std::int64_t sequence,
                            std::int64_t kv_head) {
-  const std::int64_t first = sequence * shape.seq, group = s.q.heads / s.k.heads;
+  const std::int64_t query = sequence * shape.q_len, key = sequence * shape.kv_len;
+  const std::int64_t group = s.q.heads / s.k.heads;
   cpu::AttentionTask task;
-  task.seq = shape.seq;
+  task.q_len = shape.q_len;
+  task.kv_len = shape.kv_len;
+  task.q_first = shape.q_first;
   task.group = group;
   task.dim = s.q.head_dim;
   task.v_dim = s.v.head_dim;
   task.scale = shape.scale;
-  if (s.doc_start.defined()) task.doc_start = s.doc_start.ptr<std::int32_t>() + first;
-  task.q = rows_of(s.q, first, kv_head * group);
-  task.k = rows_of(s.k, first, kv_head);
-  task.v = rows_of(s.v, first, kv_head);
-  task.o = rows_of(s.o, first, kv_head * group);
-  task.lse = rows_of({s.lse, 0, s.q.heads, 1}, first, kv_head * group);
+  if (s.doc_start.defined()) task.doc_start = s.doc_start.ptr<std::int32_t>() + query;
+  task.q = rows_of(s.q, query, kv_head * group);
+  task.k = rows_of(s.k, key, kv_head);
+  task.v = rows_of(s.v, key, kv_head);
+  task.o = rows_of(s.o, query, kv_head * group);
+  task.lse = rows_of({s.lse, 0, s.q.heads, 1}, query, kv_head * group);
   return task;
 }
 
@@ -75,9 +83,10 @@ cpu::AttentionTask task_of(const AttentionShape& shape, const AttentionSaved& s,
 void check_doc_start(const AttentionShape& shape, const Tensor& doc_start) {
   if (!doc_start.defined()) return;
   const std::int32_t* begin = doc_start.ptr<std::int32_t>();
-  for (std::int64_t row = 0; row < shape.batch * shape.seq; ++row) {
-    ENSURE(begin[row] >= 0 && begin[row] <= row % shape.seq,
-           "attention: doc_start of row {} is {}, position {}", row, begin[row], row % shape.seq);
+  for (std::int64_t row = 0; row < shape.q_rows(); ++row) {
+    const std::int64_t position = shape.q_first + row % shape.q_len;
+    ENSURE(begin[row] >= 0 && begin[row] <= position, "attention: doc_start of row {} is {}, position {}",
+           row, begin[row], position);
   }
 }
 
@@ -95,18 +104,16 @@ void for_each_head(const Context& ctx, const AttentionShape& shape, const Attent
 
 }  // namespace
 
-void attention_forward(const Context& ctx, const AttentionShape& shape, HeadView q, HeadView k, HeadView v,
-                       Tensor doc_start, HeadView o, Tensor lse) {
-  check(shape, q, k, v);
-  const AttentionSaved saved{q, k, v, o, doc_start, lse};
-  OpCall call("attention_forward", q.base.device);
-  check_saved(call, saved);
-  const auto width = static_cast<double>(q.heads * (q.head_dim + v.head_dim));
+void attention_forward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& s) {
+  check(shape, s.q, s.k, s.v);
+  OpCall call("attention_forward", s.q.base.device);
+  check_saved(call, s);
+  const auto width = static_cast<double>(s.q.heads * (s.q.head_dim + s.v.head_dim));
   call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
-  if (q.base.device == Device::kCuda) return cuda::attention_forward(ctx, shape, saved);
-  if (counts_a_gpu(ctx, saved)) return count_attention_forward(ctx, attention_sizes(shape, saved));
-  const cpu::AttentionEngine& engine = cpu::attention_engine(q.base.dtype);
-  for_each_head(ctx, shape, saved,
+  if (s.q.base.device == Device::kCuda) return cuda::attention_forward(ctx, shape, s);
+  if (counts_a_gpu(ctx, s)) return count_attention_forward(ctx, attention_sizes(shape, s));
+  const cpu::AttentionEngine& engine = cpu::attention_engine(s.q.base.dtype);
+  for_each_head(ctx, shape, s,
                 [&](const cpu::AttentionTask& task, std::int64_t, std::int64_t) { engine.forward(task); });
 }
 
@@ -129,11 +136,11 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const A
   const cpu::AttentionEngine& engine = cpu::attention_engine(dtype);
   const std::int64_t group = s.q.heads / s.k.heads;
   for_each_head(ctx, shape, s, [&](cpu::AttentionTask task, std::int64_t sequence, std::int64_t kv_head) {
-    const std::int64_t first = sequence * shape.seq;
-    task.d_o = rows_of(d_o, first, kv_head * group);
-    task.dq = rows_of(grads.dq, first, kv_head * group);
-    task.dk = rows_of(grads.dk, first, kv_head);
-    task.dv = rows_of(grads.dv, first, kv_head);
+    const std::int64_t query = sequence * shape.q_len, key = sequence * shape.kv_len;
+    task.d_o = rows_of(d_o, query, kv_head * group);
+    task.dq = rows_of(grads.dq, query, kv_head * group);
+    task.dk = rows_of(grads.dk, key, kv_head);
+    task.dv = rows_of(grads.dv, key, kv_head);
     engine.backward(task);
   });
 }

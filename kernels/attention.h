@@ -7,26 +7,41 @@
 
 namespace jevons {
 
+// Queries may be a run of the positions of a sequence whose keys are all there: those of one rank of several,
+// or of one token behind a cache.
 struct AttentionShape {
-  std::int64_t batch = 0;  // sequences; row t of a view is position t % seq of sequence t / seq
-  std::int64_t seq = 0;
-  float scale = 1;  // multiplies q k^T
+  std::int64_t batch = 0;    // sequences
+  std::int64_t q_len = 0;    // row t of q, o and lse is query t % q_len of sequence t / q_len
+  std::int64_t kv_len = 0;   // row t of k and v is position t % kv_len of sequence t / kv_len
+  std::int64_t q_first = 0;  // position of a sequence's first query; q_first + q_len <= kv_len
+  float scale = 1;           // multiplies q k^T
+
+  // Every position asks and is asked.
+  static AttentionShape of_sequences(std::int64_t batch, std::int64_t length, float scale) {
+    return {batch, length, length, 0, scale};
+  }
+  std::int64_t q_rows() const { return batch * q_len; }
+  std::int64_t kv_rows() const { return batch * kv_len; }
 };
 
-// q, k, v, o: f32, bf16 or f64. k and v may have fewer heads (a divisor of q's); v's head_dim may differ from
-// q's. doc_start (batch*seq) i32 gives for every query the first position, within its sequence, that it may
-// see; an undefined tensor means 0; on the GPU it may not decrease within a sequence. lse (batch*seq, heads)
-// accumulator dtype is written by forward.
-void attention_forward(const Context&, const AttentionShape&, HeadView q, HeadView k, HeadView v,
-                       Tensor doc_start, HeadView o, Tensor lse);
-// Assigns dq, dk, dv (which may be views of one fused tensor).
+// What forward reads and writes, and backward reads again.
+struct AttentionSaved {
+  // f32, bf16 or f64. k and v may have fewer heads (a divisor of q's); v's head_dim may differ from q's.
+  // Forward writes o.
+  HeadView q, k, v, o;
+  // (q_rows) i32: for every query the first position, within its sequence, that it may see, at most its own.
+  // Undefined: 0. On the GPU it may not decrease within a sequence.
+  Tensor doc_start;
+  Tensor lse;  // (q_rows, heads) accumulator dtype, written by forward
+};
+// The query at position p sees the keys at positions [its doc_start, p].
+void attention_forward(const Context&, const AttentionShape&, const AttentionSaved&);
+
+// May be views of one fused tensor. Keys that no query sees have a gradient of 0.
 struct AttentionGrads {
   HeadView dq, dk, dv;
 };
-struct AttentionSaved {
-  HeadView q, k, v, o;
-  Tensor doc_start, lse;
-};
+// Assigns dq, dk, dv.
 void attention_backward(const Context&, const AttentionShape&, const AttentionSaved&, HeadView d_o,
                         const AttentionGrads&);
 

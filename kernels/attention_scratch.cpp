@@ -11,8 +11,7 @@ std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
 
 // cuDNN rounds the sides up to its tiles, of 64 or 128 positions.
 std::int64_t square_bytes(const AttentionSizes& s) {
-  const std::int64_t side = round_up(s.seq, 128);
-  return side * side * 2;
+  return round_up(s.q_len, 128) * round_up(s.kv_len, 128) * 2;
 }
 
 void take(const Context& ctx, std::size_t bytes) {
@@ -20,7 +19,7 @@ void take(const Context& ctx, std::size_t bytes) {
 }
 
 void take_mask(const Context& ctx, const AttentionSizes& s) {
-  if (s.documents) ctx.work->alloc({s.batch, s.seq, document_mask_row(s.seq)}, DType::kBF16);
+  if (s.documents) ctx.work->alloc({s.batch, s.q_len, document_mask_row(s.kv_len)}, DType::kBF16);
 }
 
 AttentionSizes largest_piece(const AttentionSizes& s) {
@@ -31,7 +30,8 @@ AttentionSizes largest_piece(const AttentionSizes& s) {
 
 AttentionSizes attention_sizes(const AttentionShape& shape, const AttentionSaved& s) {
   return {.batch = shape.batch,
-          .seq = shape.seq,
+          .q_len = shape.q_len,
+          .kv_len = shape.kv_len,
           .heads = s.q.heads,
           .kv_heads = s.k.heads,
           .dim = s.q.head_dim,
@@ -62,13 +62,13 @@ AttentionSizes sizes_of(const AttentionPiece& piece, const AttentionSizes& whole
 
 std::size_t attention_backward_workspace(const AttentionSizes& piece) {
   // Query heads that share a key head have gradients of their own, which are summed.
-  const std::int64_t shared = piece.heads > piece.kv_heads ? piece.seq * (piece.dim + piece.v_dim) * 2 : 0;
+  const std::int64_t shared = piece.heads > piece.kv_heads ? piece.kv_len * (piece.dim + piece.v_dim) * 2 : 0;
   constexpr std::int64_t kBetweenParts = 4096;
   return static_cast<std::size_t>(piece.batch * piece.heads * (square_bytes(piece) + shared) + kBetweenParts);
 }
 
 std::size_t attention_scratch_bytes(const AttentionSizes& s) {
-  if (s.batch * s.seq == 0) return 0;
+  if (s.batch * s.q_len == 0) return 0;
   Arena counted(Device::kMeta, "scratch");
   const Context ctx{.device = Device::kMeta, .work = &counted};
   count_attention_forward(ctx, s);
@@ -78,10 +78,10 @@ std::size_t attention_scratch_bytes(const AttentionSizes& s) {
 
 std::int64_t longest_bounded_sequence(const AttentionSizes& s) {
   AttentionSizes shorter = s;
-  shorter.seq = s.seq / 128 * 128;
-  while (shorter.seq > 0 && s.heads / s.kv_heads * square_bytes(shorter) > kMostSquareBytes)
-    shorter.seq -= 128;
-  return shorter.seq;
+  shorter.q_len = shorter.kv_len = s.kv_len / 128 * 128;
+  while (shorter.kv_len > 0 && s.heads / s.kv_heads * square_bytes(shorter) > kMostSquareBytes)
+    shorter.q_len = shorter.kv_len -= 128;
+  return shorter.kv_len;
 }
 
 void count_attention_forward(const Context& ctx, const AttentionSizes& s) {
@@ -90,11 +90,11 @@ void count_attention_forward(const Context& ctx, const AttentionSizes& s) {
 }
 
 void count_attention_backward(const Context& ctx, const AttentionSizes& s) {
-  if (s.batch * s.seq == 0) return;
+  if (s.batch * s.q_len == 0) return;
   const AttentionSizes piece = largest_piece(s);
   const ArenaScope scope(*ctx.work);
   take_mask(ctx, piece);
-  ctx.work->alloc({piece.batch, piece.heads, piece.seq}, DType::kF32);  // row sums of dO * O
+  ctx.work->alloc({piece.batch, piece.heads, piece.q_len}, DType::kF32);  // row sums of dO * O
   take(ctx, attention_backward_workspace(piece));
 }
 

@@ -11,7 +11,7 @@
 namespace jevons {
 
 struct AttentionSizes {
-  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, dim = 0, v_dim = 0;
+  std::int64_t batch = 0, q_len = 0, kv_len = 0, heads = 0, kv_heads = 0, dim = 0, v_dim = 0;
   bool documents = false;
 };
 
@@ -28,9 +28,9 @@ inline constexpr std::int64_t kMostSquareBytes = std::int64_t{1} << 30;
 std::vector<AttentionPiece> attention_pieces(const AttentionSizes&, std::int64_t most_square_bytes);
 AttentionSizes sizes_of(const AttentionPiece& piece, const AttentionSizes& whole);
 
-// Elements of a row of the document mask (batch, seq, row) bf16: whole packs of 16 bytes.
-inline std::int64_t document_mask_row(std::int64_t seq) {
-  return (seq + 7) / 8 * 8;
+// Elements of a row of the document mask (batch, q_len, row) bf16: whole packs of 16 bytes.
+inline std::int64_t document_mask_row(std::int64_t kv_len) {
+  return (kv_len + 7) / 8 * 8;
 }
 
 // Bytes that cuDNN's backward asks for at most; its forward asks for next to nothing. tests/cuda/plans holds
@@ -38,7 +38,7 @@ inline std::int64_t document_mask_row(std::int64_t seq) {
 std::size_t attention_backward_workspace(const AttentionSizes& piece);
 // Bytes of ctx.work that forward and backward take at most, with document masks.
 std::size_t attention_scratch_bytes(const AttentionSizes&);
-// The longest sequence whose backward pass keeps to kMostSquareBytes, a multiple of 128.
+// The longest sequence (q_len = kv_len) whose backward pass keeps to kMostSquareBytes, a multiple of 128.
 std::int64_t longest_bounded_sequence(const AttentionSizes&);
 
 // Takes of ctx.work, and gives back, what the pass on a GPU would.

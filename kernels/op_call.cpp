@@ -49,9 +49,10 @@ double OpCall::check(const char* name, const HeadView& view, const HeadView& lik
   ENSURE(view.heads == like.heads && view.head_dim == like.head_dim,
          "{}: {} has {} heads of {}, wanted {} of {}", op_, name, view.heads, view.head_dim, like.heads,
          like.head_dim);
-  ENSURE(view.first_col >= 0 && view.first_col + view.heads * view.head_dim <= view.base.cols(),
-         "{}: {}: {} heads of {} from column {} do not fit in {}", op_, name, view.heads, view.head_dim,
-         view.first_col, view.base.to_string());
+  ENSURE(view.pitch() >= view.head_dim && view.first_col >= 0 &&
+             view.first_col + view.width() <= view.base.cols(),
+         "{}: {}: {} heads of {} from column {} do not fit in {}, one every {} columns", op_, name,
+         view.heads, view.head_dim, view.first_col, view.base.to_string(), view.pitch());
   return static_cast<double>(like.base.shape[0] * view.heads * view.head_dim) *
          static_cast<double>(size_of(dtype));
 }

@@ -57,27 +57,26 @@ void store_lse(const AttentionTask& task, const Panel& panel, std::int64_t g, co
 template <class T>
 void forward(const AttentionTask& task) {
   static thread_local Scratch key_memory, value_memory, query_memory, score_memory, output_memory;
-  const std::int64_t dim_lanes = lanes_of<T>(task.dim), keys = whole_strips(task.seq);
+  const std::int64_t dim_lanes = lanes_of<T>(task.dim), keys = whole_strips(task.kv_len);
   float* k_by_key = key_memory.floats(keys * dim_lanes);
   float* v_by_dim = value_memory.floats(lanes_of<T>(keys) * task.v_dim);
   float* queries = query_memory.floats(dim_lanes * kTileCols);
   float* scores = score_memory.floats(whole_strips(keys + kTileCols) * kTileCols);
   float* output = output_memory.floats(task.v_dim * kTileCols);
-  pack_by_key<T>(task.k, task.seq, task.dim, k_by_key);
-  pack_by_dim<T>(task.v, task.seq, task.v_dim, v_by_dim);
+  pack_by_key<T>(task.k, task.kv_len, task.dim, k_by_key);
+  pack_by_dim<T>(task.v, task.kv_len, task.v_dim, v_by_dim);
   for (std::int64_t g = 0; g < task.group; ++g) {
-    for (std::int64_t first = 0; first < task.seq; first += kTileCols) {
+    for (std::int64_t first = 0; first < task.q_len; first += kTileCols) {
       const Panel panel(task, first);
       const int count = static_cast<int>(panel.count);
-      pack_inner(queries, kTileCols, row<T>(task.q, first, g * task.dim), task.q.ld, count, task.dim);
+      pack_inner(queries, kTileCols, row<T>(task.q, first, g), task.q.ld, count, task.dim);
       score_tiles<T>(panel, k_by_key, dim_lanes, queries, scores);
       const SoftmaxColumns columns = softmax_over_keys<T>(panel, task.scale, scores);
-      sum_over_keys<T>(panel, v_by_dim, task.seq, task.v_dim, scores, output);
+      sum_over_keys<T>(panel, v_by_dim, task.kv_len, task.v_dim, scores, output);
       const __m512 one = _mm512_set1_ps(1);
       const __m512 inverse[kHalves] = {_mm512_div_ps(one, columns.sum[0]),
                                        _mm512_div_ps(one, columns.sum[1])};
-      store_transposed(output, task.v_dim, inverse, panel.count, row<T>(task.o, panel.first, g * task.v_dim),
-                       task.o.ld);
+      store_transposed(output, task.v_dim, inverse, panel.count, row<T>(task.o, panel.first, g), task.o.ld);
       store_lse(task, panel, g, columns);
     }
   }

@@ -26,7 +26,7 @@ struct BackwardPass {
   float *scores, *d_scores, *d_scores_packed, *dq_sum;
 
   BackwardPass(const AttentionTask& t, BackwardMemory& memory) : task(t) {
-    keys = whole_strips(t.seq);
+    keys = whole_strips(t.kv_len);
     dim_lanes = lanes_of<T>(t.dim), v_lanes = lanes_of<T>(t.v_dim);
     k_columns = whole_panels(t.dim), v_columns = whole_panels(t.v_dim);
     const std::int64_t score_floats = whole_strips(keys + kTileCols) * kTileCols;
@@ -44,9 +44,9 @@ struct BackwardPass {
     d_scores = memory.d_scores.floats(score_floats);
     d_scores_packed = memory.d_scores_packed.floats(score_floats);
     dq_sum = memory.dq_sum.floats(t.dim * kTileCols);
-    pack_by_key<T>(t.k, t.seq, t.dim, k_by_key);
-    pack_by_key<T>(t.v, t.seq, t.v_dim, v_by_key);
-    pack_by_dim<T>(t.k, t.seq, t.dim, k_by_dim);
+    pack_by_key<T>(t.k, t.kv_len, t.dim, k_by_key);
+    pack_by_key<T>(t.v, t.kv_len, t.v_dim, v_by_key);
+    pack_by_dim<T>(t.k, t.kv_len, t.dim, k_by_dim);
     __builtin_memset(dk_sum, 0, static_cast<std::size_t>(keys * k_columns) * sizeof(float));
     __builtin_memset(dv_sum, 0, static_cast<std::size_t>(keys * v_columns) * sizeof(float));
   }
@@ -61,12 +61,11 @@ struct BackwardPass {
 
   void pack_panel(const Panel& panel, std::int64_t g) {
     const int count = static_cast<int>(panel.count);
-    const T* q = row<T>(task.q, 0, g * task.dim);
-    const T* d_o = row<T>(task.d_o, 0, g * task.v_dim);
+    const T* q = row<T>(task.q, 0, g);
+    const T* d_o = row<T>(task.d_o, 0, g);
     pack_inner(q_by_dim, kTileCols, q + panel.first * task.q.ld, task.q.ld, count, task.dim);
     pack_inner(do_by_dim, kTileCols, d_o + panel.first * task.d_o.ld, task.d_o.ld, count, task.v_dim);
-    pack_inner(o_by_dim, kTileCols, row<T>(task.o, panel.first, g * task.v_dim), task.o.ld, count,
-               task.v_dim);
+    pack_inner(o_by_dim, kTileCols, row<T>(task.o, panel.first, g), task.o.ld, count, task.v_dim);
     pack_queries(panel, q, task.q.ld, task.dim, q_by_query);
     pack_queries(panel, d_o, task.d_o.ld, task.v_dim, do_by_query);
   }
@@ -130,20 +129,19 @@ struct BackwardPass {
     sum_over_queries(panel, scores, do_by_query, v_columns, dv_sum);
     sum_over_queries(panel, d_scores, q_by_query, k_columns, dk_sum);
     const float* packed = std::is_same_v<T, float> ? d_scores : d_scores_packed;
-    sum_over_keys<T>(panel, k_by_dim, task.seq, task.dim, packed, dq_sum);
+    sum_over_keys<T>(panel, k_by_dim, task.kv_len, task.dim, packed, dq_sum);
     const __m512 scale[kHalves] = {_mm512_set1_ps(task.scale), _mm512_set1_ps(task.scale)};
-    store_transposed(dq_sum, task.dim, scale, panel.count, row<T>(task.dq, panel.first, g * task.dim),
-                     task.dq.ld);
+    store_transposed(dq_sum, task.dim, scale, panel.count, row<T>(task.dq, panel.first, g), task.dq.ld);
   }
 
   // dst = factor * sum, rounded to T.
   void store_sum(const float* sum, std::int64_t columns, float factor, const HeadRows& dst,
                  std::int64_t dim) const {
-    for (std::int64_t t = 0; t < task.seq; ++t) {
+    for (std::int64_t t = 0; t < task.kv_len; ++t) {
       for (std::int64_t d = 0; d < dim; d += 16) {
         const __mmask16 valid = mask16(dim - d);
         const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(sum + t * columns + d), _mm512_set1_ps(factor));
-        store_lanes(row<T>(dst, t, d), valid, x);
+        store_lanes(row<T>(dst, t) + d, valid, x);
       }
     }
   }
@@ -156,7 +154,8 @@ void attention_backward_avx512(const AttentionTask& task) {
   static thread_local BackwardMemory memory;
   BackwardPass<T> pass(task, memory);
   for (std::int64_t g = 0; g < task.group; ++g) {
-    for (std::int64_t first = 0; first < task.seq; first += kTileCols) pass.run_panel(Panel(task, first), g);
+    for (std::int64_t first = 0; first < task.q_len; first += kTileCols)
+      pass.run_panel(Panel(task, first), g);
   }
   pass.store_sum(pass.dk_sum, pass.k_columns, task.scale, task.dk, task.dim);
   pass.store_sum(pass.dv_sum, pass.v_columns, 1, task.dv, task.v_dim);

@@ -8,20 +8,22 @@
 
 namespace jevons::cpu {
 
-// Row t of the sequence begins at element t * ld of data; query head g of the group at element g * head_dim
-// in it.
+// Row t of the sequence begins at element t * ld of data; query head g of the group at element g * stride in
+// it.
 struct HeadRows {
   void* data = nullptr;
   std::int64_t ld = 0;
+  std::int64_t stride = 0;
 };
 
 struct AttentionTask {
-  std::int64_t seq = 0;
-  std::int64_t group = 1;  // query heads that share this key-value head
-  std::int64_t dim = 0;    // head_dim of q and k
-  std::int64_t v_dim = 0;  // head_dim of v and o
+  std::int64_t q_len = 0, kv_len = 0;
+  std::int64_t q_first = 0;  // query t is at position q_first + t and sees the keys up to there
+  std::int64_t group = 1;    // query heads that share this key-value head
+  std::int64_t dim = 0;      // head_dim of q and k
+  std::int64_t v_dim = 0;    // head_dim of v and o
   float scale = 1;
-  const std::int32_t* doc_start = nullptr;  // (seq), or null: every query sees from position 0 on
+  const std::int32_t* doc_start = nullptr;  // (q_len), or null: every query sees from position 0 on
   HeadRows q, k, v, o;
   HeadRows lse;              // accumulator dtype, one element per row and query head
   HeadRows d_o, dq, dk, dv;  // backward only

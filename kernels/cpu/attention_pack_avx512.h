@@ -27,15 +27,15 @@ inline std::int64_t whole_panels(std::int64_t columns) {
 }
 
 template <class T>
-T* row(const HeadRows& x, std::int64_t t, std::int64_t offset = 0) {
-  return static_cast<T*>(x.data) + t * x.ld + offset;
+T* row(const HeadRows& x, std::int64_t t, std::int64_t head = 0) {
+  return static_cast<T*>(x.data) + t * x.ld + head * x.stride;
 }
 
-// (seq, dim) in strips of 14 keys: [strip][lane of dim][14]. Left factor of S^T and dP^T.
+// (keys, dim) in strips of 14 keys: [strip][lane of dim][14]. Left factor of S^T and dP^T.
 template <class T>
-void pack_by_key(const HeadRows& x, std::int64_t seq, std::int64_t dim, float* dst) {
-  for (std::int64_t key = 0; key < seq; key += kTileRows) {
-    const int rows = static_cast<int>(smaller(kTileRows, seq - key));
+void pack_by_key(const HeadRows& x, std::int64_t keys, std::int64_t dim, float* dst) {
+  for (std::int64_t key = 0; key < keys; key += kTileRows) {
+    const int rows = static_cast<int>(smaller(kTileRows, keys - key));
     pack_inner(dst + key * lanes_of<T>(dim), kTileRows, row<T>(x, key), x.ld, rows, dim);
   }
 }
@@ -43,14 +43,14 @@ void pack_by_key(const HeadRows& x, std::int64_t seq, std::int64_t dim, float* d
 // The transpose in strips of dim: [strip][lane of keys][size], zero behind the last key. Left factor of O^T
 // and dQ^T.
 template <class T>
-void pack_by_dim(const HeadRows& x, std::int64_t seq, std::int64_t dim, float* dst) {
+void pack_by_dim(const HeadRows& x, std::int64_t keys, std::int64_t dim, float* dst) {
   const Strips strips(dim);
-  const std::int64_t lanes = lanes_of<T>(whole_strips(seq));
+  const std::int64_t lanes = lanes_of<T>(whole_strips(keys));
   for (std::int64_t s = 0; s < strips.count; ++s) {
     float* strip = dst + strips.begin(s) * lanes;
     const int size = strips.size(s);
-    pack_outer(strip, size, row<T>(x, 0, strips.begin(s)), x.ld, size, seq);
-    for (std::int64_t i = lanes_of<T>(seq) * size; i < lanes * size; ++i) strip[i] = 0;
+    pack_outer(strip, size, row<T>(x, 0) + strips.begin(s), x.ld, size, keys);
+    for (std::int64_t i = lanes_of<T>(keys) * size; i < lanes * size; ++i) strip[i] = 0;
   }
 }
 

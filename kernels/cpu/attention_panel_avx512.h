@@ -33,20 +33,22 @@ inline __m512 exp_lanes(__m512 x) {
 }
 
 struct Panel {
-  std::int64_t first, count;        // queries [first, first + count) of the sequence
+  std::int64_t first, count;        // queries [first, first + count) of the sequence's
+  std::int64_t position;            // of the first of them
   std::int64_t key_begin, key_end;  // whole strips that hold every key that any of them may see
   bool masked;                      // by documents
   __m512i doc_start[kHalves];
 
   Panel(const AttentionTask& task, std::int64_t first_query)
       : first(first_query),
-        count(smaller(kTileCols, task.seq - first_query)),
+        count(smaller(kTileCols, task.q_len - first_query)),
+        position(task.q_first + first_query),
         masked(task.doc_start != nullptr) {
     key_begin = 0;
-    key_end = whole_strips(first + count);
+    key_end = whole_strips(position + count);
     for (int h = 0; h < kHalves; ++h) doc_start[h] = _mm512_setzero_si512();
     if (!masked) return;
-    std::int64_t lowest = first;
+    std::int64_t lowest = position;
     for (std::int64_t i = 0; i < count; ++i) lowest = smaller(lowest, task.doc_start[first + i]);
     key_begin = lowest / kTileRows * kTileRows;
     for (int h = 0; h < kHalves; ++h) {
@@ -57,8 +59,8 @@ struct Panel {
   // The queries of half h that see `key`.
   __mmask16 sees(std::int64_t key, int h) const {
     const __mmask16 exists = mask16(count - 16 * h);
-    if (key <= first && !masked) return exists;
-    const __mmask16 causal = static_cast<__mmask16>(~mask16(key - first - 16 * h));
+    if (key <= position && !masked) return exists;
+    const __mmask16 causal = static_cast<__mmask16>(~mask16(key - position - 16 * h));
     const __mmask16 document =
         _mm512_cmple_epi32_mask(doc_start[h], _mm512_set1_epi32(static_cast<int>(key)));
     return exists & causal & document;
@@ -79,10 +81,10 @@ void score_tiles(const Panel& panel, const float* by_key, std::int64_t lanes, co
 // out [dim][32] = left factor (by dim) times a packed panel [lane of keys][32] that starts at the panel's
 // first key.
 template <class T>
-void sum_over_keys(const Panel& panel, const float* by_dim, std::int64_t seq, std::int64_t dim,
+void sum_over_keys(const Panel& panel, const float* by_dim, std::int64_t keys, std::int64_t dim,
                    const float* factors, float* out) {
   const Strips strips(dim);
-  const std::int64_t lanes = lanes_of<T>(whole_strips(seq)), skipped = panel.key_begin / kPerLane<T>;
+  const std::int64_t lanes = lanes_of<T>(whole_strips(keys)), skipped = panel.key_begin / kPerLane<T>;
   for (std::int64_t s = 0; s < strips.count; ++s) {
     const float* strip = by_dim + strips.begin(s) * lanes + skipped * strips.size(s);
     packed_tile<T>(strips.size(s))(lanes_of<T>(panel.keys()), strip, factors,

@@ -14,8 +14,8 @@ template <class T>
 using Sum = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <class T>
-T* row(const HeadRows& x, std::int64_t t, std::int64_t offset = 0) {
-  return static_cast<T*>(x.data) + t * x.ld + offset;
+T* row(const HeadRows& x, std::int64_t t, std::int64_t head = 0) {
+  return static_cast<T*>(x.data) + t * x.ld + head * x.stride;
 }
 
 template <class T>
@@ -35,29 +35,33 @@ void store(const Sum<T>* x, Sum<T> factor, T* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(x[i] * factor);
 }
 
-std::int64_t first_key(const AttentionTask& task, std::int64_t t) {
-  return task.doc_start == nullptr ? 0 : task.doc_start[t];
-}
+// The keys that query t sees: [begin, end).
+struct Keys {
+  Keys(const AttentionTask& task, std::int64_t t)
+      : begin(task.doc_start == nullptr ? 0 : task.doc_start[t]), end(task.q_first + t + 1) {}
+  std::int64_t begin, end;
+};
 
 template <class T>
 void forward(const AttentionTask& task) {
   using A = Sum<T>;
-  std::vector<A> p(static_cast<std::size_t>(task.seq)), o(static_cast<std::size_t>(task.v_dim));
+  std::vector<A> p(static_cast<std::size_t>(task.kv_len)), o(static_cast<std::size_t>(task.v_dim));
   for (std::int64_t g = 0; g < task.group; ++g) {
-    for (std::int64_t t = 0; t < task.seq; ++t) {
-      const T* q = row<T>(task.q, t, g * task.dim);
-      const std::int64_t begin = first_key(task, t);
+    for (std::int64_t t = 0; t < task.q_len; ++t) {
+      const T* q = row<T>(task.q, t, g);
+      const Keys seen(task, t);
       A* const score = p.data();
-      for (std::int64_t j = begin; j <= t; ++j) score[j] = task.scale * dot(q, row<T>(task.k, j), task.dim);
-      const A largest = *std::max_element(score + begin, score + t + 1);
+      for (std::int64_t j = seen.begin; j < seen.end; ++j)
+        score[j] = task.scale * dot(q, row<T>(task.k, j), task.dim);
+      const A largest = *std::max_element(score + seen.begin, score + seen.end);
       A sum = 0;
       std::fill(o.begin(), o.end(), A(0));
-      for (std::int64_t j = begin; j <= t; ++j) {
+      for (std::int64_t j = seen.begin; j < seen.end; ++j) {
         const A e = std::exp(score[j] - largest);
         sum += e;
         add_scaled(e, row<T>(task.v, j), o.data(), task.v_dim);
       }
-      store(o.data(), 1 / sum, row<T>(task.o, t, g * task.v_dim), task.v_dim);
+      store(o.data(), 1 / sum, row<T>(task.o, t, g), task.v_dim);
       *row<A>(task.lse, t, g) = largest + std::log(sum);
     }
   }
@@ -67,15 +71,16 @@ template <class T>
 void backward(const AttentionTask& task) {
   using A = Sum<T>;
   const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
-  std::vector<A> dk(size(task.seq * task.dim)), dv(size(task.seq * task.v_dim)), dq(size(task.dim));
+  std::vector<A> dk(size(task.kv_len * task.dim)), dv(size(task.kv_len * task.v_dim)), dq(size(task.dim));
   for (std::int64_t g = 0; g < task.group; ++g) {
-    for (std::int64_t t = 0; t < task.seq; ++t) {
-      const T* q = row<T>(task.q, t, g * task.dim);
-      const T* d_o = row<T>(task.d_o, t, g * task.v_dim);
-      const A delta = dot(d_o, row<T>(task.o, t, g * task.v_dim), task.v_dim);
+    for (std::int64_t t = 0; t < task.q_len; ++t) {
+      const T* q = row<T>(task.q, t, g);
+      const T* d_o = row<T>(task.d_o, t, g);
+      const A delta = dot(d_o, row<T>(task.o, t, g), task.v_dim);
+      const Keys seen(task, t);
       const A lse = *row<A>(task.lse, t, g);
       std::fill(dq.begin(), dq.end(), A(0));
-      for (std::int64_t j = first_key(task, t); j <= t; ++j) {
+      for (std::int64_t j = seen.begin; j < seen.end; ++j) {
         const T* k = row<T>(task.k, j);
         const A p = std::exp(task.scale * dot(q, k, task.dim) - lse);
         const A ds = p * (dot(d_o, row<T>(task.v, j), task.v_dim) - delta);
@@ -83,10 +88,10 @@ void backward(const AttentionTask& task) {
         add_scaled(ds, q, dk.data() + j * task.dim, task.dim);
         add_scaled(ds, k, dq.data(), task.dim);
       }
-      store(dq.data(), A(task.scale), row<T>(task.dq, t, g * task.dim), task.dim);
+      store(dq.data(), A(task.scale), row<T>(task.dq, t, g), task.dim);
     }
   }
-  for (std::int64_t j = 0; j < task.seq; ++j) {
+  for (std::int64_t j = 0; j < task.kv_len; ++j) {
     store(dk.data() + j * task.dim, A(task.scale), row<T>(task.dk, j), task.dim);
     store(dv.data() + j * task.v_dim, A(1), row<T>(task.dv, j), task.v_dim);
   }

@@ -23,29 +23,37 @@ void* data_of(const char* name, const HeadView& view) {
     fail(ExitCode::kUsage, "attention on CUDA computes in bf16 only, {} is {}", name, view.base.to_string());
   }
   auto* const data = static_cast<std::byte*>(view.base.data) + static_cast<std::size_t>(view.first_col) * 2;
-  const std::size_t bits =
-      reinterpret_cast<std::size_t>(data) | static_cast<std::size_t>(view.base.cols() | view.head_dim) * 2;
+  const std::size_t bits = reinterpret_cast<std::size_t>(data) |
+                           static_cast<std::size_t>(view.base.cols() | view.head_dim | view.pitch()) * 2;
   if (bits % kAlignedBytes != 0) {
     fail(ExitCode::kUsage,
-         "attention on CUDA wants head dims and columns in multiples of 8: {} is {} from column {}", name,
-         view.base.to_string(), view.first_col);
+         "attention on CUDA wants head dims and columns in multiples of 8: {} is {} from column {}, heads of "
+         "{} "
+         "every {} columns",
+         name, view.base.to_string(), view.first_col, view.head_dim, view.pitch());
   }
   return data;
 }
 
+HeadStrides strides_of(const HeadView& view) {
+  return {view.base.cols(), view.pitch()};
+}
+
 AttentionProblem problem_of(const AttentionShape& shape, const AttentionSaved& s) {
   AttentionProblem p;
-  p.batch = shape.batch, p.seq = shape.seq;
+  p.batch = shape.batch, p.q_len = shape.q_len, p.kv_len = shape.kv_len;
   p.heads = s.q.heads, p.kv_heads = s.k.heads, p.dim = s.q.head_dim, p.v_dim = s.v.head_dim;
-  p.q_row = s.q.base.cols(), p.k_row = s.k.base.cols(), p.v_row = s.v.base.cols(), p.o_row = s.o.base.cols();
+  p.q = strides_of(s.q), p.k = strides_of(s.k), p.v = strides_of(s.v), p.o = strides_of(s.o);
   p.lse_row = s.lse.cols();
   p.documents = s.doc_start.defined();
   return p;
 }
 
 std::string name_of(const char* direction, const AttentionProblem& p) {
-  return fmt::format("attention {}: {} x {} positions, {} query and {} key heads of {} and {}{}", direction,
-                     p.batch, p.seq, p.heads, p.kv_heads, p.dim, p.v_dim, p.documents ? ", documents" : "");
+  const std::string keys = p.q_len == p.kv_len ? "" : fmt::format(" of {}", p.kv_len);
+  return fmt::format("attention {}: {} x {}{} positions, {} query and {} key heads of {} and {}{}", direction,
+                     p.batch, p.q_len, keys, p.heads, p.kv_heads, p.dim, p.v_dim,
+                     p.documents ? ", documents" : "");
 }
 
 class Handle {
@@ -104,52 +112,76 @@ AttentionLibrary& library() {
 
 // What both directions bind. The scalars live as long as this.
 struct Bindings {
-  Bindings(const Context& ctx, const AttentionShape& shape, const AttentionSaved& s) : scale(shape.scale) {
+  Bindings(const Context& ctx, const AttentionShape& shape, const AttentionSaved& s)
+      : scale(shape.scale),
+        q_len(static_cast<std::int32_t>(shape.q_len)),
+        kv_len(static_cast<std::int32_t>(shape.kv_len)) {
     all = {{kQ, data_of("q", s.q)}, {kK, data_of("k", s.k)}, {kV, data_of("v", s.v)}, {kO, data_of("o", s.o)},
            {kLse, s.lse.data},      {kScale, &scale},        {kLowest, &lowest}};
+    if (q_len != kv_len) all.insert(all.end(), {{kQLen, &q_len}, {kKvLen, &kv_len}});
     if (!s.doc_start.defined()) return;
-    const Tensor mask = ctx.work->alloc({shape.batch, shape.seq, document_mask_row(shape.seq)}, DType::kBF16);
+    const Tensor mask =
+        ctx.work->alloc({shape.batch, shape.q_len, document_mask_row(shape.kv_len)}, DType::kBF16);
     document_mask(*ctx.stream, s.doc_start, mask);
     all.push_back({kDocMask, mask.data});
   }
   float scale, lowest = std::numeric_limits<float>::lowest(), one = 1;
+  std::int32_t q_len, kv_len;
   std::vector<CudnnPlan::Binding> all;
 };
 
 // The part of what the whole call is given that belongs to a piece.
 struct PartOf {
   AttentionPiece piece;
-  std::int64_t seq, group;  // query heads that share a key head
+  AttentionShape whole;
+  std::int64_t group;  // query heads that share a key head
 
-  Tensor rows(const Tensor& t) const {
-    return t.slice(piece.sequence * seq, (piece.sequence + piece.sequences) * seq);
+  AttentionShape shape() const {
+    AttentionShape part = whole;
+    part.batch = piece.sequences;
+    return part;
   }
-  HeadView of_keys(const HeadView& v) const { return heads(v, piece.kv_head, piece.kv_heads); }
+  HeadView of_keys(const HeadView& v) const { return part(v, whole.kv_len, piece.kv_head, piece.kv_heads); }
   HeadView of_queries(const HeadView& v) const {
-    return heads(v, piece.kv_head * group, piece.kv_heads * group);
+    return part(v, whole.q_len, piece.kv_head * group, piece.kv_heads * group);
   }
   AttentionSaved saved(const AttentionSaved& s) const {
-    Tensor lse = rows(s.lse);
+    Tensor lse = rows(s.lse, whole.q_len);
     lse.data = lse.ptr<float>() + piece.kv_head * group;
     return {.q = of_queries(s.q),
             .k = of_keys(s.k),
             .v = of_keys(s.v),
             .o = of_queries(s.o),
-            .doc_start = s.doc_start.defined() ? rows(s.doc_start) : Tensor{},
+            .doc_start = s.doc_start.defined() ? rows(s.doc_start, whole.q_len) : Tensor{},
             .lse = lse};
   }
 
  private:
-  HeadView heads(const HeadView& v, std::int64_t first, std::int64_t count) const {
-    return {rows(v.base), v.first_col + first * v.head_dim, count, v.head_dim};
+  Tensor rows(const Tensor& t, std::int64_t length) const {
+    return t.slice(piece.sequence * length, (piece.sequence + piece.sequences) * length);
+  }
+  HeadView part(HeadView v, std::int64_t length, std::int64_t first, std::int64_t count) const {
+    v.base = rows(v.base, length);
+    return v.part(first, count);
   }
 };
+
+// The work arena is there; the last query sees the last key, as cuDNN's graphs have it.
+void check_call(const Context& ctx, const AttentionShape& shape) {
+  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
+  ENSURE(shape.q_first + shape.q_len == shape.kv_len,
+         "attention on CUDA wants the last query to see the last key: queries {} to {}, {} keys; give it the "
+         "keys up to "
+         "there alone",
+         shape.q_first, shape.q_first + shape.q_len, shape.kv_len);
+  ENSURE(shape.q_len > 0 || shape.kv_rows() == 0, "attention on CUDA: {} keys without a query", shape.kv_len);
+}
 
 void backward_of_piece(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
                        const HeadView& d_o, const AttentionGrads& grads) {
   const ArenaScope scope(*ctx.work);
   Bindings bindings(ctx, shape, saved);
-  const Tensor delta = ctx.work->alloc({shape.batch, saved.q.heads, shape.seq}, DType::kF32);
+  const Tensor delta = ctx.work->alloc({shape.batch, saved.q.heads, shape.q_len}, DType::kF32);
   bindings.all.insert(bindings.all.end(), {{kOne, &bindings.one},
                                            {kDO, data_of("d_o", d_o)},
                                            {kDq, data_of("dq", grads.dq)},
@@ -157,18 +189,16 @@ void backward_of_piece(const Context& ctx, const AttentionShape& shape, const At
                                            {kDv, data_of("dv", grads.dv)},
                                            {kDelta, delta.data}});
   AttentionProblem problem = problem_of(shape, saved);
-  problem.d_o_row = d_o.base.cols();
-  problem.dq_row = grads.dq.base.cols();
-  problem.dk_row = grads.dk.base.cols();
-  problem.dv_row = grads.dv.base.cols();
+  problem.d_o = strides_of(d_o);
+  problem.dq = strides_of(grads.dq), problem.dk = strides_of(grads.dk), problem.dv = strides_of(grads.dv);
   library().execute(ctx, library().backward(problem), bindings.all);
 }
 
 }  // namespace
 
 void attention_forward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved) {
-  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
-  if (shape.batch * shape.seq == 0) return;
+  check_call(ctx, shape);
+  if (shape.q_rows() == 0) return;
   const ArenaScope scope(*ctx.work);
   const Bindings bindings(ctx, shape, saved);
   library().execute(ctx, library().forward(problem_of(shape, saved)), bindings.all);
@@ -176,11 +206,11 @@ void attention_forward(const Context& ctx, const AttentionShape& shape, const At
 
 void attention_backward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
                         HeadView d_o, const AttentionGrads& grads, std::int64_t most_square_bytes) {
-  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
-  if (shape.batch * shape.seq == 0) return;
+  check_call(ctx, shape);
+  if (shape.q_rows() == 0) return;
   for (const AttentionPiece& piece : attention_pieces(attention_sizes(shape, saved), most_square_bytes)) {
-    const PartOf part{piece, shape.seq, saved.q.heads / saved.k.heads};
-    backward_of_piece(ctx, {piece.sequences, shape.seq, shape.scale}, part.saved(saved), part.of_queries(d_o),
+    const PartOf part{piece, shape, saved.q.heads / saved.k.heads};
+    backward_of_piece(ctx, part.shape(), part.saved(saved), part.of_queries(d_o),
                       {part.of_queries(grads.dq), part.of_keys(grads.dk), part.of_keys(grads.dv)});
   }
 }

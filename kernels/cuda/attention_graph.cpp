@@ -5,8 +5,8 @@ namespace {
 
 using Node = CudnnGraph::Node;
 
-// Builds one graph. Inner values are named by shape: square (batch, heads, seq, seq), column (batch, heads,
-// seq, 1).
+// Builds one graph. Inner values are named by shape: square (batch, heads, q_len, kv_len), column (batch,
+// heads, q_len, 1).
 class Builder {
  public:
   explicit Builder(const AttentionProblem& problem) : p_(problem) {}
@@ -20,55 +20,67 @@ class Builder {
     const Node log_sum = graph_.pointwise(CUDNN_POINTWISE_LOG, sum, column());
     graph_.pointwise(CUDNN_POINTWISE_ADD, log_sum, max, lse());
     const Node p = graph_.pointwise(CUDNN_POINTWISE_DIV, powers, sum, square(CUDNN_DATA_BFLOAT16));
-    graph_.matmul(p, heads(p_.kv_heads, p_.v_dim, p_.v_row, kV), heads(p_.heads, p_.v_dim, p_.o_row, kO));
+    graph_.matmul(p, keys(p_.v_dim, p_.v, kV), queries(p_.v_dim, p_.o, kO));
     return std::move(graph_);
   }
 
   CudnnGraph backward() {
-    const Node d_o = heads(p_.heads, p_.v_dim, p_.d_o_row, kDO);
+    const Node d_o = queries(p_.v_dim, p_.d_o, kDO);
     const Node delta = row_sums(d_o);
     const Node shifted =
         causal(graph_.pointwise(CUDNN_POINTWISE_SUB, inside_documents(scaled_scores()), lse(), square()));
     const Node p = graph_.pointwise(CUDNN_POINTWISE_EXP, shifted, square());
-    gradient_of_shared(p, d_o, p_.v_dim, heads(p_.kv_heads, p_.v_dim, p_.dv_row, kDv));
+    gradient_of_shared(p, d_o, p_.v_dim, keys(p_.v_dim, p_.dv, kDv));
 
-    const Node dp = graph_.matmul(d_o, transposed_heads(p_.v_dim, p_.v_row, kV), square());
+    const Node dp = graph_.matmul(d_o, transposed_keys(p_.v_dim, p_.v, kV), square());
     const Node centred = graph_.pointwise(CUDNN_POINTWISE_SUB, dp, delta, square());
     const Node weighted = graph_.pointwise(CUDNN_POINTWISE_MUL, centred, p, square());
     const Node ds = graph_.pointwise(CUDNN_POINTWISE_MUL, weighted, scale_, square());
-    gradient_of_shared(ds, q_, p_.dim, heads(p_.kv_heads, p_.dim, p_.dk_row, kDk));
-    const Node k = graph_.reshape(k_, heads(p_.kv_heads, p_.dim, p_.k_row, 0));
-    graph_.matmul(ds, k, heads(p_.heads, p_.dim, p_.dq_row, kDq));
+    gradient_of_shared(ds, q_, p_.dim, keys(p_.dim, p_.dk, kDk));
+    const Node k = graph_.reshape(k_, keys(p_.dim, p_.k, 0));
+    graph_.matmul(ds, k, queries(p_.dim, p_.dq, kDq));
     return std::move(graph_);
   }
 
  private:
-  Node packed(std::int64_t last, cudnnDataType_t type, std::int64_t id = 0) {
-    const std::int64_t h = p_.heads, s = p_.seq;
-    return graph_.tensor({{p_.batch, h, s, last}, {h * s * last, s * last, last, 1}, type, id});
+  // A value for every query head of `rows` rows, one behind another.
+  Node packed(std::int64_t rows, std::int64_t last, cudnnDataType_t type, std::int64_t id = 0) {
+    const std::int64_t h = p_.heads;
+    return graph_.tensor({{p_.batch, h, rows, last}, {h * rows * last, rows * last, last, 1}, type, id});
   }
-  Node square(cudnnDataType_t type = CUDNN_DATA_FLOAT) { return packed(p_.seq, type); }
-  Node column(std::int64_t id = 0) { return packed(1, CUDNN_DATA_FLOAT, id); }
+  Node square(cudnnDataType_t type = CUDNN_DATA_FLOAT) { return packed(p_.q_len, p_.kv_len, type); }
+  Node column(std::int64_t id = 0) { return packed(p_.q_len, 1, CUDNN_DATA_FLOAT, id); }
   Node lse() {
-    return graph_.tensor({{p_.batch, p_.heads, p_.seq, 1},
-                          {p_.seq * p_.lse_row, 1, p_.lse_row, 1},
+    return graph_.tensor({{p_.batch, p_.heads, p_.q_len, 1},
+                          {p_.q_len * p_.lse_row, 1, p_.lse_row, 1},
                           CUDNN_DATA_FLOAT,
                           kLse,
                           sizeof(float)});
   }
-  // Heads inside the rows of a matrix, as (batch, heads, seq, dim), and with the last two dims exchanged.
-  Node heads(std::int64_t count, std::int64_t dim, std::int64_t row, std::int64_t id) {
-    return graph_.tensor(
-        {{p_.batch, count, p_.seq, dim}, {p_.seq * row, dim, row, 1}, CUDNN_DATA_BFLOAT16, id});
+  // Heads inside the rows of a matrix: (batch, heads, q_len, dim), (batch, kv_heads, kv_len, dim), and this
+  // with the last two dims exchanged.
+  Node queries(std::int64_t dim, const HeadStrides& in, std::int64_t id) {
+    return graph_.tensor({{p_.batch, p_.heads, p_.q_len, dim},
+                          {p_.q_len * in.row, in.head, in.row, 1},
+                          CUDNN_DATA_BFLOAT16,
+                          id});
   }
-  Node transposed_heads(std::int64_t dim, std::int64_t row, std::int64_t id) {
-    return graph_.tensor(
-        {{p_.batch, p_.kv_heads, dim, p_.seq}, {p_.seq * row, dim, 1, row}, CUDNN_DATA_BFLOAT16, id});
+  Node keys(std::int64_t dim, const HeadStrides& in, std::int64_t id) {
+    return graph_.tensor({{p_.batch, p_.kv_heads, p_.kv_len, dim},
+                          {p_.kv_len * in.row, in.head, in.row, 1},
+                          CUDNN_DATA_BFLOAT16,
+                          id});
+  }
+  Node transposed_keys(std::int64_t dim, const HeadStrides& in, std::int64_t id) {
+    return graph_.tensor({{p_.batch, p_.kv_heads, dim, p_.kv_len},
+                          {p_.kv_len * in.row, in.head, 1, in.row},
+                          CUDNN_DATA_BFLOAT16,
+                          id});
   }
 
   Node scaled_scores() {
-    q_ = heads(p_.heads, p_.dim, p_.q_row, kQ);
-    k_ = transposed_heads(p_.dim, p_.k_row, kK);
+    q_ = queries(p_.dim, p_.q, kQ);
+    k_ = transposed_keys(p_.dim, p_.k, kK);
     scale_ = graph_.scalar(kScale);
     lowest_ = graph_.scalar(kLowest);
     return graph_.pointwise(CUDNN_POINTWISE_MUL, graph_.matmul(q_, k_, square()), scale_, square());
@@ -76,40 +88,51 @@ class Builder {
 
   // The lowest number where a key comes after its query.
   Node causal(Node scores) {
-    const Node row = graph_.index(scores, 2, square(CUDNN_DATA_INT32));
+    const Node row = positions(graph_.index(scores, 2, square(CUDNN_DATA_INT32)));
     const Node col = graph_.index(scores, 3, square(CUDNN_DATA_INT32));
     const Node visible = graph_.pointwise(CUDNN_POINTWISE_CMP_GE, row, col, square(CUDNN_DATA_BOOLEAN));
     return graph_.select(visible, scores, lowest_, square());
+  }
+
+  // Of queries, counted from the first key: queries end where keys do. The sum and the difference that
+  // cuDNN's engines know as a causal mask from the lower right corner.
+  Node positions(Node row) {
+    if (p_.q_len == p_.kv_len) return row;
+    const Node from_end = graph_.pointwise(CUDNN_POINTWISE_ADD, row, graph_.scalar(kKvLen, CUDNN_DATA_INT32),
+                                           square(CUDNN_DATA_INT32));
+    return graph_.pointwise(CUDNN_POINTWISE_SUB, from_end, graph_.scalar(kQLen, CUDNN_DATA_INT32),
+                            square(CUDNN_DATA_INT32));
   }
 
   // Added to the scores, as cuDNN's engines take a bias. A comparison with a vector of document ends, which
   // their forward takes, gives wrong gradients (9.19 on an H100).
   Node inside_documents(Node scores) {
     if (!p_.documents) return scores;
-    const std::int64_t s = p_.seq, row = document_mask_row(s);
-    const Node mask =
-        graph_.tensor({{p_.batch, 1, s, s}, {s * row, s * row, row, 1}, CUDNN_DATA_BFLOAT16, kDocMask});
+    const std::int64_t q = p_.q_len, row = document_mask_row(p_.kv_len);
+    const Node mask = graph_.tensor(
+        {{p_.batch, 1, q, p_.kv_len}, {q * row, q * row, row, 1}, CUDNN_DATA_BFLOAT16, kDocMask});
     return graph_.pointwise(CUDNN_POINTWISE_ADD, scores, mask, square());
   }
 
   Node row_sums(Node d_o) {
-    const Node o = heads(p_.heads, p_.v_dim, p_.o_row, kO);
-    const Node products = graph_.pointwise(CUDNN_POINTWISE_MUL, d_o, o, packed(p_.v_dim, CUDNN_DATA_FLOAT));
+    const Node o = queries(p_.v_dim, p_.o, kO);
+    const Node products =
+        graph_.pointwise(CUDNN_POINTWISE_MUL, d_o, o, packed(p_.q_len, p_.v_dim, CUDNN_DATA_FLOAT));
     const Node sums = graph_.reduce(CUDNN_REDUCE_TENSOR_ADD, products, column());
     return graph_.pointwise(CUDNN_POINTWISE_MUL, sums, graph_.scalar(kOne), column(kDelta));
   }
 
   // result = sum over the query heads of a group of square^T x.
   void gradient_of_shared(Node square_value, Node x, std::int64_t dim, Node result) {
-    const std::int64_t h = p_.heads, s = p_.seq;
+    const std::int64_t h = p_.heads, q = p_.q_len, k = p_.kv_len;
     const Node turned =
-        graph_.tensor({{p_.batch, h, s, s}, {h * s * s, s * s, 1, s}, CUDNN_DATA_BFLOAT16, 0});
+        graph_.tensor({{p_.batch, h, k, q}, {h * q * k, q * k, 1, k}, CUDNN_DATA_BFLOAT16, 0});
     if (p_.heads == p_.kv_heads) {
       graph_.matmul(graph_.reshape(square_value, turned), x, result);
       return;
     }
     const Node per_head =
-        graph_.matmul(graph_.reshape(square_value, turned), x, packed(dim, CUDNN_DATA_BFLOAT16));
+        graph_.matmul(graph_.reshape(square_value, turned), x, packed(k, dim, CUDNN_DATA_BFLOAT16));
     graph_.reduce(CUDNN_REDUCE_TENSOR_ADD, per_head, result);
   }
 

@@ -12,27 +12,34 @@
 
 namespace jevons::cuda {
 
-// Head h of position t of sequence b begins at element (b * seq + t) * row + h * head_dim of a bf16 tensor;
-// both row and head_dim are multiples of 8 (16 bytes). Everything that a plan depends on, so the key of the
-// cache of plans.
+// Head h of row t of a bf16 matrix begins at element t * row + h * head. Both, and the head dims, are
+// multiples of 8 (16 bytes).
+struct HeadStrides {
+  std::int64_t row = 0, head = 0;
+  auto operator<=>(const HeadStrides&) const = default;
+};
+
+// Row t of q, o and lse is query t % q_len of sequence t / q_len, row t of k and v position t % kv_len; the
+// last query sees the last key, each query before it one key less. Everything that a plan depends on, so the
+// key of the cache of plans.
 struct AttentionProblem {
-  std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, dim = 0, v_dim = 0;
-  std::int64_t q_row = 0, k_row = 0, v_row = 0, o_row = 0;
-  std::int64_t lse_row = 0;                                      // of a position, at least `heads`
-  std::int64_t d_o_row = 0, dq_row = 0, dk_row = 0, dv_row = 0;  // 0 in the forward direction
-  bool documents = false;                                        // keys of earlier documents are masked
+  std::int64_t batch = 0, q_len = 0, kv_len = 0, heads = 0, kv_heads = 0, dim = 0, v_dim = 0;
+  HeadStrides q, k, v, o;
+  std::int64_t lse_row = 0;     // of a query, at least `heads`
+  HeadStrides d_o, dq, dk, dv;  // 0 in the forward direction
+  bool documents = false;       // keys of earlier documents are masked
 
   auto operator<=>(const AttentionProblem&) const = default;
 };
 
-// What the caller binds. Scalars are f32 on the host.
+// What the caller binds. Scalars are f32 on the host, lengths i32.
 enum AttentionId : std::int64_t {
   kQ = 1,
   kK,
   kV,
   kO,
-  kLse,      // (batch * seq, lse_row) f32: natural log of the sum of exponentials
-  kDocMask,  // (batch, seq, document_mask_row) bf16: kernels/cuda/document_mask.h
+  kLse,      // (batch * q_len, lse_row) f32: natural log of the sum of exponentials
+  kDocMask,  // (batch, q_len, document_mask_row) bf16: kernels/cuda/document_mask.h
   kScale,
   kLowest,  // of all f32
   kOne,
@@ -40,7 +47,9 @@ enum AttentionId : std::int64_t {
   kDq,
   kDk,
   kDv,
-  kDelta,  // (batch, heads, seq) f32 scratch: row sums of dO * O
+  kQLen,  // where it differs from kv_len
+  kKvLen,
+  kDelta,  // (batch, heads, q_len) f32 scratch: row sums of dO * O
 };
 
 CudnnGraph attention_forward_graph(const AttentionProblem& problem);

@@ -115,11 +115,11 @@ CudnnGraph::Node CudnnGraph::tensor(const CudnnTensor& tensor) {
   return keep(std::move(shaped(made, tensor)));
 }
 
-CudnnGraph::Node CudnnGraph::scalar(std::int64_t id) {
+CudnnGraph::Node CudnnGraph::scalar(std::int64_t id, cudnnDataType_t type) {
   CudnnDescriptor made(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
   made.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, id)
       .set(CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, true);
-  return keep(std::move(shaped(made, {{1, 1, 1, 1}, {1, 1, 1, 1}, CUDNN_DATA_FLOAT, id})));
+  return keep(std::move(shaped(made, {{1, 1, 1, 1}, {1, 1, 1, 1}, type, id})));
 }
 
 CudnnGraph::Node CudnnGraph::operation(cudnnBackendDescriptorType_t type, std::initializer_list<Link> links,

@@ -68,7 +68,8 @@ class CudnnGraph {
   using Node = cudnnBackendDescriptor_t;  // a tensor of this graph
 
   Node tensor(const CudnnTensor& tensor);
-  Node scalar(std::int64_t id);  // f32, read from host memory when the plan is executed
+  // Read from host memory when the plan is executed.
+  Node scalar(std::int64_t id, cudnnDataType_t type = CUDNN_DATA_FLOAT);
   // Each adds an operation and returns its result, `y`.
   Node pointwise(cudnnPointwiseMode_t mode, Node x, Node y) {
     return pointwise(mode, {x, nullptr, nullptr}, y);

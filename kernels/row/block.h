@@ -50,18 +50,20 @@ struct Rows {
   std::int64_t stride;  // elements from one matrix row to the next
   std::int64_t heads;
   std::int64_t dim;
+  std::int64_t pitch;  // elements from one head to the next
 
   JEVONS_HD T* operator[](std::int64_t row) const {
     if (heads == 1) return base + row * stride;
     const Quotient at = divide(row, heads);
-    return base + at.quotient * stride + at.remainder * dim;
+    return base + at.quotient * stride + at.remainder * pitch;
   }
 };
 
 template <class T>
 Rows<T> rows_of(const HeadView& view) {
   T* base = view.base.ptr<T>();
-  return {base == nullptr ? base : base + view.first_col, view.base.cols(), view.heads, view.head_dim};
+  return {base == nullptr ? base : base + view.first_col, view.base.cols(), view.heads, view.head_dim,
+          view.pitch()};
 }
 
 }  // namespace jevons

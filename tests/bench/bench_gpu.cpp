@@ -288,8 +288,8 @@ void Bench::attention() {
       o_.seq, o_.heads);
   for (const std::int64_t kv_heads : {o_.heads, std::max<std::int64_t>(o_.heads / 4, 1)}) {
     const std::int64_t t = o_.rows, head = o_.hidden / o_.heads, columns = (o_.heads + 2 * kv_heads) * head;
-    const AttentionShape shape{t / o_.seq, o_.seq,
-                               static_cast<float>(1 / std::sqrt(static_cast<double>(head)))};
+    const auto shape = AttentionShape::of_sequences(
+        t / o_.seq, o_.seq, static_cast<float>(1 / std::sqrt(static_cast<double>(head))));
     const Tensor qkv = random({t, columns}, DType::kBF16), d_qkv = undefined({t, columns}, DType::kBF16);
     const Tensor o = undefined({t, o_.hidden}, DType::kBF16), d_o = random({t, o_.hidden}, DType::kBF16);
     const Tensor lse = undefined({t, o_.heads}, DType::kF32);
@@ -301,7 +301,7 @@ void Bench::attention() {
     const HeadView out{o, 0, o_.heads, head};
     const AttentionSaved saved{in.dq, in.dk, in.dv, out, {}, lse};
     const std::string name = fmt::format("{} key heads of {}", kv_heads, head);
-    flop_case(name + ", forward", [&] { attention_forward(ctx_, shape, in.dq, in.dk, in.dv, {}, out, lse); });
+    flop_case(name + ", forward", [&] { attention_forward(ctx_, shape, saved); });
     flop_case(name + ", backward", [&] {
       attention_backward(ctx_, shape, saved, {d_o, 0, o_.heads, head}, views(d_qkv));
     });

@@ -137,14 +137,14 @@ class Replay {
             lse_};
   }
   AttentionShape shape() const {
-    return {c_.batch, c_.context, 1 / std::sqrt(static_cast<float>(c_.hidden / c_.heads))};
+    return AttentionShape::of_sequences(c_.batch, c_.context,
+                                        1 / std::sqrt(static_cast<float>(c_.hidden / c_.heads)));
   }
 
   void forward(const Layer& l, Times& t) {
     linear_forward(ctx_, x_, l.qkv.value, qkv_);
     const Stopwatch watch(c_.threads);
-    const AttentionSaved s = saved();
-    attention_forward(ctx_, shape(), s.q, s.k, s.v, {}, s.o, lse_);
+    attention_forward(ctx_, shape(), saved());
     t.attention += watch.seconds();
     linear_forward(ctx_, attended_, l.out.value, d_x_);
     grouped_linear_forward(ctx_, offsets_, rows_, l.gate_up.value, gate_up_);

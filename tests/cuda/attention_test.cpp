@@ -18,24 +18,37 @@ namespace {
 struct Case {
   std::int64_t batch, seq, heads, kv_heads, dim, v_dim;
   bool documents = false;
+  std::int64_t before = 0;  // keys before the first query
+  std::int64_t apart = 0;   // columns between heads
+
+  std::int64_t kv_len() const { return before + seq; }
+  std::int64_t q_rows() const { return batch * seq; }
+  std::int64_t kv_rows() const { return batch * kv_len(); }
+  std::int64_t k_column() const { return heads * (dim + apart) + 8; }
+  std::int64_t v_column() const { return k_column() + kv_heads * (dim + apart); }
+  std::int64_t columns() const { return v_column() + kv_heads * (v_dim + apart); }
+  AttentionShape shape() const {
+    return {batch, seq, kv_len(), before, static_cast<float>(1 / std::sqrt(static_cast<double>(dim)))};
+  }
 };
 
 // One side of a comparison: q, k and v in one fused matrix with 8 columns of nobody between q and k, as their
-// gradients.
+// gradients. Of its rows q has those of the last positions: as many as there are queries.
 struct Side {
   Tensor qkv, o, lse, d_o, d_qkv, doc_start;
 
   AttentionGrads views(const Case& c, Tensor base) const {
-    const std::int64_t k_col = c.heads * c.dim + 8, v_col = k_col + c.kv_heads * c.dim;
-    return {{base, 0, c.heads, c.dim}, {base, k_col, c.kv_heads, c.dim}, {base, v_col, c.kv_heads, c.v_dim}};
+    return {{base.slice(c.kv_rows() - c.q_rows(), c.kv_rows()), 0, c.heads, c.dim, c.dim + c.apart},
+            {base, c.k_column(), c.kv_heads, c.dim, c.dim + c.apart},
+            {base, c.v_column(), c.kv_heads, c.v_dim, c.v_dim + c.apart}};
   }
   // most_square_bytes: of the backward pass on a GPU.
   void run(const Context& ctx, const Case& c, std::int64_t most_square_bytes = kMostSquareBytes) const {
-    const AttentionShape shape{c.batch, c.seq, static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim)))};
+    const AttentionShape shape = c.shape();
     const AttentionGrads in = views(c, qkv);
     const AttentionSaved saved{in.dq, in.dk, in.dv, {o, 0, c.heads, c.v_dim}, doc_start, lse};
     const HeadView d_out{d_o, 0, c.heads, c.v_dim};
-    attention_forward(ctx, shape, saved.q, saved.k, saved.v, doc_start, saved.o, lse);
+    attention_forward(ctx, shape, saved);
     if (ctx.device == Device::kCuda) {
       cuda::attention_backward(ctx, shape, saved, d_out, views(c, d_qkv), most_square_bytes);
     } else {
@@ -45,16 +58,16 @@ struct Side {
 };
 
 void check_case(const Case& c, std::int64_t most_square_bytes = kMostSquareBytes) {
-  CAPTURE(c.batch, c.seq, c.heads, c.kv_heads, c.dim, c.v_dim, c.documents, most_square_bytes);
+  CAPTURE(c.batch, c.seq, c.heads, c.kv_heads, c.dim, c.v_dim, c.documents, c.before, c.apart,
+          most_square_bytes);
   KernelBench cpu;
   GpuBench gpu;
-  const std::int64_t rows = c.batch * c.seq, out = c.heads * c.v_dim;
-  const std::int64_t columns = (c.heads + c.kv_heads) * c.dim + 8 + c.kv_heads * c.v_dim;
-  Side host{cpu.random({rows, columns}, DType::kBF16),
+  const std::int64_t rows = c.q_rows(), out = c.heads * c.v_dim;
+  Side host{cpu.random({c.kv_rows(), c.columns()}, DType::kBF16),
             cpu.poisoned({rows, out}, DType::kBF16),
             cpu.poisoned({rows, c.heads}, DType::kF32),
             cpu.random({rows, out}, DType::kBF16),
-            cpu.filled({rows, columns}, DType::kBF16, [](std::int64_t) { return 7; }),
+            cpu.filled({c.kv_rows(), c.columns()}, DType::kBF16, [](std::int64_t) { return 7; }),
             {}};
   Side device{gpu.upload(host.qkv),
               gpu.undefined({rows, out}, DType::kBF16),
@@ -64,7 +77,7 @@ void check_case(const Case& c, std::int64_t most_square_bytes = kMostSquareBytes
               {}};
   if (c.documents) {
     host.doc_start = cpu.filled({rows}, DType::kI32, [&](std::int64_t row) {
-      const std::int64_t t = row % c.seq;
+      const std::int64_t t = c.before + row % c.seq;
       return t >= 20 ? 20 : t >= 3 ? 3 : t >= 1 ? 1 : 0;
     });
     device.doc_start = gpu.upload(host.doc_start);
@@ -85,6 +98,18 @@ TEST_CASE("attention on the GPU matches the CPU", "[attention]") {
   check_case({1, 33, 4, 2, 16, 8});  // grouped queries, another width of values
   check_case({2, 24, 4, 1, 8, 16});
   check_case({1, 40, 2, 1, 64, 64});
+}
+
+TEST_CASE("attention on the GPU with heads inside wider rows matches the CPU", "[attention]") {
+  check_case({2, 13, 2, 2, 8, 16, false, 0, 8});
+  check_case({1, 33, 4, 2, 16, 8, true, 0, 24});
+}
+
+TEST_CASE("attention on the GPU of the last positions matches the CPU", "[attention]") {
+  check_case({1, 1, 2, 1, 8, 8, false, 7});
+  check_case({2, 13, 4, 2, 8, 16, false, 20});
+  check_case({2, 9, 2, 2, 16, 8, true, 15, 8});
+  check_case({3, 5, 9, 3, 8, 8, false, 4}, 32 << 10);  // in pieces
 }
 
 // More than the scratch memory of one call holds: 4096 sequences and then 4, 32768 heads and then 232.
@@ -110,7 +135,7 @@ TEST_CASE("attention's pieces cover every head of every sequence once and keep t
   for (const std::int64_t kv_heads : {1, 3, 8}) {
     for (const std::int64_t group : {1, 4}) {
       for (const std::int64_t most : {1 << 15, 5 << 15, 40 << 15}) {
-        const AttentionSizes whole{3, 100, kv_heads * group, kv_heads, 64, 64, false};
+        const AttentionSizes whole{3, 100, 100, kv_heads * group, kv_heads, 64, 64, false};
         std::vector<int> covered(static_cast<std::size_t>(whole.batch * kv_heads));
         for (const AttentionPiece& p : attention_pieces(whole, most)) {
           for (std::int64_t b = p.sequence; b < p.sequence + p.sequences; ++b) {
@@ -130,7 +155,7 @@ TEST_CASE("attention's pieces cover every head of every sequence once and keep t
 TEST_CASE("what attention's backward pass takes of long sequences is known before", "[attention]") {
   constexpr double kGiB = 1 << 30;
   const auto takes = [](std::int64_t seq, std::int64_t heads, std::int64_t kv_heads, bool documents) {
-    return static_cast<double>(attention_scratch_bytes({1, seq, heads, kv_heads, 128, 128, documents})) /
+    return static_cast<double>(attention_scratch_bytes({1, seq, seq, heads, kv_heads, 128, 128, documents})) /
            kGiB;
   };
   CHECK(takes(4096, 32, 8, false) < 1.1);
@@ -138,24 +163,25 @@ TEST_CASE("what attention's backward pass takes of long sequences is known befor
   CHECK(takes(65536, 64, 8, false) == Approx(65792 / 1024.0).epsilon(0.03));
   CHECK(takes(131072, 64, 8, false) > 256);
   CHECK(takes(32768, 32, 32, true) - takes(32768, 32, 32, false) == Approx(2).epsilon(0.01));
-  CHECK(longest_bounded_sequence({1, 65536, 64, 8, 128, 128, false}) == 8192);
-  CHECK(longest_bounded_sequence({1, 65536, 64, 64, 128, 128, false}) == 23168);
+  CHECK(longest_bounded_sequence({1, 65536, 65536, 64, 8, 128, 128, false}) == 8192);
+  CHECK(longest_bounded_sequence({1, 65536, 65536, 64, 64, 128, 128, false}) == 23168);
 }
 
 TEST_CASE("the dry run counts at least what attention on a GPU takes of the work arena", "[attention]") {
-  for (const Case& c : {Case{2, 24, 4, 1, 8, 16}, Case{3, 40, 2, 2, 16, 16, true}}) {
+  for (const Case& c :
+       {Case{2, 24, 4, 1, 8, 16}, Case{3, 40, 2, 2, 16, 16, true}, Case{3, 10, 2, 2, 16, 16, true, 30}}) {
     GpuBench gpu;
-    const std::int64_t rows = c.batch * c.seq, out = c.heads * c.v_dim;
-    const std::int64_t columns = (c.heads + c.kv_heads) * c.dim + 8 + c.kv_heads * c.v_dim;
+    const std::int64_t rows = c.q_rows(), out = c.heads * c.v_dim;
     Arena counted(Device::kMeta, "work");
     Context dry{.device = Device::kMeta, .modelled = Device::kCuda, .work = &counted};
     const auto side_on = [&](Device device) {
       const auto make = [&](Shape shape, DType dtype) {
         return device == Device::kCuda ? gpu.zeros(shape, dtype) : Tensor{nullptr, shape, dtype, device};
       };
-      return Side{make({rows, columns}, DType::kBF16), make({rows, out}, DType::kBF16),
-                  make({rows, c.heads}, DType::kF32),  make({rows, out}, DType::kBF16),
-                  make({rows, columns}, DType::kBF16), c.documents ? make({rows}, DType::kI32) : Tensor{}};
+      const Shape fused{c.kv_rows(), c.columns()};
+      return Side{make(fused, DType::kBF16),          make({rows, out}, DType::kBF16),
+                  make({rows, c.heads}, DType::kF32), make({rows, out}, DType::kBF16),
+                  make(fused, DType::kBF16),          c.documents ? make({rows}, DType::kI32) : Tensor{}};
     };
     side_on(Device::kCuda).run(gpu.ctx, c);
     side_on(Device::kMeta).run(dry, c);
@@ -182,7 +208,7 @@ TEST_CASE("an engine of cuDNN whose bits differ from call to call is not used", 
   const HeadView view{x, 0, 1, 8};
   std::string said;
   try {
-    attention_forward(gpu.ctx, {1, 19, 1}, view, view, view, {}, view, lse);
+    attention_forward(gpu.ctx, AttentionShape::of_sequences(1, 19, 1), {view, view, view, view, {}, lse});
   } catch (const Error& error) {
     said = error.what();
   }
@@ -200,8 +226,7 @@ TEST_CASE("attention on the GPU gives the same bits again", "[attention]") {
   const Case c{2, 200, 4, 2, 64, 64};
   GpuBench gpu;
   KernelBench cpu;
-  const std::int64_t rows = c.batch * c.seq,
-                     columns = (c.heads + c.kv_heads) * c.dim + 8 + c.kv_heads * c.v_dim;
+  const std::int64_t rows = c.q_rows(), columns = c.columns();
   Side side{gpu.upload(cpu.random({rows, columns}, DType::kBF16)),
             gpu.undefined({rows, c.heads * c.v_dim}, DType::kBF16),
             gpu.undefined({rows, c.heads}, DType::kF32),
@@ -221,10 +246,17 @@ TEST_CASE("attention on the GPU refuses what cuDNN cannot take", "[attention]") 
   const auto run = [&](DType dtype, std::int64_t dim) {
     const Tensor x = gpu.zeros({4, dim}, dtype), lse = gpu.zeros({4, 1}, DType::kF32);
     const HeadView view{x, 0, 1, dim};
-    attention_forward(gpu.ctx, {1, 4, 1}, view, view, view, {}, view, lse);
+    attention_forward(gpu.ctx, AttentionShape::of_sequences(1, 4, 1), {view, view, view, view, {}, lse});
   };
   CHECK_THROWS_AS(run(DType::kF32, 8), Error);
   CHECK_THROWS_AS(run(DType::kBF16, 12), Error);
+  // Keys behind the last query, and heads that do not begin on 16 bytes.
+  const Tensor x = gpu.zeros({4, 32}, DType::kBF16), lse = gpu.zeros({2, 2}, DType::kF32);
+  const HeadView keys{x, 0, 2, 8}, queries{x.slice(0, 2), 0, 2, 8}, odd{x.slice(0, 2), 0, 2, 8, 12};
+  CHECK_THROWS_AS(attention_forward(gpu.ctx, {1, 2, 4, 1, 1}, {queries, keys, keys, queries, {}, lse}),
+                  Error);
+  CHECK_NOTHROW(attention_forward(gpu.ctx, {1, 2, 4, 2, 1}, {queries, keys, keys, queries, {}, lse}));
+  CHECK_THROWS_AS(attention_forward(gpu.ctx, {1, 2, 4, 2, 1}, {odd, keys, keys, queries, {}, lse}), Error);
 }
 
 }  // namespace jevons::test

@@ -42,9 +42,9 @@ std::size_t bytes_of(cudnnBackendAttributeType_t type) {
   }
 }
 
-// Ids of the scalars of a graph, which are read from host memory at the call.
-std::vector<std::int64_t> scalars_of(const Descriptor& graph) {
-  std::vector<std::int64_t> ids;
+// Types of the scalars of a graph, by their ids; they are read from host memory at the call.
+std::map<std::int64_t, cudnnDataType_t> scalars_of(const Descriptor& graph) {
+  std::map<std::int64_t, cudnnDataType_t> types;
   const std::size_t count =
       graph.attributes.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).size() / sizeof(const Descriptor*);
   for (std::size_t i = 0; i < count; ++i) {
@@ -52,9 +52,10 @@ std::vector<std::int64_t> scalars_of(const Descriptor& graph) {
     if (!op.has(CUDNN_ATTR_OPERATION_POINTWISE_BDESC)) continue;
     const Descriptor& b = op.child(CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
     if (b.has(CUDNN_ATTR_TENSOR_IS_BY_VALUE) && b.get<bool>(CUDNN_ATTR_TENSOR_IS_BY_VALUE))
-      ids.push_back(b.get<std::int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID));
+      types[b.get<std::int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID)] =
+          b.get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE);
   }
-  return ids;
+  return types;
 }
 
 Descriptor& of(cudnnBackendDescriptor_t descriptor) {
@@ -201,8 +202,11 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
         pack.get<char*>(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, i);
   }
   std::map<std::int64_t, float> scalars;
-  for (const std::int64_t id : scalars_of(*graph)) {
+  for (const auto& [id, type] : scalars_of(*graph)) {
+    std::int32_t whole = 0;
+    std::memcpy(&whole, memory.at(id), sizeof whole);
     std::memcpy(&scalars[id], memory.at(id), sizeof(float));
+    if (type == CUDNN_DATA_INT32) scalars[id] = static_cast<float>(whole);
   }
   for (const auto& [id, value] : scalars) memory.erase(id);
   char* const workspace = pack.get<char*>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE);

@@ -164,10 +164,12 @@ TEST_CASE("Head RMSNorm works inside a fused projection and leaves the rest alon
   for (const DType dtype : kFloats) {
     for (const std::int64_t tokens : {0, 1, 5, 70}) {
       constexpr std::int64_t kHeads = 3, kDim = 10, kFirst = 7, kWidth = 50;
-      const auto view = [&](const Tensor& base) { return HeadView{base, kFirst, kHeads, kDim}; };
+      const std::int64_t pitch = tokens == 5 ? kDim : kDim + 3;  // side by side, or parts of wider heads
+      const auto view = [&](const Tensor& base) { return HeadView{base, kFirst, kHeads, kDim, pitch}; };
       // Index in the wide matrix of element i of the packed heads.
       const auto wide = [&](std::size_t i) {
-        return i / (kHeads * kDim) * kWidth + kFirst + i % (kHeads * kDim);
+        return i / (kHeads * kDim) * kWidth + kFirst + i / kDim % kHeads * static_cast<std::size_t>(pitch) +
+               i % kDim;
       };
       const DType sums = accumulator_of(dtype);
       const Tensor x = bench.random({tokens, kWidth}, dtype), y = bench.random({tokens, kWidth}, dtype);

@@ -40,7 +40,7 @@ std::vector<double> rotated(const HeadView& x, const Tensor& positions, double d
         const double angle =
             direction * positions.ptr<std::int32_t>()[t] *
             std::pow(kTheta, -2.0 * static_cast<double>(i) / static_cast<double>(x.head_dim));
-        const auto low = static_cast<std::size_t>(t * x.base.cols() + x.first_col + h * x.head_dim + i);
+        const auto low = static_cast<std::size_t>(t * x.base.cols() + x.first_col + h * x.pitch() + i);
         const std::size_t high = low + static_cast<std::size_t>(half);
         const double a = out[low], b = out[high];
         out[low] = a * std::cos(angle) - b * std::sin(angle);
@@ -57,7 +57,8 @@ TEST_CASE("RoPE rotates pairs (i, i + d/2) of the heads and nothing else", "[rop
     for (const std::int64_t dim : {2, 6, 16, 34, 64}) {
       const Tables tables(bench, dim, dtype);
       for (const std::int64_t tokens : {0, 1, 5, 300}) {
-        const HeadView x{bench.random({tokens, 3 * dim + 9}, dtype), 5, 3, dim};
+        // Side by side, or the first columns of wider heads.
+        const HeadView x{bench.random({tokens, 3 * dim + 9}, dtype), 5, 3, dim, tokens == 5 ? 0 : dim + 2};
         const Tensor positions = bench.integers({tokens}, 0, kPositions);
         const std::vector<double> forward = rotated(x, positions, 1);
         bench.run(rope_forward, x, positions, tables.cos, tables.sin);

@@ -70,9 +70,7 @@ void Attention::attend(const Keep& keep, Tensor x_full, Saved& saved) const {
   Arena& products = *keep.products.stash;
   saved.lse = products.alloc({x_full.rows(), heads_}, accumulator_of(x_full.dtype));
   saved.o.x = products.alloc({x_full.rows(), heads_ * head_dim_}, x_full.dtype);
-  const AttentionSaved core = core_saved(saved);
-  attention_forward(keep.products, core_shape(saved), core.q, core.k, core.v, core.doc_start, core.o,
-                    core.lse);
+  attention_forward(keep.products, core_shape(saved), core_saved(saved));
 }
 
 void Attention::restore(const Context& ctx, Tensor x, Saved& saved) const {
@@ -142,7 +140,7 @@ AttentionSaved Attention::core_saved(const Saved& saved) const {
 
 AttentionShape Attention::core_shape(const Saved& saved) const {
   const std::int64_t length = saved.sequences.length;
-  return {.batch = saved.qkv_out.rows() / length, .seq = length, .scale = softmax_scale_};
+  return AttentionShape::of_sequences(saved.qkv_out.rows() / length, length, softmax_scale_);
 }
 
 }  // namespace jevons

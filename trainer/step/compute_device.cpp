@@ -23,7 +23,8 @@ std::string about_attention(const RunConfig& config) {
   const int tp = config.parallel.layout.tp;
   const ModelConfig& m = config.model;
   const AttentionSizes sizes{.batch = config.train.micro_batch_size,
-                             .seq = m.seq_len,
+                             .q_len = m.seq_len,
+                             .kv_len = m.seq_len,
                              .heads = m.num_heads / tp,
                              .kv_heads = m.num_kv_heads / tp,
                              .dim = m.head_dim,

@@ -39,9 +39,26 @@ cuda::CudnnDescriptor description_of(const Gpu& gpu) {
 cuda::AttentionProblem problem_of(std::int64_t seq, std::int64_t heads, std::int64_t kv_heads,
                                   std::int64_t dim) {
   cuda::AttentionProblem p;
-  p.batch = 1, p.seq = seq, p.heads = heads, p.kv_heads = kv_heads, p.dim = p.v_dim = dim;
-  p.q_row = p.k_row = p.v_row = (heads + 2 * kv_heads) * dim;
-  p.o_row = heads * dim, p.lse_row = heads;
+  p.batch = 1, p.q_len = p.kv_len = seq, p.heads = heads, p.kv_heads = kv_heads, p.dim = p.v_dim = dim;
+  p.q = p.k = p.v = {(heads + 2 * kv_heads) * dim, dim};
+  p.o = {heads * dim, dim}, p.lse_row = heads;
+  return p;
+}
+
+// The last positions ask, as do those of one rank of several that has the keys before them.
+cuda::AttentionProblem last_positions(std::int64_t q_len, cuda::AttentionProblem p) {
+  p.q_len = q_len;
+  return p;
+}
+
+// Heads of 128 + 64 columns with values of 128, which lie beside the 128 of the keys (DeepSeek-V3). cuDNN
+// 9.19 has a backward pass of them for Hopper alone.
+cuda::AttentionProblem latent(std::int64_t seq, std::int64_t heads) {
+  cuda::AttentionProblem p = problem_of(seq, heads, heads, 192);
+  p.v_dim = 128;
+  p.q = p.k = {heads * 192, 192};
+  p.v = {heads * 256, 256};
+  p.o = {heads * 128, 128};
   return p;
 }
 
@@ -55,9 +72,12 @@ std::set<cuda::AttentionProblem> problems() {
   cuda::AttentionProblem documents = *all.begin();
   documents.documents = true;
   all.insert(documents);
+  all.insert(last_positions(1000, documents));
   all.insert(problem_of(256, 4, 4, 64));
   for (const std::int64_t seq : {200, 5000, 9999}) all.insert(problem_of(seq, 8, 2, 128));
   all.insert(problem_of(32768, 8, 1, 128));
+  all.insert(last_positions(1024, problem_of(4096, 8, 2, 128)));
+  all.insert(last_positions(200, problem_of(5000, 4, 4, 64)));
   cuda::AttentionProblem piece = *all.begin();  // every other query head
   piece.lse_row = 2 * piece.heads;
   all.insert(piece);
@@ -67,8 +87,8 @@ std::set<cuda::AttentionProblem> problems() {
 // What the dry run counts is enough, and not much more than that.
 void check_scratch(const std::string& what, const cuda::AttentionProblem& p, const cuda::CudnnPlan& forward,
                    const cuda::CudnnPlan& backward) {
-  const std::size_t counted =
-      attention_backward_workspace({p.batch, p.seq, p.heads, p.kv_heads, p.dim, p.v_dim, p.documents});
+  const std::size_t counted = attention_backward_workspace(
+      {p.batch, p.q_len, p.kv_len, p.heads, p.kv_heads, p.dim, p.v_dim, p.documents});
   const std::size_t asked = backward.workspace_bytes();
   ENSURE(forward.workspace_bytes() <= 4096, "{}: forward asks for {}", what, forward.workspace_bytes());
   ENSURE(asked <= counted && counted <= asked + asked / 8 + (1 << 20),
@@ -76,10 +96,11 @@ void check_scratch(const std::string& what, const cuda::AttentionProblem& p, con
 }
 
 void plan(const Gpu& gpu, const cuda::CudnnTarget& target, cuda::AttentionProblem p) {
-  const std::string what = fmt::format("{}: attention of {} positions, {} and {} heads of {}{}", gpu.name,
-                                       p.seq, p.heads, p.kv_heads, p.dim, p.documents ? ", documents" : "");
+  const std::string what =
+      fmt::format("{}: attention of {} of {} positions, {} and {} heads of {} and {}{}", gpu.name, p.q_len,
+                  p.kv_len, p.heads, p.kv_heads, p.dim, p.v_dim, p.documents ? ", documents" : "");
   const cuda::CudnnPlan forward(attention_forward_graph(p), target, what + ", forward");
-  p.d_o_row = p.o_row, p.dq_row = p.dk_row = p.dv_row = p.q_row;
+  p.d_o = p.o, p.dq = p.q, p.dk = p.k, p.dv = p.v;
   const cuda::CudnnPlan backward(attention_backward_graph(p), target, what + ", backward");
   check_scratch(what, p, forward, backward);
   fmt::print("{}: engines {} and {}, scratch {:.1f} and {:.1f} MiB\n", what, forward.engine(),
@@ -91,7 +112,12 @@ int run() {
   try {
     for (const Gpu& gpu : kGpus) {
       const cuda::CudnnDescriptor description = description_of(gpu);
-      for (const cuda::AttentionProblem& p : problems()) plan(gpu, {nullptr, description.get()}, p);
+      const cuda::CudnnTarget target{nullptr, description.get()};
+      for (const cuda::AttentionProblem& p : problems()) plan(gpu, target, p);
+      if (gpu.version == 900) {
+        plan(gpu, target, latent(4096, 16));
+        plan(gpu, target, last_positions(1024, latent(4096, 16)));
+      }
     }
   } catch (const Error& error) {
     fmt::print(stderr, "{}\n", error.what());
