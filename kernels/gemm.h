@@ -11,20 +11,31 @@
 
 namespace jevons {
 
-// x, w, y, dy, dx have one dtype (f32, bf16 or f64); dw has accumulator_of(dtype) and is added to (+=), the
-// rest assigned.
-void linear_forward(const Context&, Tensor x_TI, Tensor w_OI, Tensor y_TO);
-void linear_backward_input(const Context&, Tensor dy_TO, Tensor w_OI, Tensor dx_TI);
-void linear_backward_weight(const Context&, Tensor dy_TO, Tensor x_TI, Tensor dw_OI);
+// A factor of a product: scale * values. A tensor by itself has no scale.
+struct Factor {
+  Tensor values;  // f32, bf16 or f64
+  Tensor scale;   // (1) f32, or undefined: 1
+
+  Factor(Tensor of) : values(of) {}  // NOLINT(google-explicit-constructor): every tensor is one
+  Factor(Tensor of, Tensor times) : values(of), scale(times) {}
+};
+
+// The two factors of a product may differ in dtype: both are widened to the larger one (a scaled bf16 to f32)
+// and their products are summed in its accumulator dtype. y and dx are assigned, rounded once to their own
+// dtype, f32 or bf16 (f64 if a factor is); dw has the accumulator dtype and is added to (+=). A GPU takes
+// factors of one dtype without scales.
+void linear_forward(const Context&, Factor x_TI, Factor w_OI, Tensor y_TO);
+void linear_backward_input(const Context&, Factor dy_TO, Factor w_OI, Tensor dx_TI);
+void linear_backward_weight(const Context&, Factor dy_TO, Factor x_TI, Tensor dw_OI);
 
 // Group g owns rows [offsets[g], offsets[g+1]) of x and y and the matrix w[g]. offsets has e+1 entries on the
 // host, starts at 0, does not decrease and ends at R. A group may be empty: then its dw is left as it is.
-void grouped_linear_forward(const Context&, std::span<const std::int64_t> offsets, Tensor x_RI, Tensor w_eOI,
+void grouped_linear_forward(const Context&, std::span<const std::int64_t> offsets, Factor x_RI, Factor w_eOI,
                             Tensor y_RO);
-void grouped_linear_backward_input(const Context&, std::span<const std::int64_t> offsets, Tensor dy_RO,
-                                   Tensor w_eOI, Tensor dx_RI);
-void grouped_linear_backward_weight(const Context&, std::span<const std::int64_t> offsets, Tensor dy_RO,
-                                    Tensor x_RI, Tensor dw_eOI);
+void grouped_linear_backward_input(const Context&, std::span<const std::int64_t> offsets, Factor dy_RO,
+                                   Factor w_eOI, Tensor dx_RI);
+void grouped_linear_backward_weight(const Context&, std::span<const std::int64_t> offsets, Factor dy_RO,
+                                    Factor x_RI, Tensor dw_eOI);
 
 // True when the CPU has AVX-512 (and AVX512_BF16 for bf16), so that the own kernel runs; else a library does.
 bool row_invariant_gemm(DType dtype);

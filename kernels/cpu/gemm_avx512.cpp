@@ -118,7 +118,7 @@ void round_rows(const float* src, std::int64_t rows, std::int64_t columns, bf16*
 template <class T>
 void multiply_rows(const Product& p, const float* packed, const Strips& strips, std::int64_t row) {
   static thread_local Scratch strip_memory, sum_memory;
-  const bool rounds = p.output == Output::kAssign && !std::is_same_v<T, float>;
+  const bool rounds = p.c_dtype == DType::kBF16;
   const bool in_parts = rounds && p.k > kBlockK<T>;
   TileOutput out{};
   out.c = in_parts ? sum_memory.floats(kBlockRows * p.n)
@@ -145,18 +145,22 @@ void multiply(const Product& p, const void* packed) {
   }
 }
 
-constexpr GemmEngine kFloatEngine = {"avx512 (own)",      true,        kBlockK<float>,
-                                     packed_bytes<float>, pack<float>, multiply<float>};
-constexpr GemmEngine kBf16Engine = {"avx512 (own)",     true,       kBlockK<bf16>,
-                                    packed_bytes<bf16>, pack<bf16>, multiply<bf16>};
+template <class T>
+constexpr GemmEngine kEngine = {.name = "avx512 (own)",
+                                .dtype = dtype_of<T>::value,
+                                .row_invariant = true,
+                                .k_block = kBlockK<T>,
+                                .packed_bytes = packed_bytes<T>,
+                                .pack = pack<T>,
+                                .multiply = multiply<T>};
 
 }  // namespace
 
 const GemmEngine& gemm_engine_avx512_f32() {
-  return kFloatEngine;
+  return kEngine<float>;
 }
 const GemmEngine& gemm_engine_avx512_bf16() {
-  return kBf16Engine;
+  return kEngine<bf16>;
 }
 
 }  // namespace jevons::cpu

@@ -17,6 +17,7 @@ inline constexpr std::int64_t kPanelColumns = 32;
 
 struct GemmEngine {
   const char* name;
+  DType dtype;  // of the operands that it reads, which have no scale; C is in accumulator_of it or in bf16
   bool row_invariant;
   // An accumulating product may be cut along k at multiples of this without a change of bits.
   std::int64_t k_block;

@@ -69,12 +69,24 @@ void sgemm(const Product& p, const Operand& a, const Operand& b, float* c, std::
               p.output == Output::kAccumulate ? 1.0f : 0.0f, c, at_least_one(ldc));
 }
 
+// C = or += A B of f32 operands. A result that is rounded is made in f32 first.
+void multiply_blas(const Product& p, const Operand& a, const Operand& b) {
+  if (p.c_dtype == DType::kF32) return sgemm(p, a, b, static_cast<float*>(p.c), p.ldc);
+  thread_local std::vector<float> c;
+  c.resize(static_cast<std::size_t>(p.m * p.n));
+  sgemm(p, a, b, c.data(), p.n);
+  for (std::int64_t i = 0; i < p.m; ++i) {
+    bf16* row = static_cast<bf16*>(p.c) + i * p.ldc;
+    for (std::int64_t j = 0; j < p.n; ++j) row[j] = bf16(c[static_cast<std::size_t>(i * p.n + j)]);
+  }
+}
+
 std::size_t packed_bytes_blas_f32(std::int64_t, std::int64_t) {
   return 0;
 }
 void pack_blas_f32(const Product&, std::int64_t, std::int64_t, void*) {}
 void multiply_blas_f32(const Product& p, const void*) {
-  sgemm(p, p.a, p.b, static_cast<float*>(p.c), p.ldc);
+  multiply_blas(p, p.a, p.b);
 }
 
 // bf16 operands become fp32 (n, k), k contiguous.
@@ -97,28 +109,34 @@ void pack_blas_bf16(const Product& p, std::int64_t panel_begin, std::int64_t pan
 }
 
 void multiply_blas_bf16(const Product& p, const void* packed) {
-  thread_local std::vector<float> a, c;
+  thread_local std::vector<float> a;
   a.resize(static_cast<std::size_t>(p.m * p.k));
   widen(p.a, 0, p.m, p.k, a.data());
-  const Operand wide_a{a.data(), p.k, Contiguous::kInner}, wide_b{packed, p.k, Contiguous::kInner};
-  if (p.output == Output::kAccumulate) {
-    sgemm(p, wide_a, wide_b, static_cast<float*>(p.c), p.ldc);
-    return;
-  }
-  c.resize(static_cast<std::size_t>(p.m * p.n));
-  sgemm(p, wide_a, wide_b, c.data(), p.n);
-  for (std::int64_t i = 0; i < p.m; ++i) {
-    bf16* row = static_cast<bf16*>(p.c) + i * p.ldc;
-    for (std::int64_t j = 0; j < p.n; ++j) row[j] = bf16(c[static_cast<std::size_t>(i * p.n + j)]);
-  }
+  multiply_blas(p, {a.data(), p.k}, {packed, p.k});
 }
 
 constexpr std::int64_t kWhole = std::numeric_limits<std::int64_t>::max();
-constexpr GemmEngine kPlainF64 = {"plain", true, kWhole, packed_bytes_f64, pack_f64, multiply_f64};
-constexpr GemmEngine kBlasF32 = {"openblas",       false, kWhole, packed_bytes_blas_f32, pack_blas_f32,
-                                 multiply_blas_f32};
-constexpr GemmEngine kBlasBf16 = {"openblas (bf16 widened)", false,          kWhole,
-                                  packed_bytes_blas_bf16,    pack_blas_bf16, multiply_blas_bf16};
+constexpr GemmEngine kPlainF64 = {.name = "plain",
+                                  .dtype = DType::kF64,
+                                  .row_invariant = true,
+                                  .k_block = kWhole,
+                                  .packed_bytes = packed_bytes_f64,
+                                  .pack = pack_f64,
+                                  .multiply = multiply_f64};
+constexpr GemmEngine kBlasF32 = {.name = "openblas",
+                                 .dtype = DType::kF32,
+                                 .row_invariant = false,
+                                 .k_block = kWhole,
+                                 .packed_bytes = packed_bytes_blas_f32,
+                                 .pack = pack_blas_f32,
+                                 .multiply = multiply_blas_f32};
+constexpr GemmEngine kBlasBf16 = {.name = "openblas (bf16 widened)",
+                                  .dtype = DType::kBF16,
+                                  .row_invariant = false,
+                                  .k_block = kWhole,
+                                  .packed_bytes = packed_bytes_blas_bf16,
+                                  .pack = pack_blas_bf16,
+                                  .multiply = multiply_blas_bf16};
 
 }  // namespace
 

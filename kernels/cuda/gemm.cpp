@@ -38,24 +38,19 @@ cudaDataType_t data_type(DType dtype) {
   }
 }
 
-DType result_type(DType dtype, Output output) {
-  return output == Output::kAssign ? dtype : accumulator_of(dtype);
-}
-
 // The largest power of two up to kAlignedBytes that divides every address and row length of the product.
-std::uint32_t alignment_of(const Product& p, DType dtype) {
-  const auto c_size = size_of(result_type(dtype, p.output));
+std::uint32_t alignment_of(const Product& p) {
   const std::size_t bits = reinterpret_cast<std::size_t>(p.a.data) | reinterpret_cast<std::size_t>(p.b.data) |
                            reinterpret_cast<std::size_t>(p.c) |
-                           static_cast<std::size_t>(p.a.ld) * size_of(dtype) |
-                           static_cast<std::size_t>(p.b.ld) * size_of(dtype) |
-                           static_cast<std::size_t>(p.ldc) * c_size | kAlignedBytes;
+                           static_cast<std::size_t>(p.a.ld) * size_of(p.a.dtype) |
+                           static_cast<std::size_t>(p.b.ld) * size_of(p.b.dtype) |
+                           static_cast<std::size_t>(p.ldc) * size_of(p.c_dtype) | kAlignedBytes;
   return std::uint32_t{1} << std::countr_zero(bits);
 }
 
 // What the choice of an algorithm depends on.
 struct Key {
-  DType dtype;
+  DType dtype, c_dtype;
   Output output;
   Contiguous a, b;
   std::int64_t m, n, k, lda, ldb, ldc;
@@ -63,9 +58,9 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
-Key key_of(const Product& p, DType dtype) {
-  return {dtype,  p.output, p.a.contiguous, p.b.contiguous,        p.m, p.n, p.k,
-          p.a.ld, p.b.ld,   p.ldc,          alignment_of(p, dtype)};
+Key key_of(const Product& p) {
+  return {p.a.dtype, p.c_dtype, p.output, p.a.contiguous, p.b.contiguous, p.m,
+          p.n,       p.k,       p.a.ld,   p.b.ld,         p.ldc,          alignment_of(p)};
 }
 
 // Owns a cuBLASLt object made and destroyed by the given functions.
@@ -91,17 +86,17 @@ class Owned {
 // is right as it lies.
 class Call {
  public:
-  Call(const Product& p, DType dtype) {
-    const bool f64 = dtype == DType::kF64;
+  explicit Call(const Product& p) {
+    const bool f64 = p.a.dtype == DType::kF64;
     const cudaDataType_t scale = f64 ? CUDA_R_64F : CUDA_R_32F;
     check(cublasLtMatmulDescCreate(operation.out(), f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, scale),
           "description", p);
     set(CUBLASLT_MATMUL_DESC_TRANSA, p.b.contiguous == Contiguous::kInner ? CUBLAS_OP_T : CUBLAS_OP_N, p);
     set(CUBLASLT_MATMUL_DESC_TRANSB, p.a.contiguous == Contiguous::kInner ? CUBLAS_OP_N : CUBLAS_OP_T, p);
-    lay_out(first, p.b, p.n, p, dtype);
-    lay_out(second, p.a, p.m, p, dtype);
-    check(cublasLtMatrixLayoutCreate(result.out(), data_type(result_type(dtype, p.output)),
-                                     static_cast<std::uint64_t>(p.n), static_cast<std::uint64_t>(p.m), p.ldc),
+    lay_out(first, p.b, p.n, p);
+    lay_out(second, p.a, p.m, p);
+    check(cublasLtMatrixLayoutCreate(result.out(), data_type(p.c_dtype), static_cast<std::uint64_t>(p.n),
+                                     static_cast<std::uint64_t>(p.m), p.ldc),
           "layout of C", p);
   }
 
@@ -113,11 +108,11 @@ class Call {
   void set(cublasLtMatmulDescAttributes_t attribute, cublasOperation_t value, const Product& p) {
     check(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof value), "description", p);
   }
-  static void lay_out(Layout& layout, const Operand& x, std::int64_t outer, const Product& p, DType dtype) {
+  static void lay_out(Layout& layout, const Operand& x, std::int64_t outer, const Product& p) {
     const bool inner = x.contiguous == Contiguous::kInner;
     const auto rows = static_cast<std::uint64_t>(inner ? p.k : outer);
     const auto cols = static_cast<std::uint64_t>(inner ? outer : p.k);
-    check(cublasLtMatrixLayoutCreate(layout.out(), data_type(dtype), rows, cols, x.ld), "layout", p);
+    check(cublasLtMatrixLayoutCreate(layout.out(), data_type(x.dtype), rows, cols, x.ld), "layout", p);
   }
 };
 
@@ -131,8 +126,8 @@ class GemmLibrary {
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kMostGemmScratch});
   }
 
-  void run(const Context& ctx, DType dtype, const Product& p) {
-    Prepared one(p, dtype);
+  void run(const Context& ctx, const Product& p) {
+    Prepared one(p);
     choose(one, p);
     const ArenaScope scope(work_of(ctx));
     const Tensor workspace = allocate(ctx, 1, one.algorithm.workspaceSize);
@@ -141,11 +136,11 @@ class GemmLibrary {
 
   // The products run beside each other, on a few streams between the work that ctx.stream has and the work it
   // will get: alone, most leave a part of the GPU idle while they begin and end.
-  void run_beside(const Context& ctx, DType dtype, std::span<const Product> products) {
+  void run_beside(const Context& ctx, std::span<const Product> products) {
     std::deque<Prepared> prepared;
     std::size_t most = 0;
     for (const Product& p : products) {
-      choose(prepared.emplace_back(p, dtype), with_usual_rows(p));
+      choose(prepared.emplace_back(p), with_usual_rows(p));
       most = std::max(most, prepared.back().algorithm.workspaceSize);
     }
     const ArenaScope scope(work_of(ctx));
@@ -169,9 +164,8 @@ class GemmLibrary {
     Event done{Device::kCuda};
   };
   struct Prepared {
-    Prepared(const Product& p, DType type) : product(p), dtype(type), call(p, type) {}
+    explicit Prepared(const Product& p) : product(p), call(p) {}
     Product product;
-    DType dtype;
     Call call;
     cublasLtMatmulHeuristicResult_t algorithm{};
   };
@@ -190,10 +184,10 @@ class GemmLibrary {
 
   // An algorithm that was chosen for other sizes may not take these: then one of their own is chosen.
   void choose(Prepared& one, const Product& chosen_for) {
-    one.algorithm = algorithm_for(chosen_for, one.dtype);
+    one.algorithm = algorithm_for(chosen_for);
     cublasStatus_t status = check_algorithm(one);
     if (status != CUBLAS_STATUS_SUCCESS) {
-      one.algorithm = algorithm_for(one.product, one.dtype);
+      one.algorithm = algorithm_for(one.product);
       status = check_algorithm(one);
     }
     check(status, "algorithm", one.product);
@@ -209,7 +203,7 @@ class GemmLibrary {
     const Call& call = one.call;
     const double one_f64 = 1, beta_f64 = p.output == Output::kAccumulate ? 1 : 0;
     const float one_f32 = 1, beta_f32 = static_cast<float>(beta_f64);
-    const bool f64 = one.dtype == DType::kF64;
+    const bool f64 = p.a.dtype == DType::kF64;
     const void* const alpha = f64 ? static_cast<const void*>(&one_f64) : &one_f32;
     const void* const beta = f64 ? static_cast<const void*>(&beta_f64) : &beta_f32;
     check(cublasLtMatmul(handle_.get(), call.operation.get(), alpha, p.b.data, call.first.get(), p.a.data,
@@ -233,23 +227,23 @@ class GemmLibrary {
           "preferences", {});
   }
 
-  cublasLtMatmulHeuristicResult_t algorithm_for(const Product& p, DType dtype) {
-    const Key key = key_of(p, dtype);
+  cublasLtMatmulHeuristicResult_t algorithm_for(const Product& p) {
+    const Key key = key_of(p);
     if (const auto known = algorithms_.find(key); known != algorithms_.end()) return known->second;
     for (const auto attribute :
          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
       prefer(attribute, key.alignment);
     }
-    const Call call(p, dtype);
+    const Call call(p);
     cublasLtMatmulHeuristicResult_t best{};
     int found = 0;
     check(cublasLtMatmulAlgoGetHeuristic(handle_.get(), call.operation.get(), call.first.get(),
                                          call.second.get(), call.result.get(), call.result.get(),
                                          preference_.get(), 1, &best, &found),
           "choice of an algorithm", p);
-    ENSURE(found == 1, "cuBLASLt has no algorithm for {} ({}, {}) by ({}, {})", name_of(dtype), p.m, p.k, p.k,
-           p.n);
+    ENSURE(found == 1, "cuBLASLt has no algorithm for {} ({}, {}) by ({}, {}) to {}", name_of(p.a.dtype), p.m,
+           p.k, p.k, p.n, name_of(p.c_dtype));
     return algorithms_[key] = best;
   }
 
@@ -265,29 +259,38 @@ GemmLibrary& library() {
   return library;
 }
 
+void check_operands(const Product& p) {
+  ENSURE(p.a.dtype == p.b.dtype, "a matrix product on CUDA takes two operands of one dtype, not {} and {}",
+         name_of(p.a.dtype), name_of(p.b.dtype));
+  ENSURE(p.a.scale == nullptr && p.b.scale == nullptr, "a matrix product on CUDA takes no scaled {}",
+         name_of(p.a.dtype));
+}
+
 // A product over nothing: the library refuses matrices without elements.
-bool is_empty(const Context& ctx, DType dtype, const Product& p) {
+bool is_empty(const Context& ctx, const Product& p) {
   if (p.m == 0 || p.n == 0) return true;
   if (p.k != 0) return false;
   if (p.output == Output::kAssign) {
     ENSURE(p.ldc == p.n, "a product over nothing with rows apart");
-    fill_async(stream_of(ctx), p.c, 0, static_cast<std::size_t>(p.m * p.n) * size_of(dtype));
+    fill_async(stream_of(ctx), p.c, 0, static_cast<std::size_t>(p.m * p.n) * size_of(p.c_dtype));
   }
   return true;
 }
 
 }  // namespace
 
-void run_product(const Context& ctx, DType dtype, const Product& product) {
-  if (!is_empty(ctx, dtype, product)) library().run(ctx, dtype, product);
+void run_product(const Context& ctx, const Product& product) {
+  check_operands(product);
+  if (!is_empty(ctx, product)) library().run(ctx, product);
 }
 
-void run_products(const Context& ctx, DType dtype, std::span<const Product> products) {
+void run_products(const Context& ctx, std::span<const Product> products) {
   std::vector<Product> all;
   for (const Product& product : products) {
-    if (!is_empty(ctx, dtype, product)) all.push_back(product);
+    check_operands(product);
+    if (!is_empty(ctx, product)) all.push_back(product);
   }
-  if (!all.empty()) library().run_beside(ctx, dtype, all);
+  if (!all.empty()) library().run_beside(ctx, all);
 }
 
 }  // namespace jevons::cuda

@@ -15,10 +15,11 @@ namespace jevons::cuda {
 // side by side take it on each of their streams.
 inline constexpr std::int64_t kMostGemmScratch = std::int64_t{32} << 20, kGemmLanes = 4;
 
-void run_product(const Context& ctx, DType dtype, const Product& product);
+// Operands of one dtype without scales; others are refused.
+void run_product(const Context& ctx, const Product& product);
 
 // Products that do not depend on each other: a call of the library for each that is not empty, side by side
 // on a few streams. They share one algorithm for all counts of rows up to the same power of two.
-void run_products(const Context& ctx, DType dtype, std::span<const Product> products);
+void run_products(const Context& ctx, std::span<const Product> products);
 
 }  // namespace jevons::cuda

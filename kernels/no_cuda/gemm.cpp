@@ -5,10 +5,10 @@
 
 namespace jevons::cuda {
 
-void run_product(const Context&, DType, const Product&) {
+void run_product(const Context&, const Product&) {
   fail(ExitCode::kFailure, "matrix products on CUDA are not part of this build");
 }
-void run_products(const Context&, DType, std::span<const Product>) {
+void run_products(const Context&, std::span<const Product>) {
   fail(ExitCode::kFailure, "matrix products on CUDA are not part of this build");
 }
 

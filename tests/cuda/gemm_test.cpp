@@ -116,6 +116,18 @@ TEST_CASE("grouped products fall back to an algorithm for their own sizes", "[ge
   }
 }
 
+TEST_CASE("a product on the GPU keeps its sums in f32 or refuses two dtypes and scales", "[gemm]") {
+  Pair p;
+  const auto x = p.input({33, 40}, DType::kBF16), w = p.input({24, 40}, DType::kBF16);
+  const auto y = p.output({33, 24}, DType::kF32), scale = p.input({1}, DType::kF32);
+  linear_forward(p.cpu.ctx, x.host, w.host, y.host);
+  linear_forward(p.gpu.ctx, x.device, w.device, y.device);
+  p.expect_close(y, 40);
+  const auto wide = p.input({24, 40}, DType::kF32);
+  CHECK_THROWS_AS(linear_forward(p.gpu.ctx, x.device, wide.device, y.device), Error);
+  CHECK_THROWS_AS(linear_forward(p.gpu.ctx, x.device, Factor(w.device, scale.device), y.device), Error);
+}
+
 TEST_CASE("the dry run counts at least what products on a GPU take of the work arena", "[gemm]") {
   const bool grouped = GENERATE(false, true);
   const std::vector<std::int64_t> offsets{0, 5, 12, 40};

@@ -236,18 +236,105 @@ TEST_CASE("library engines agree with the chosen ones", "[gemm]") {
       for (const Output output : {Output::kAssign, Output::kAccumulate}) {
         const DType c_type = output == Output::kAssign ? dtype : DType::kF32;
         Matrix c(c_type, {m, n}, "c"), c2(c_type, {m, n}, "c");
-        Product p{m, n, k, {}, {}, c.t.data, n, output};
-        p.a = inner ? Operand{a_inner.t.data, k, Contiguous::kInner}
-                    : Operand{a_outer.t.data, m, Contiguous::kOuter};
-        p.b = inner ? Operand{b_inner.t.data, k, Contiguous::kInner}
-                    : Operand{b_outer.t.data, n, Contiguous::kOuter};
-        cpu::run_product(2, dtype, cpu::gemm_engine(dtype), p);
+        Product p{m, n, k, {}, {}, c.t.data, n, c_type, output};
+        p.a = inner ? Operand{a_inner.t.data, k, dtype, Contiguous::kInner}
+                    : Operand{a_outer.t.data, m, dtype, Contiguous::kOuter};
+        p.b = inner ? Operand{b_inner.t.data, k, dtype, Contiguous::kInner}
+                    : Operand{b_outer.t.data, n, dtype, Contiguous::kOuter};
+        cpu::run_product(2, cpu::gemm_engine(dtype), p);
         p.c = c2.t.data;
-        cpu::run_product(2, dtype, *engines[i], p);
+        cpu::run_product(2, *engines[i], p);
         for (std::int64_t e = 0; e < m * n; ++e) require_close(c2, e, c[e], c_type, k);
       }
     }
   }
+}
+
+// Two factors of any dtypes, with and without scales, in every form and to every dtype that the result may
+// have.
+struct Mixed {
+  DType a, b;
+  bool scaled;
+};
+
+// Of a product of f32 or wider factors whose sum runs over k.
+double mixed_tolerance(const Mixed& mixed, DType result, std::int64_t k, double exact) {
+  const bool f64 = mixed.a == DType::kF64 || mixed.b == DType::kF64;
+  const double of_scale = mixed.scaled && !f64 ? 2.4e-7 * std::sqrt(static_cast<double>(k)) : 0;
+  return tolerance(f64 ? DType::kF64 : result, k, exact) + of_scale * 4;
+}
+
+void check_mixed(const Mixed& mixed, DType result, int threads) {
+  const std::int64_t rows = 61, in = 1100, out = 37;
+  CAPTURE(name_of(mixed.a), name_of(mixed.b), mixed.scaled, name_of(result), threads);
+  Context ctx;
+  ctx.threads = threads;
+  float scales[2] = {-1.75f, 0.3f};
+  const auto factor = [&](const Matrix& m, float& scale) {
+    return mixed.scaled ? Factor(m.t, {&scale, {1}, DType::kF32, Device::kCpu}) : Factor(m.t);
+  };
+  const double scale = mixed.scaled ? static_cast<double>(scales[0]) * static_cast<double>(scales[1]) : 1;
+  const auto require = [&](const Matrix& got, std::int64_t i, double exact, std::int64_t k) {
+    CAPTURE(i, got[i], exact);
+    REQUIRE(std::abs(got[i] - exact) <= mixed_tolerance(mixed, result, k, exact));
+  };
+  const Matrix x(mixed.a, {rows, in}, "x"), w(mixed.b, {out, in}, "w"), dy(mixed.a, {rows, out}, "dy");
+  const Matrix right(mixed.b, {rows, in}, "right");
+  Matrix y(result, {rows, out}), dx(result, {rows, in});
+  linear_forward(ctx, factor(x, scales[0]), factor(w, scales[1]), y.t);
+  linear_backward_input(ctx, factor(dy, scales[0]), factor(w, scales[1]), dx.t);
+  for (std::int64_t r = 0; r < rows; r += 7) {
+    for (std::int64_t o = 0; o < out; ++o) {
+      double sum = 0;
+      for (std::int64_t i = 0; i < in; ++i) sum += x[r * in + i] * w[o * in + i];
+      require(y, r * out + o, scale * sum, in);
+    }
+    for (std::int64_t i = 0; i < in; i += 5) {
+      double sum = 0;
+      for (std::int64_t o = 0; o < out; ++o) sum += dy[r * out + o] * w[o * in + i];
+      require(dx, r * in + i, scale * sum, out);
+    }
+  }
+  if (result == DType::kBF16) return;
+  Matrix dw(result, {out, in}, "dw");
+  const Matrix before(result, {out, in}, "dw");
+  linear_backward_weight(ctx, factor(dy, scales[0]), factor(right, scales[1]), dw.t);
+  for (std::int64_t e = 0; e < out * in; e += 11) {
+    double sum = 0;
+    for (std::int64_t r = 0; r < rows; ++r) sum += dy[r * out + e / in] * right[r * in + e % in];
+    require(dw, e, before[e] + scale * sum, rows);
+  }
+}
+
+TEST_CASE("a product takes factors of two dtypes and scales", "[gemm]") {
+  for (const DType a : kAllTypes) {
+    for (const DType b : kAllTypes) {
+      const bool f64 = a == DType::kF64 || b == DType::kF64;
+      for (const bool scaled : {false, true}) {
+        for (const DType result : {DType::kF32, DType::kBF16, DType::kF64}) {
+          if (f64 != (result == DType::kF64)) continue;
+          for (const int threads : {1, 2}) check_mixed({a, b, scaled}, result, threads);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("f32 by bf16 has the bits of f32 by the same numbers in f32", "[gemm]") {
+  const std::int64_t rows = 45, in = 600, out = 70;
+  Context one, two;
+  two.threads = 2;
+  const Matrix x(DType::kBF16, {rows, in}, "x"), w(DType::kF32, {out, in}, "w");
+  Matrix wide(DType::kF32, {rows, in}), y(DType::kF32, {rows, out}), y2(DType::kF32, {rows, out});
+  for (std::int64_t i = 0; i < rows * in; ++i) wide.set(i, x[i]);
+  linear_forward(two, wide.t, w.t, y.t);
+  linear_forward(two, x.t, w.t, y2.t);
+  if (row_invariant_gemm(DType::kF32)) CHECK(same_bits(y.t, y2.t));
+  const std::vector<std::int64_t> offsets = {0, 17, 17, 45};
+  const Matrix experts(DType::kF32, {3, out, in}, "w");
+  grouped_linear_forward(two, offsets, wide.t, experts.t, y.t);
+  grouped_linear_forward(one, offsets, x.t, experts.t, y2.t);
+  if (row_invariant_gemm(DType::kF32)) CHECK(same_bits(y.t, y2.t));
 }
 
 TEST_CASE("linear products on the meta device only count", "[gemm]") {
@@ -274,8 +361,10 @@ TEST_CASE("linear products refuse shapes and dtypes that do not fit", "[gemm]") 
   const Matrix x(DType::kF32, {6, 4}), w(DType::kF32, {3, 4}), y(DType::kF32, {6, 3}),
       half(DType::kBF16, {6, 3});
   CHECK_THROWS_AS(linear_forward(ctx, x.t, w.t.reshape({4, 3}), y.t), Error);
-  CHECK_THROWS_AS(linear_forward(ctx, x.t, w.t, half.t), Error);
-  CHECK_THROWS_AS(linear_backward_weight(ctx, half.t, x.t, w.t), Error);
+  CHECK_NOTHROW(linear_forward(ctx, x.t, w.t, half.t));
+  CHECK_THROWS_AS(linear_forward(ctx, x.t, w.t, Matrix(DType::kF64, {6, 3}).t), Error);
+  CHECK_THROWS_AS(linear_backward_weight(ctx, half.t, x.t, Matrix(DType::kBF16, {3, 4}).t), Error);
+  CHECK_THROWS_AS(linear_forward(ctx, Factor(x.t, y.t), w.t, y.t), Error);  // a scale is one number
   const Tensor w1 = w.t.reshape({1, 3, 4});
   for (const std::vector<std::int64_t>& offsets : {std::vector<std::int64_t>{0, 5}, {1, 6}, {0, 7, 6}, {}}) {
     CHECK_THROWS_AS(grouped_linear_forward(ctx, offsets, x.t, w1, y.t), Error);
