@@ -28,7 +28,7 @@ inline Result result_of(const std::string& run) {
     result.losses.push_back(record["loss"]), result.norms.push_back(record["grad_norm"]);
   }
   const CheckpointReader reader(find_checkpoint(run));
-  for (const CheckpointReader::Entry& tensor : reader.tensors()) {
+  for (const TensorEntry& tensor : reader.tensors()) {
     std::vector<float>& values = result.weights[tensor.name];
     values.resize(static_cast<std::size_t>(tensor.shape.numel()));
     const auto dims = static_cast<std::size_t>(tensor.shape.ndim());
