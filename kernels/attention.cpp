@@ -102,6 +102,16 @@ void for_each_head(const Context& ctx, const AttentionShape& shape, const Attent
   });
 }
 
+WorkSizes sizes_of(const AttentionShape& shape, const AttentionSaved& s) {
+  return {{{"sequences", shape.batch},
+           {"q_len", shape.q_len},
+           {"kv_len", shape.kv_len},
+           {"heads", s.q.heads},
+           {"kv_heads", s.k.heads},
+           {"head_dim", s.q.head_dim},
+           {"v_dim", s.v.head_dim}}};
+}
+
 }  // namespace
 
 void attention_forward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& s) {
@@ -109,7 +119,7 @@ void attention_forward(const Context& ctx, const AttentionShape& shape, const At
   OpCall call("attention_forward", s.q.base.device);
   check_saved(call, s);
   const auto width = static_cast<double>(s.q.heads * (s.q.head_dim + s.v.head_dim));
-  call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
+  call.record(ctx, WorkKind::kAttention, s.q.base.dtype, sizes_of(shape, s), 2 * causal_pairs(shape) * width);
   if (s.q.base.device == Device::kCuda) return cuda::attention_forward(ctx, shape, s);
   if (counts_a_gpu(ctx, s)) return count_attention_forward(ctx, attention_sizes(shape, s));
   const cpu::AttentionEngine& engine = cpu::attention_engine(s.q.base.dtype);
@@ -129,7 +139,7 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const A
       .writes("dv", grads.dv, s.v, dtype);
   // Five products: q k^T again, d_o v^T, and one for each gradient.
   const auto width = static_cast<double>(s.q.heads * (3 * s.q.head_dim + 2 * s.v.head_dim));
-  call.record(ctx, WorkKind::kAttention, 2 * causal_pairs(shape) * width);
+  call.record(ctx, WorkKind::kAttention, dtype, sizes_of(shape, s), 2 * causal_pairs(shape) * width);
   if (s.q.base.device == Device::kCuda)
     return cuda::attention_backward(ctx, shape, s, d_o, grads, kMostSquareBytes);
   if (counts_a_gpu(ctx, s)) return count_attention_backward(ctx, attention_sizes(shape, s));

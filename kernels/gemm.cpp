@@ -66,7 +66,8 @@ void check_and_record(const Context& ctx, const Linear& l) {
   }
   const double flops =
       2.0 * static_cast<double>(l.rows()) * static_cast<double>(l.in()) * static_cast<double>(l.out());
-  call.record(ctx, l.kind, flops);
+  call.record(ctx, l.kind, common,
+              {{{"rows", l.rows()}, {"in", l.in()}, {"out", l.out()}, {"groups", l.groups}}}, flops);
 }
 
 // A matrix of `factor` from `element` on.

@@ -29,7 +29,14 @@ class OpCall {
   OpCall& writes(const char* name, const HeadView& view, const HeadView& like, DType dtype);
   OpCall& updates(const char* name, const HeadView& view, const HeadView& like, DType dtype);
 
-  void record(const Context& ctx, WorkKind kind, double flops = 0) const { ctx.record(kind, flops, bytes_); }
+  // Rows and optimizers: memory traffic only.
+  void record(const Context& ctx, WorkKind kind) const {
+    ctx.record({.kind = kind, .op = op_, .bytes = bytes_});
+  }
+  void record(const Context& ctx, WorkKind kind, DType dtype, const WorkSizes& sizes, double flops) const {
+    ctx.record(
+        {.kind = kind, .op = op_, .dtype = name_of(dtype), .sizes = sizes, .flops = flops, .bytes = bytes_});
+  }
 
  private:
   void check(const char* name, const Tensor& tensor, const Shape& shape, DType dtype) const;

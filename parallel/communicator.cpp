@@ -91,8 +91,9 @@ Tensor Communicator::own_part(const char* collective, const Tensor& whole) const
   return whole.reshape({whole.numel()}).slice(rank_ * part, (rank_ + 1) * part);
 }
 
-void Communicator::count_wire(double bytes) {
-  if (meter_ != nullptr) meter_->add(WorkKind::kWire, 0, bytes);
+void Communicator::count_wire(const char* collective, double bytes) {
+  if (listener_ == nullptr) return;
+  listener_->on({.kind = WorkKind::kWire, .op = collective, .group = name_, .ranks = size_, .bytes = bytes});
 }
 
 template <class Start>
@@ -109,7 +110,7 @@ Work Communicator::all_reduce(Tensor inout, ReduceOp op) {
   check_tensors("all_reduce", inout, inout);
   check_reducible("all_reduce", inout);
   if (size_ == 1) return {};
-  count_wire(2.0 * (size_ - 1) / size_ * static_cast<double>(inout.bytes()));
+  count_wire("all_reduce", 2.0 * (size_ - 1) / size_ * static_cast<double>(inout.bytes()));
   return follow("all_reduce", ++collectives_, -1, [&] { return do_all_reduce(inout, op); });
 }
 
@@ -119,14 +120,14 @@ Work Communicator::all_gather(Tensor in, Tensor out) {
          rank_, out.to_string(), size_, in.to_string());
   check_apart("all_gather", in, out);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
-  count_wire((size_ - 1.0) * static_cast<double>(in.bytes()));
+  count_wire("all_gather", (size_ - 1.0) * static_cast<double>(in.bytes()));
   return follow("all_gather", ++collectives_, -1, [&] { return do_all_gather(in, out, Placement::kApart); });
 }
 
 Work Communicator::all_gather_in_place(Tensor inout) {
   const Tensor own = own_part("all_gather", inout);
   if (size_ == 1) return {};
-  count_wire((size_ - 1.0) * static_cast<double>(own.bytes()));
+  count_wire("all_gather", (size_ - 1.0) * static_cast<double>(own.bytes()));
   return follow("all_gather", ++collectives_, -1,
                 [&] { return do_all_gather(own, inout, Placement::kInPlace); });
 }
@@ -138,7 +139,7 @@ Work Communicator::reduce_scatter(Tensor in, Tensor out) {
          rank_, in.to_string(), size_, out.to_string());
   check_apart("reduce_scatter", in, out);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
-  count_wire((size_ - 1.0) * static_cast<double>(out.bytes()));
+  count_wire("reduce_scatter", (size_ - 1.0) * static_cast<double>(out.bytes()));
   return follow("reduce_scatter", ++collectives_, -1,
                 [&] { return do_reduce_scatter(in, out, Placement::kApart); });
 }
@@ -147,7 +148,7 @@ Work Communicator::reduce_scatter_in_place(Tensor inout) {
   check_reducible("reduce_scatter", inout);
   const Tensor own = own_part("reduce_scatter", inout);
   if (size_ == 1) return {};
-  count_wire((size_ - 1.0) * static_cast<double>(own.bytes()));
+  count_wire("reduce_scatter", (size_ - 1.0) * static_cast<double>(own.bytes()));
   return follow("reduce_scatter", ++collectives_, -1,
                 [&] { return do_reduce_scatter(inout, own, Placement::kInPlace); });
 }
@@ -184,7 +185,8 @@ Work Communicator::all_to_all_v(Tensor in, std::span<const std::int64_t> send_ro
          recv_rows[self]);
   check_apart("all_to_all_v", in, out);
   if (size_ == 1 && in.device != Device::kCuda) return copy_to_self(in, out);
-  count_wire(static_cast<double>(in.shape[0] - send_rows[self]) * static_cast<double>(row_bytes(in)));
+  count_wire("all_to_all_v",
+             static_cast<double>(in.shape[0] - send_rows[self]) * static_cast<double>(row_bytes(in)));
   return follow("all_to_all_v", ++collectives_, -1,
                 [&] { return do_all_to_all_v(in, send_rows, out, recv_rows); });
 }
@@ -193,14 +195,14 @@ Work Communicator::broadcast(Tensor inout, int root) {
   check_tensors("broadcast", inout, inout);
   ENSURE(root >= 0 && root < size_, "broadcast over {}, rank {}: no rank {}", name_, rank_, root);
   if (size_ == 1) return {};
-  if (rank_ == root) count_wire((size_ - 1.0) * static_cast<double>(inout.bytes()));
+  if (rank_ == root) count_wire("broadcast", (size_ - 1.0) * static_cast<double>(inout.bytes()));
   return follow("broadcast", ++collectives_, root, [&] { return do_broadcast(inout, root); });
 }
 
 Work Communicator::send(Tensor in, int peer) {
   check_tensors("send", in, in);
   check_peer("send", peer);
-  count_wire(static_cast<double>(in.bytes()));
+  count_wire("send", static_cast<double>(in.bytes()));
   return follow("send", ++messages_, peer, [&] { return do_send(in, peer); });
 }
 
@@ -227,7 +229,7 @@ std::unique_ptr<Communicator> Communicator::split(std::span<const int> members, 
   const auto self = std::ranges::find(members, rank_);
   ENSURE(self != members.end(), "split of {} into {}: rank {} is not a member", name_, name, rank_);
   auto child = do_split(members, static_cast<int>(self - members.begin()), std::move(name));
-  child->set_meter(meter_);
+  child->set_listener(listener_);
   child->set_whereabouts(whereabouts_);
   return child;
 }

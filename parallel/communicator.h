@@ -57,7 +57,8 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   const std::string& name() const { return name_; }  // "world", "stage", ...: used in messages
-  void set_meter(WorkMeter* meter) { meter_ = meter; }
+  // Learns of the wire bytes of every call; null stops that. It must outlive them.
+  void set_listener(WorkListener* listener) { listener_ = listener; }
   // Learns of every call that this rank enters and leaves; null stops that. It must outlive them.
   void set_whereabouts(Whereabouts* whereabouts) { whereabouts_ = whereabouts; }
   Whereabouts* whereabouts() const { return whereabouts_; }
@@ -87,7 +88,7 @@ class Communicator {
   void barrier();
 
   // Collective over `members`, distinct ranks of this communicator with this one among them: they form a new
-  // one, ranked in this order. It inherits meter and whereabouts. Ranks outside `members` need not call.
+  // one, ranked in this order. It inherits listener and whereabouts. Ranks outside `members` need not call.
   std::unique_ptr<Communicator> split(std::span<const int> members, std::string name);
   // Ends the whole job with `exit_code`; does not return. Called by main() when an error escaped.
   [[noreturn]] virtual void abort(int exit_code) = 0;
@@ -116,14 +117,14 @@ class Communicator {
   void check_reducible(const char* collective, const Tensor& tensor) const;
   void check_peer(const char* collective, int peer) const;
   Tensor own_part(const char* collective, const Tensor& whole) const;
-  void count_wire(double bytes);
+  void count_wire(const char* collective, double bytes);
   // The call of the back end, as the place where this rank is until it and its Work are done.
   template <class Start>
   Work follow(const char* name, std::int64_t number, int peer, Start start);
 
   int rank_, size_;
   std::string name_;
-  WorkMeter* meter_ = nullptr;
+  WorkListener* listener_ = nullptr;
   Whereabouts* whereabouts_ = nullptr;
   std::int64_t collectives_ = 0, messages_ = 0;  // calls so far; of sends and recvs together
 };

@@ -124,8 +124,8 @@ std::array<Communicator*, 7> Mesh::groups() {
   return {&world_, stage_.get(), replicas_.get(), tp_.get(), ep_.get(), edp_.get(), pp_.get()};
 }
 
-void Mesh::set_meter(WorkMeter* meter) {
-  for (Communicator* group : groups()) group->set_meter(meter);
+void Mesh::set_listener(WorkListener* listener) {
+  for (Communicator* group : groups()) group->set_listener(listener);
 }
 
 }  // namespace jevons

@@ -41,8 +41,8 @@ class Mesh {
   Mesh(Communicator& world, const Layout& layout, const LayoutLimits& limits);
 
   const Layout& layout() const { return layout_; }
-  // Counts the wire bytes of all groups, world included, in `meter`; null stops counting.
-  void set_meter(WorkMeter* meter);
+  // Learns of the wire bytes of all groups, world included; null stops that.
+  void set_listener(WorkListener* listener);
   int dp_rank() const { return dp_rank_; }  // this rank's dp coordinate
   Communicator& world() { return world_; }
   Communicator& stage() { return *stage_; }        // dp*cp*tp: all ranks of this pipeline stage

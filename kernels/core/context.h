@@ -11,7 +11,7 @@ namespace jevons {
 class Whereabouts;
 
 // Two arenas, one rule. `stash` keeps one micro-batch's saved activations from its forward to its backward;
-// `work` is released at block boundaries by the block alone. meter, clock and whereabouts may be null
+// `work` is released at block boundaries by the block alone. listener, clock and whereabouts may be null
 // (tests).
 struct Context {
   Device device = Device::kCpu;
@@ -19,7 +19,7 @@ struct Context {
   DType compute = DType::kF32;     // dtype of activations and of the weights that GEMMs read
   Arena* stash = nullptr;
   Arena* work = nullptr;
-  WorkMeter* meter = nullptr;
+  WorkListener* listener = nullptr;  // learns of every op
   PhaseClock* clock = nullptr;
   Whereabouts* whereabouts = nullptr;
   Stream* stream = nullptr;  // of the ops' work; needed on kCuda alone
@@ -27,9 +27,9 @@ struct Context {
 
   // Blocks the host until the device has done all work of the ops so far.
   void synchronise() const;
-  // Called by facades; rows are counted as memory traffic only.
-  void record(WorkKind kind, double flops, double bytes) const {
-    if (meter != nullptr) meter->add(kind, flops, bytes);
+  // Called by facades.
+  void record(const WorkCall& call) const {
+    if (listener != nullptr) listener->on(call);
   }
 };
 

@@ -26,7 +26,7 @@ class Bench {
  public:
   Bench(std::int64_t rows, std::int64_t cols, int threads) : rows_(rows), cols_(cols) {
     ctx_.work = &work_;
-    ctx_.meter = &meter_;
+    ctx_.listener = &meter_;
     ctx_.threads = threads;
   }
 

@@ -60,7 +60,7 @@ class GpuBed {
                .compute = DType::kBF16,
                .stash = &work_,
                .work = &work_,
-               .meter = &meter_,
+               .listener = &meter_,
                .stream = &stream_};
 
  private:

@@ -35,7 +35,7 @@ class Replay {
   explicit Replay(const Config& c) : c_(c), dtype_(c.dtype == "bf16" ? DType::kBF16 : DType::kF32) {
     ctx_.compute = dtype_;
     ctx_.threads = c.threads;
-    ctx_.meter = &meter_;
+    ctx_.listener = &meter_;
     const std::int64_t tokens = c.batch * c.context, rows = tokens * c.top_k, head_dim = c.hidden / c.heads;
     const std::int64_t qkv_cols = (c.heads + 2 * c.kv_heads) * head_dim;
     for (std::int64_t layer = 0; layer < c.layers; ++layer) {

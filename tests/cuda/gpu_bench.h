@@ -20,7 +20,7 @@ class GpuBench {
     ctx.stream = &stream;
     ctx.work = &work_;
     ctx.stash = &stash_;
-    ctx.meter = &meter;
+    ctx.listener = &meter;
   }
   GpuBench(const GpuBench&) = delete;
   GpuBench& operator=(const GpuBench&) = delete;

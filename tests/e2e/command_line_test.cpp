@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -63,6 +64,23 @@ TEST_CASE("command line: a plan as JSON has the figures of the text", "[e2e]") {
   check_answer(test::jevons(plan), 0,
                fmt::format("parameters: {} in all", json["parameters"].get<std::int64_t>()));
   CHECK(json["work"]["grouped_gemm"]["flops"] > 0);
+  // Its calls one by one add up to the same.
+  std::map<std::string, double> flops, bytes, calls;
+  for (const auto& call : json["calls"]) {
+    const std::string kind = call["kind"];
+    const double times = call["calls"];
+    calls[kind] += times, bytes[kind] += times * call["bytes"].get<double>();
+    flops[kind] += times * call.value("flops", 0.0);
+    const auto size = [&call](const char* name) { return call[name].get<double>(); };
+    if (kind == "gemm") CHECK(call["flops"] == 2.0 * size("rows") * size("in") * size("out"));
+    if (kind == "wire") CHECK(call["ranks"] > 1);
+  }
+  for (const auto& [kind, work] : json["work"].items()) {
+    INFO(kind);
+    CHECK(calls[kind] == work["calls"]);
+    CHECK(flops[kind] == Approx(work["flops"].get<double>()));
+    CHECK(bytes[kind] == Approx(work["bytes"].get<double>()));
+  }
 }
 
 TEST_CASE("command line: config show prints what it was given, config schema every option", "[e2e]") {

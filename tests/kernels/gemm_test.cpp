@@ -340,7 +340,7 @@ TEST_CASE("f32 by bf16 has the bits of f32 by the same numbers in f32", "[gemm]"
 TEST_CASE("linear products on the meta device only count", "[gemm]") {
   Context ctx;
   WorkMeter meter;
-  ctx.meter = &meter;
+  ctx.listener = &meter;
   ctx.device = Device::kMeta;
   const Tensor x{nullptr, {6, 4}, DType::kBF16, Device::kMeta},
       w{nullptr, {3, 4}, DType::kBF16, Device::kMeta}, y{nullptr, {6, 3}, DType::kBF16, Device::kMeta},

@@ -180,7 +180,7 @@ Usage usage_of(Communicator& world, const ModelConfig& config, DType dtype, Devi
   TestBed bed(world, dtype, {.dp = world.size(), .ep = world.size()}, device);
   Moe moe(bed.store, config, 1);
   bed.store.allocate();
-  bed.mesh.set_meter(&bed.meter);
+  bed.mesh.set_listener(&bed.meter);
   const std::int64_t rows = 12;
   const Tensor x = bed.tensor({rows, kHidden}, dtype), dy = bed.random({rows, kHidden}, "dy");
   if (device != Device::kMeta) {

@@ -283,7 +283,7 @@ void check_overlaps(Communicator& world) {
 
 void check_split(Communicator& world) {
   WorkMeter meter;
-  world.set_meter(&meter);
+  world.set_listener(&meter);
   // Even and odd ranks apart, ranked backwards.
   std::vector<int> members;
   for (int r = world.size() - 1; r >= 0; --r) {
@@ -307,7 +307,7 @@ void check_split(Communicator& world) {
   second->all_reduce(view(b)).wait();
   first->barrier();
   ENSURE(a[0] == static_cast<float>(half->size()) && b[0] == 2 * a[0], "{} {}", a[0], b[0]);
-  world.set_meter(nullptr);
+  world.set_listener(nullptr);
   world.barrier();
 }
 

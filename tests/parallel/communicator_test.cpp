@@ -82,7 +82,7 @@ TEST_CASE("wire bytes are those that leave a rank", "[communicator]") {
   const auto counted = [](const std::function<void(Communicator&)>& body) {
     MetaCommunicator world(1, 4);
     WorkMeter meter;
-    world.set_meter(&meter);
+    world.set_listener(&meter);
     body(world);
     return meter[WorkKind::kWire].bytes;
   };
@@ -102,7 +102,7 @@ TEST_CASE("wire bytes are those that leave a rank", "[communicator]") {
 
   MetaCommunicator alone(0, 1);
   WorkMeter meter;
-  alone.set_meter(&meter);
+  alone.set_listener(&meter);
   alone.all_reduce(floats(part)).wait();
   CHECK(meter[WorkKind::kWire].calls == 0);
 }

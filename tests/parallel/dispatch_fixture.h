@@ -18,8 +18,8 @@ struct Rank {
         stash(device, "stash"),
         work(device, "work"),
         dispatcher(ep, filled(options, batch)) {
-    ctx = {.device = device, .stash = &stash, .work = &work, .meter = &meter};
-    ep.set_meter(&meter);
+    ctx = {.device = device, .stash = &stash, .work = &work, .listener = &meter};
+    ep.set_listener(&meter);
   }
   static DispatchOptions filled(DispatchOptions options, const Batch& batch) {
     options.num_experts = batch.experts, options.top_k = batch.top_k, options.layer = "layers.3.moe";

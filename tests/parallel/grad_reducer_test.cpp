@@ -228,7 +228,7 @@ TEST_CASE("a dry run counts the wire bytes of gradients and weights", "[grad_red
   bed.store.add({.name = "w", .shape = {64, 100}});
   bed.store.allocate();
   WorkMeter meter;
-  bed.mesh.set_meter(&meter);
+  bed.mesh.set_listener(&meter);
   BucketReducer sync(bed.store, 1);
   sync.finish(bed.ctx);
   CHECK(meter[WorkKind::kWire].bytes == 6400.0 * 3 / 4 * 4);  // fp32

@@ -76,7 +76,7 @@ TEST_CASE("all groups count into one meter", "[mesh]") {
   MetaCommunicator world(0, 4);
   Mesh mesh(world, {.dp = 2, .tp = 2, .ep = 2}, {});
   WorkMeter meter;
-  mesh.set_meter(&meter);
+  mesh.set_listener(&meter);
   double value = 0;
   const Tensor scalar{&value, {1}, DType::kF64, Device::kCpu};
   for (Communicator* group : mesh.groups()) group->all_reduce(scalar).wait();

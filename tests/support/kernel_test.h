@@ -21,7 +21,7 @@ class KernelBench {
     ctx.device = device;
     ctx.work = &work_;
     ctx.stash = &stash_;
-    ctx.meter = &meter;
+    ctx.listener = &meter;
     ctx.threads = threads;
   }
   KernelBench(const KernelBench&) = delete;

@@ -52,7 +52,7 @@ class TestBed {
         store(mesh, device, compute, bucket_bytes),
         stash(device, "stash"),
         work(device, "work") {
-    ctx = {.device = device, .compute = compute, .stash = &stash, .work = &work, .meter = &meter};
+    ctx = {.device = device, .compute = compute, .stash = &stash, .work = &work, .listener = &meter};
   }
   TestBed(const TestBed&) = delete;
   TestBed& operator=(const TestBed&) = delete;

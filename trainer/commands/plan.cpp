@@ -49,6 +49,17 @@ void print_work(const WorkMeter& work) {
   }
 }
 
+// One kind of call, with its sizes where they say its cost.
+nlohmann::ordered_json as_json(const WorkRecord& record, std::int64_t calls) {
+  nlohmann::ordered_json json = {{"kind", name_of(record.kind)}, {"op", record.op}, {"calls", calls}};
+  if (!record.dtype.empty()) json["dtype"] = record.dtype;
+  for (const auto& [name, value] : record.sizes) json[name] = value;
+  if (!record.group.empty()) json["group"] = record.group, json["ranks"] = record.ranks;
+  if (record.flops > 0) json["flops"] = record.flops;
+  json["bytes"] = record.bytes;
+  return json;
+}
+
 // Bytes, FLOPs and calls of a worker and a step, under the names of the text.
 nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const ModelCounts& counts) {
   const MemoryReport& m = run.memory;
@@ -65,10 +76,12 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
                                    {"collectives", m.communication},
                                    {"total", m.total()}}}};
   for (std::size_t k = 0; k < kNumWorkKinds; ++k) {
-    const WorkMeter::Entry& work = run.work[static_cast<WorkKind>(k)];
+    const WorkMeter::Entry& work = run.work.totals()[static_cast<WorkKind>(k)];
     json["work"][name_of(static_cast<WorkKind>(k))] = {
         {"flops", work.flops}, {"bytes", work.bytes}, {"calls", work.calls}};
   }
+  json["calls"] = nlohmann::ordered_json::array();
+  for (const auto& [record, calls] : run.work.calls()) json["calls"].push_back(as_json(record, calls));
   return json;
 }
 
@@ -88,7 +101,7 @@ int run_plan(const PlanOptions& options) {
   fmt::print("model FLOPs: {:.4g} per token, {:.4g} per step of {:.0f} tokens\n", counts.flops_per_token,
              counts.flops_per_token * tokens, tokens);
   print_memory(run.memory, config.device);
-  print_work(run.work);
+  print_work(run.work.totals());
   if (config.train.steps > 0 || config.train.tokens > 0) {
     fmt::print("steps: {}\n", steps_to_come(config.train, config.model.seq_len, {}));
   }

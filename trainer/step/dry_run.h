@@ -3,13 +3,14 @@
 #pragma once
 
 #include "trainer/config/run_config.h"
+#include "trainer/step/work_records.h"
 #include "trainer/step/worker.h"
 
 namespace jevons {
 
 struct DryRun {
   MemoryReport memory;                // of rank 0, at balanced routing, validation included
-  WorkMeter work;                     // of rank 0, one step
+  WorkRecords work;                   // of rank 0, one step
   std::int64_t global_sequences = 0;  // of that step
 };
 

@@ -50,7 +50,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
            .compute = compute_dtype(config.train.precision),
            .stash = &stash_,
            .work = &work_,
-           .meter = &meter_,
+           .listener = place.listener,
            .clock = clock,
            .whereabouts = clock != nullptr ? clock->whereabouts() : nullptr,
            .stream = place.stream,
@@ -69,7 +69,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
     optimizer_ = std::make_unique<Optimizer>(store_, *reducer_, config.optim);
     optimizer_->adopt_weights(ctx_);
   });
-  mesh_.set_meter(&meter_);
+  mesh_.set_listener(place.listener);
 }
 
 std::int64_t Worker::sequences_per_pass() const {

@@ -48,6 +48,8 @@ struct ComputePlace {
   Stream* stream = nullptr;
   // On kMeta: the device whose run is counted.
   Device modelled = Device::kCpu;
+  // Learns of all ops and collectives of the worker, which it must outlive; null: nobody.
+  WorkListener* listener = nullptr;
 };
 
 // Throws Error(kUsage) unless numerics: layout_invariant holds with products by `engine`.
@@ -62,7 +64,6 @@ class Worker {
 
   const RunConfig& config() const { return config_; }
   const Context& ctx() const { return ctx_; }
-  WorkMeter& meter() { return meter_; }
   Mesh& mesh() { return mesh_; }
   ParamStore& store() { return store_; }
   Model& model() { return model_; }
@@ -96,7 +97,6 @@ class Worker {
   [[noreturn]] void fail_for_memory(const cuda::OutOfMemory& error);
 
   RunConfig config_;
-  WorkMeter meter_;
   Arena stash_, work_;
   Context ctx_;
   Mesh mesh_;
