@@ -16,7 +16,6 @@ namespace jevons::test {
 
 inline constexpr Recompute kModes[] = {Recompute::kNone, Recompute::kSelective, Recompute::kFull};
 enum class Halves { kTogether, kApart };
-inline constexpr Halves kBothHalves[] = {Halves::kTogether, Halves::kApart};
 
 // Forward as a block runs it.
 template <class B>
@@ -124,7 +123,7 @@ void check_branch(Make make, std::int64_t second_document = 0) {
       detail::run_branch(make, rows, sequences, Recompute::kNone, Halves::kTogether);
   std::size_t kept = want.kept;
   for (const Recompute mode : kModes) {
-    for (const Halves halves : kBothHalves) {
+    for (const Halves halves : {Halves::kTogether, Halves::kApart}) {
       INFO("recompute " << static_cast<int>(mode) << ", halves " << static_cast<int>(halves));
       const detail::BranchRun run = detail::run_branch(make, rows, sequences, mode, halves);
       CHECK(run.numbers == want.numbers);
