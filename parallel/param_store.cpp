@@ -95,9 +95,33 @@ void fill_param(const Param& param, Tensor weight, std::uint64_t seed, int threa
 ParamStore::ParamStore(Mesh& mesh, Device device, DType compute, std::int64_t bucket_bytes)
     : mesh_(mesh), device_(device), compute_(compute), bucket_bytes_(bucket_bytes) {}
 
-ParamStore& ParamStore::begin_unit() {
-  ++unit_;
-  return *this;
+std::int64_t ParamStore::begin_unit() {
+  return ++unit_;
+}
+
+void ParamStore::enter(std::int64_t unit) {
+  ENSURE(unit >= 0 && unit <= unit_, "unit {} of {} is entered", unit, unit_);
+  entered_.resize(static_cast<std::size_t>(unit_ + 1));
+  ++entered_[static_cast<std::size_t>(unit)];
+}
+
+void ParamStore::leave(std::int64_t unit) {
+  const auto at = static_cast<std::size_t>(unit);
+  ENSURE(at < entered_.size() && entered_[at] > 0, "unit {} is left and was not entered", unit);
+  --entered_[at];
+}
+
+void ParamStore::check_entered(ParamId id) const {
+  if (!entry_required_) return;
+  const Param& param = params_.at(id);
+  const auto at = static_cast<std::size_t>(param.unit);
+  ENSURE(at < entered_.size() && entered_[at] > 0, "{} is read outside of its unit {}", param.spec.name,
+         param.unit);
+}
+
+std::optional<ParamId> ParamStore::find(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? std::nullopt : std::optional(found->second);
 }
 
 bool ParamStore::takes(const ParamGroup& group, const Param& param) const {
@@ -112,7 +136,7 @@ ParamId ParamStore::add(ParamSpec spec) {
   const ParamId id = params_.size();
   ENSURE(by_name_.emplace(spec.name, id).second, "{}: two weights of this name", spec.name);
 
-  Param param{.spec = std::move(spec), .sync = {}, .local_shape = {}};
+  Param param{.spec = std::move(spec), .sync = {}, .unit = unit_, .local_shape = {}};
   param.sync = sync_of(param.spec);
   std::vector<std::int64_t> dims(param.spec.shape.dims().begin(), param.spec.shape.dims().end());
   if (param.spec.tp_dim >= 0) {
@@ -221,6 +245,7 @@ void ParamStore::await_weights() const {
 }
 
 Tensor ParamStore::weight(ParamId id) const {
+  check_entered(id);
   await(group_of(id));
   return local(id, &ParamGroup::weights);
 }
@@ -251,6 +276,7 @@ Tensor ParamStore::fused(std::span<const ParamId> ids, const Tensor& flat) const
 
 Tensor ParamStore::fused_weight(std::span<const ParamId> ids) const {
   const ParamGroup& group = group_of_all(ids);
+  check_entered(ids.front());
   await(group_of(ids.front()));
   return fused(ids, group.weights);
 }

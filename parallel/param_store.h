@@ -49,6 +49,7 @@ using ParamId = std::size_t;
 struct Param {
   ParamSpec spec;
   SyncGroup sync;
+  std::int64_t unit = 0;
   Shape local_shape;
   std::int64_t tp_offset = 0;   // where the local part starts in dim tp_dim
   std::int64_t flat_begin = 0;  // elements, in its group's flat buffer
@@ -93,9 +94,10 @@ class ParamStore {
   // A bucket that holds `bucket_bytes` of gradients takes no further unit.
   ParamStore(Mesh& mesh, Device device, DType compute, std::int64_t bucket_bytes = std::int64_t{64} << 20);
 
-  // Weights declared from here on belong to the next unit: a part of the model, a block say, whose gradients
-  // are complete at one moment of the backward pass, before those of all earlier units. Returns the store.
-  ParamStore& begin_unit();
+  // Weights declared from here on belong to a new unit: a part of the model, a block say, whose gradients are
+  // complete at one moment of the backward pass, before those of all earlier units. Returns its number, from
+  // 1 on.
+  std::int64_t begin_unit();
   // Declares a weight; throws if the name is taken or tp does not divide the dim. Only before allocate().
   ParamId add(ParamSpec spec);
   void allocate(GradSources sources = GradSources::kSummed);
@@ -103,12 +105,19 @@ class ParamStore {
   // any number of CPU threads.
   void initialize(std::uint64_t seed, int threads = 1);
 
+  // The weights of `unit` are read between the two, which may be nested.
+  void enter(std::int64_t unit);
+  void leave(std::int64_t unit);
+  // From now on it is an error to read weights of a unit that is not entered.
+  void require_entry() { entry_required_ = true; }
+
   // The weights of a group are on their way: who asks for one waits for them, on `clock` in
   // Phase::kGradSync. The group's own tensor may be read only where it does not change, or after
   // await_weights().
   void expect_weights(std::size_t group, Work arrival, PhaseClock* clock);
   void await_weights() const;
 
+  std::optional<ParamId> find(const std::string& name) const;
   Tensor weight(ParamId id) const;  // local shape
   Tensor grad(ParamId id) const;
   // Consecutive ids of one group as one matrix (sum of rows, cols); throws if they are not neighbours.
@@ -138,6 +147,7 @@ class ParamStore {
   };
   bool takes(const ParamGroup& group, const Param& param) const;
   void await(std::size_t group) const;
+  void check_entered(ParamId id) const;
   const ParamGroup& group_of_all(std::span<const ParamId> ids) const;
   Tensor fused(std::span<const ParamId> ids, const Tensor& flat) const;
   Tensor local(ParamId id, Tensor ParamGroup::*flat) const;
@@ -150,6 +160,8 @@ class ParamStore {
   std::vector<std::size_t> group_index_;  // of each param
   std::unordered_map<std::string, ParamId> by_name_;
   std::int64_t bucket_bytes_, unit_ = 0;
+  std::vector<int> entered_;  // how often each unit is
+  bool entry_required_ = false;
   std::vector<ParamGroup> groups_;
   std::vector<Buffer> buffers_;                           // weights and gradients of each group
   mutable std::vector<std::optional<Arrival>> arrivals_;  // of each group; their end is waited for first

@@ -120,7 +120,11 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
     const double loss = forward_loss(bed.ctx, model, batch, saved);
     ENSURE(evaluated == loss, "evaluation gives a loss of {}, training {}", evaluated, loss);
     sum.ptr<double>()[0] += loss;
-    model.backward(bed.ctx, saved, scales, s + point.micro_batch == mine ? reducer : nullptr);
+    const bool last = s + point.micro_batch == mine;
+    const UnitDone done = [&](std::int64_t unit) {
+      if (last && reducer != nullptr) reducer->start_unit(bed.ctx, unit);
+    };
+    model.backward(bed.ctx, saved, scales, done);
   }
   bed.mesh.stage().all_reduce(sum).wait();
   return sum.ptr<double>()[0] / targets;

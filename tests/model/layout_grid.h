@@ -37,7 +37,8 @@ struct StepResult {
   std::vector<double> state;  // selection biases after the step
 };
 
-// Adds to the gradients; returns the mean loss over the global batch. `reducer` as in Model::backward.
+// Adds to the gradients; returns the mean loss over the global batch. `reducer` starts units in the last
+// pass.
 double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradReducer* reducer = nullptr);
 
 StepResult one_worker(const GridModel& model, std::int64_t micro_batch);

@@ -25,9 +25,12 @@ constexpr std::int64_t kUnits = 5;
 
 void declare(test::TestBed& bed) {
   bed.store.add({.name = "table", .shape = {24, 6}, .tp_dim = 0});
-  bed.store.begin_unit().add({.name = "out", .shape = {6, 8}, .tp_dim = 1});
-  bed.store.begin_unit().add({.name = "norm", .shape = {7}, .keep_f32 = true});
-  bed.store.begin_unit().add({.name = "router", .shape = {4, 6}});
+  bed.store.begin_unit();
+  bed.store.add({.name = "out", .shape = {6, 8}, .tp_dim = 1});
+  bed.store.begin_unit();
+  bed.store.add({.name = "norm", .shape = {7}, .keep_f32 = true});
+  bed.store.begin_unit();
+  bed.store.add({.name = "router", .shape = {4, 6}});
   bed.store.begin_unit();
   const int local = kExperts / bed.mesh.ep().size(), first = local * bed.mesh.ep().rank();
   for (int e = first; e < first + local; ++e) {

@@ -113,7 +113,7 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
   }
   ctx.synchronise();
 
-  const auto count = std::ssize(layers), experts = layers[0]->here_.load.numel();
+  const std::int64_t experts = layers[0]->here_.load.numel();
   std::vector<std::int64_t> load, sums, dropped, max_rows;
   for (const Balance* layer : layers) {
     const auto own = layer->host_.load.span<std::int64_t>();

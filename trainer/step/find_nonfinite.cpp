@@ -34,7 +34,7 @@ std::optional<Finding> look(const Context& ctx, Tensor tensor, std::int64_t orde
 
 // The first finding in a forward pass over `layers` layers. A block keeps its input and its routing whatever
 // it recomputes.
-std::optional<Finding> look_at_forward(const Context& ctx, const Model::Saved& saved, double loss) {
+std::optional<Finding> look_at_forward(const Context& ctx, const Stage::Saved& saved, double loss) {
   const std::int64_t layers = std::ssize(saved.blocks);
   for (std::int64_t i = 0; i < layers; ++i) {
     const Block::Saved& block = saved.blocks[static_cast<std::size_t>(i)];
@@ -76,19 +76,22 @@ std::optional<Finding> look_at_gradients(Worker& worker, std::int64_t order,
 std::optional<Finding> replay(Worker& worker, const StepInputs& inputs) {
   std::optional<Finding> first;
   worker.store().zero_grads(worker.ctx());
-  Model::Saved saved;
-  for (std::int64_t i = 0; i < inputs.micro_batches; ++i) {
-    worker.reset_arenas();
-    const Tensor loss = worker.ctx().stash->alloc({1}, DType::kF64);
+  const Buffer memory(worker.ctx().device, sizeof(double));
+  const Tensor loss = memory.view(0, {1}, DType::kF64);
+  const auto look_after = [&](std::int64_t i, const Stage::Saved& saved) {
+    if (first) return;
+    first = look_at_forward(worker.ctx(), saved, *host_view(worker.ctx(), loss).ptr<double>());
+    if (!first) return;
+    first->order += i * (2 * std::ssize(saved.blocks) + 2);
+    first->what += fmt::format(", micro-batch {}", i);
+  };
+  const auto fresh_loss = [&](std::int64_t) {
     zero_async(worker.ctx().stream, loss);
-    worker.model().forward(worker.ctx(), inputs.read(i), loss, saved);
-    if (!first) {
-      first = look_at_forward(worker.ctx(), saved, *host_view(worker.ctx(), loss).ptr<double>());
-      if (first) first->order += i * (2 * std::ssize(saved.blocks) + 2);
-      if (first) first->what += fmt::format(", micro-batch {}", i);
-    }
-    worker.model().backward(worker.ctx(), saved, inputs.scales);
-  }
+    return loss;
+  };
+  std::vector<StageInFlight> stages = worker.stages_in_flight(inputs.actions);
+  forward_backward(worker.ctx(), stages, inputs.actions, inputs.scales,
+                   {.read = inputs.read, .loss_sum = fresh_loss, .after_forward = look_after});
   if (first) return first;
   return look_at_gradients(worker, kGradients, [&](std::size_t group) {
     return FlatRange{0, worker.store().groups()[group].numel};

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,10 +13,10 @@
 
 namespace jevons {
 
-// The micro-batches of a step, on the worker's device.
+// The passes of a step, as forward_backward takes them.
 struct StepInputs {
-  std::int64_t micro_batches = 0;
-  std::function<MicroBatch(std::int64_t index)> read;
+  std::span<const Action> actions;
+  std::function<MicroBatch(const Context& ctx, std::int64_t micro_batch)> read;
   LossScales scales;
 };
 

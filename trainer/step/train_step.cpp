@@ -10,13 +10,13 @@
 namespace jevons {
 namespace {
 
-// The sequences of the pass that begins with `first`, in ctx.stash.
-MicroBatch micro_batch(const Worker& worker, const HostBatch& batch, std::int64_t first) {
+// The sequences of a pass, in ctx.stash.
+MicroBatch micro_batch(const Worker& worker, const Context& ctx, const HostBatch& batch, std::int64_t pass) {
   const RunConfig& c = worker.config();
-  const std::int64_t begin = first * c.model.seq_len, rows = worker.sequences_per_pass() * c.model.seq_len;
+  const std::int64_t rows = worker.sequences_per_pass() * c.model.seq_len, begin = pass * rows;
   const auto place = [&](std::span<std::int32_t> data) {
-    const Tensor t = worker.ctx().stash->alloc({rows}, DType::kI32);
-    copy_async(worker.ctx().stream, t, {data.data() + begin, t.shape, t.dtype, Device::kCpu});
+    const Tensor t = ctx.stash->alloc({rows}, DType::kI32);
+    copy_async(ctx.stream, t, {data.data() + begin, t.shape, t.dtype, Device::kCpu});
     return t;
   };
   MicroBatch m{.tokens = place(batch.tokens), .targets = place(batch.targets), .doc_start = {}};
@@ -68,29 +68,23 @@ ExactSum finish_passes(Worker& worker) {
   return sum;
 }
 
-// Forward and backward of every pass; returns this rank's part of the loss in nats.
-ExactSum forward_backward(Worker& worker, const HostBatch& batch, const LossScales& scales) {
-  const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
-  Model::Saved saved;
-  const std::int64_t per_pass = worker.sequences_per_pass();
-  for (std::int64_t s = 0; s < batch.sequences; s += per_pass) {
-    worker.reset_arenas();
-    if (Whereabouts* const place = worker.ctx().whereabouts) place->micro_batch(s / per_pass);
-    const Tensor loss = worker.losses().add_row(worker.ctx());
-    worker.model().forward(worker.ctx(), micro_batch(worker, batch, s), loss, saved);
-    const bool last = s + per_pass >= batch.sequences;
-    worker.model().backward(worker.ctx(), saved, scales, last ? &worker.reducer() : nullptr);
-    worker.reducer().end_pass(worker.ctx(), s / per_pass);
-  }
-  return finish_passes(worker);
+std::vector<Action> schedule_of(const Worker& worker, const HostBatch& batch) {
+  return one_stage_schedule(batch.sequences / worker.sequences_per_pass());
+}
+
+// What the passes of a step read, and whom they tell of their gradients.
+PassHooks hooks_of(Worker& worker, const HostBatch& batch) {
+  return {.read = [&](const Context& ctx, std::int64_t i) { return micro_batch(worker, ctx, batch, i); },
+          .loss_sum = [&](std::int64_t) { return worker.losses().add_row(worker.ctx()); },
+          .gradients_added = [&](std::int64_t i) { worker.reducer().end_pass(worker.ctx(), i); },
+          .unit_done = [&](std::int64_t unit) { worker.reducer().start_unit(worker.ctx(), unit); }};
 }
 
 // Where NaN or infinity come from. Runs the step again, so after the figures of its layers were taken.
 std::string origin_of(Worker& worker, const HostBatch& batch, const LossScales& scales) {
-  const std::int64_t per_pass = worker.sequences_per_pass();
-  const auto read = [&](std::int64_t i) { return micro_batch(worker, batch, i * per_pass); };
-  std::string origin =
-      find_nonfinite(worker, {.micro_batches = batch.sequences / per_pass, .read = read, .scales = scales});
+  const std::vector<Action> actions = schedule_of(worker, batch);
+  const auto read = [&](const Context& ctx, std::int64_t i) { return micro_batch(worker, ctx, batch, i); };
+  std::string origin = find_nonfinite(worker, {.actions = actions, .read = read, .scales = scales});
   worker.model().end_step(worker.ctx(), BiasUpdate::kSkip);
   return origin;
 }
@@ -137,28 +131,6 @@ HostBatch::HostBatch(std::int64_t n, std::int64_t seq_len, Device device)
 
 namespace {
 
-StepOutcome step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
-  ENSURE(batch.sequences * worker.dp_size() == position.global_sequences,
-         "{} sequences on each of {} ranks, step of {}", batch.sequences, worker.dp_size(),
-         position.global_sequences);
-  StepOutcome out;
-  out.target_tokens = global_targets(worker, count_targets(batch));
-  worker.reducer().begin(position.global_sequences);
-  const LossScales scales = scales_of(worker, position, out.target_tokens);
-  const ExactSum loss_sum = forward_backward(worker, batch, scales);
-  out.grad_norm = sync_gradients(worker);
-  out.loss = mean_over(out.target_tokens, sum_over_ranks(worker.mesh().world(), loss_sum));
-  // Both figures are equal on all ranks, so all take the same way.
-  const bool finite = out.is_finite();
-  out.spike = finite && out.loss > position.spike_limit;
-  out.skipped = !finite || out.spike || !out.loss;
-  if (!out.skipped) update(worker, position, out.grad_norm);
-  out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
-  if (!finite) out.origin = origin_of(worker, batch, scales);
-  if (out.skipped) worker.store().zero_grads(worker.ctx());
-  return out;
-}
-
 std::optional<double> mean_loss(Worker& worker, std::int64_t rounds,
                                 const std::function<void(std::int64_t, HostBatch&)>& fill) {
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
@@ -172,7 +144,8 @@ std::optional<double> mean_loss(Worker& worker, std::int64_t rounds,
     for (std::int64_t s = 0; s < batch.sequences; s += worker.sequences_per_pass()) {
       worker.reset_arenas();
       const Tensor loss = worker.losses().add_row(worker.ctx());
-      worker.model().evaluate(worker.ctx(), micro_batch(worker, batch, s), loss);
+      const std::int64_t pass = s / worker.sequences_per_pass();
+      worker.model().evaluate(worker.ctx(), micro_batch(worker, worker.ctx(), batch, pass), loss);
     }
     loss_sum.add(finish_passes(worker));
   }
@@ -183,7 +156,34 @@ std::optional<double> mean_loss(Worker& worker, std::int64_t rounds,
 }  // namespace
 
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
-  return worker.with_memory_report([&] { return step(worker, batch, position); });
+  return worker.with_memory_report([&] {
+    ENSURE(batch.sequences * worker.dp_size() == position.global_sequences,
+           "{} sequences on each of {} ranks, step of {}", batch.sequences, worker.dp_size(),
+           position.global_sequences);
+    StepOutcome out;
+    out.target_tokens = global_targets(worker, count_targets(batch));
+    worker.reducer().begin(position.global_sequences);
+    const LossScales scales = scales_of(worker, position, out.target_tokens);
+    const std::vector<Action> actions = schedule_of(worker, batch);
+    ExactSum loss_sum;
+    {
+      const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
+      std::vector<StageInFlight> stages = worker.stages_in_flight(actions);
+      forward_backward(worker.ctx(), stages, actions, scales, hooks_of(worker, batch));
+      loss_sum = finish_passes(worker);
+    }
+    out.grad_norm = sync_gradients(worker);
+    out.loss = mean_over(out.target_tokens, sum_over_ranks(worker.mesh().world(), loss_sum));
+    // Both figures are equal on all ranks, so all take the same way.
+    const bool finite = out.is_finite();
+    out.spike = finite && out.loss > position.spike_limit;
+    out.skipped = !finite || out.spike || !out.loss;
+    if (!out.skipped) update(worker, position, out.grad_norm);
+    out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
+    if (!finite) out.origin = origin_of(worker, batch, scales);
+    if (out.skipped) worker.store().zero_grads(worker.ctx());
+    return out;
+  });
 }
 
 std::optional<double> evaluate(Worker& worker, std::int64_t rounds,

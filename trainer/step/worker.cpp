@@ -31,6 +31,12 @@ std::size_t communication_bytes(Mesh& mesh) {
   return bytes;
 }
 
+std::size_t sum_of(const std::deque<Arena>& arenas, std::size_t (Arena::*bytes)() const) {
+  std::size_t sum = 0;
+  for (const Arena& arena : arenas) sum += (arena.*bytes)();
+  return sum;
+}
+
 }  // namespace
 
 void require_row_invariance(const cpu::GemmEngine& engine) {
@@ -43,12 +49,11 @@ void require_row_invariance(const cpu::GemmEngine& engine) {
 
 Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock)
     : config_(config),
-      stash_(place.device, "stash", place.stream),
       work_(place.device, "work", place.stream),
       ctx_{.device = place.device,
            .modelled = place.modelled,
            .compute = compute_dtype(config.train.precision),
-           .stash = &stash_,
+           .stash = &stashes_.emplace_back(place.device, "stash", place.stream),
            .work = &work_,
            .listener = place.listener,
            .clock = clock,
@@ -76,8 +81,18 @@ std::int64_t Worker::sequences_per_pass() const {
   return config_.numerics == Numerics::kLayoutInvariant ? 1 : config_.train.micro_batch_size;
 }
 
+std::vector<StageInFlight> Worker::stages_in_flight(std::span<const Action> actions) {
+  StageInFlight whole{.stage = &model_};
+  const auto passes = static_cast<std::size_t>(most_in_flight(actions, 0));
+  while (stashes_.size() < passes) stashes_.emplace_back(ctx_.device, "stash", ctx_.stream);
+  for (std::size_t i = 0; i < passes; ++i) whole.passes.push_back({.stash = &stashes_[i]});
+  std::vector<StageInFlight> stages;
+  stages.push_back(std::move(whole));
+  return stages;
+}
+
 void Worker::reset_arenas() {
-  stash_.reset();
+  for (Arena& stash : stashes_) stash.reset();
   work_.reset();
 }
 
@@ -99,14 +114,14 @@ MemoryReport Worker::memory() {
   const bool on_gpu = ctx_.device == Device::kCuda || ctx_.modelled == Device::kCuda;
   return {.weights_and_grads = store_.bytes() + (reducer_ ? reducer_->bytes() : 0),
           .optimizer = optimizer_ ? optimizer_->bytes() : 0,
-          .stash = stash_.peak_bytes(),
+          .stash = sum_of(stashes_, &Arena::peak_bytes),
           .work = work_.peak_bytes(),
           .communication = on_gpu ? communication_bytes(mesh_) : 0};
 }
 
 ArenaBytes Worker::arena_bytes() const {
-  return {.peak = static_cast<std::int64_t>(stash_.peak_bytes() + work_.peak_bytes()),
-          .held = static_cast<std::int64_t>(stash_.held_bytes() + work_.held_bytes())};
+  return {.peak = static_cast<std::int64_t>(sum_of(stashes_, &Arena::peak_bytes) + work_.peak_bytes()),
+          .held = static_cast<std::int64_t>(sum_of(stashes_, &Arena::held_bytes) + work_.held_bytes())};
 }
 
 ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world) {

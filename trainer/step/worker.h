@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "parallel/mesh.h"
 #include "parallel/param_store.h"
 #include "trainer/config/run_config.h"
+#include "trainer/model/forward_backward.h"
 #include "trainer/model/model.h"
 #include "trainer/optim/optimizer.h"
 
@@ -28,7 +30,7 @@ struct GemmEngine;
 struct MemoryReport {
   std::size_t weights_and_grads = 0;  // with the partial sums of layout-invariant gradients
   std::size_t optimizer = 0;
-  std::size_t stash = 0;          // saved activations of one micro-batch
+  std::size_t stash = 0;          // saved activations of all micro-batches under way
   std::size_t work = 0;           // temporaries, on GPUs with the scratch of their libraries
   std::size_t communication = 0;  // buffers of the GPUs' collectives
   std::size_t total() const { return weights_and_grads + optimizer + stash + work + communication; }
@@ -78,10 +80,12 @@ class Worker {
 
   // Sequences of one forward and backward pass.
   std::int64_t sequences_per_pass() const;
-  // Empties both arenas between passes.
+  // Its stages with a stash for each pass that `actions` have under way at once; the first is ctx().stash.
+  std::vector<StageInFlight> stages_in_flight(std::span<const Action> actions);
+  // Empties all arenas between passes.
   void reset_arenas();
   MemoryReport memory();
-  // Of both arenas: bytes handed out at most, and bytes taken from the device.
+  // Of all arenas: bytes handed out at most, and bytes taken from the device.
   ArenaBytes arena_bytes() const;
   // Runs f(); if the GPU's memory does not suffice for it, the error says what holds how much.
   template <class F>
@@ -97,7 +101,8 @@ class Worker {
   [[noreturn]] void fail_for_memory(const cuda::OutOfMemory& error);
 
   RunConfig config_;
-  Arena stash_, work_;
+  std::deque<Arena> stashes_;  // at least one
+  Arena work_;
   Context ctx_;
   Mesh mesh_;
   ParamStore store_;

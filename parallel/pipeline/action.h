@@ -1,0 +1,30 @@
+// Pipeline schedules as data: what a rank does with its stages and micro-batches, one action after the other.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace jevons {
+
+enum class ActionKind : std::uint8_t {
+  kForward,         // F
+  kBackward,        // D: both halves in one go
+  kBackwardInput,   // B: the gradient of a stage's input
+  kBackwardWeight,  // W: those of its weights, after B
+};
+
+// Written F0.3: forward of stage 0 on micro-batch 3. Every kind of a stage takes its micro-batches in order.
+struct Action {
+  ActionKind kind = ActionKind::kForward;
+  std::int64_t stage = 0, micro_batch = 0;
+  bool operator==(const Action&) const = default;
+};
+
+// Of one stage, a micro-batch after the other: F0.0 D0.0 F0.1 D0.1 ...
+std::vector<Action> one_stage_schedule(std::int64_t micro_batches);
+
+// The most micro-batches of `stage` that are at once between their forward and the end of their backward.
+std::int64_t most_in_flight(std::span<const Action> actions, std::int64_t stage);
+
+}  // namespace jevons

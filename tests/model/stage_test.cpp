@@ -1,0 +1,196 @@
+// Stages: a model cut in two in one process gives the bits of the whole, whatever list of actions runs it.
+#include "trainer/model/stage.h"
+
+#include <algorithm>
+#include <deque>
+#include <sstream>
+
+#include "kernels/core/error.h"
+#include "parallel/meta/meta_communicator.h"
+#include "tests/support/catch.h"
+#include "tests/support/compare.h"
+#include "tests/support/ranks.h"
+#include "tests/support/tiny_model.h"
+#include "trainer/model/forward_backward.h"
+
+namespace jevons::test {
+namespace {
+
+constexpr std::int64_t kMicroBatches = 4;
+
+// "F0.1 D1.0": as docs/model.md writes actions.
+std::vector<Action> actions_of(const std::string& text) {
+  std::vector<Action> actions;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    const ActionKind kind = word[0] == 'F'   ? ActionKind::kForward
+                            : word[0] == 'D' ? ActionKind::kBackward
+                            : word[0] == 'B' ? ActionKind::kBackwardInput
+                                             : ActionKind::kBackwardWeight;
+    const auto dot = word.find('.');
+    actions.push_back({kind, std::stoll(word.substr(1, dot - 1)), std::stoll(word.substr(dot + 1))});
+  }
+  return actions;
+}
+
+struct Run {
+  std::vector<double> losses;  // of each micro-batch
+  NamedValues gradients;
+  std::vector<LayerHealth> health;
+  std::vector<std::int64_t> units;   // in the order in which their gradients were done
+  std::vector<std::size_t> stashes;  // of each stage
+};
+
+Run run(TestBed& bed, const ModelConfig& config, const std::vector<StageRange>& ranges,
+        const std::vector<Action>& actions) {
+  std::deque<Stage> stages;
+  for (const StageRange& range : ranges) stages.emplace_back(bed.store, config, range);
+  bed.place_weights();
+  bed.store.require_entry();
+  Run result;
+  std::deque<Arena> stashes;
+  std::vector<StageInFlight> in_flight;
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    in_flight.push_back({.stage = &stages[s]});
+    result.stashes.push_back(static_cast<std::size_t>(most_in_flight(actions, static_cast<std::int64_t>(s))));
+    for (std::size_t i = 0; i < result.stashes.back(); ++i) {
+      in_flight.back().passes.push_back({.stash = &stashes.emplace_back(Device::kCpu, "stash")});
+      reset_and_poison(stashes.back());
+    }
+  }
+  reset_and_poison(bed.work);
+  const MicroBatch all = random_batch(bed, config, 2 * kMicroBatches, "batch", 5);
+  const Tensor losses = bed.tensor({kMicroBatches}, DType::kF64);
+  const std::int64_t rows = 2 * config.seq_len;
+  const PassHooks hooks{.read =
+                            [&](const Context&, std::int64_t i) {
+                              const auto part = [&](Tensor t) { return t.slice(i * rows, (i + 1) * rows); };
+                              return MicroBatch{
+                                  .tokens = part(all.tokens), .targets = part(all.targets), .doc_start = {}};
+                            },
+                        .loss_sum = [&](std::int64_t i) { return losses.slice(i, i + 1); },
+                        .unit_done = [&](std::int64_t unit) { result.units.push_back(unit); }};
+  const LossScales scales{.token = 0.1, .micro_batch = 0.25, .sequence = 0.125, .position = 1.0 / 64};
+  forward_backward(bed.ctx, in_flight, actions, scales, hooks);
+  result.losses = to_vector(losses);
+  result.gradients = gradients_of(bed.store);
+  for (Stage& stage : stages) {
+    for (LayerHealth& layer : stage.end_step(bed.ctx, BiasUpdate::kApply)) result.health.push_back(layer);
+  }
+  return result;
+}
+
+Run run_alone(const ModelConfig& config, const std::vector<StageRange>& ranges,
+              const std::vector<Action>& actions) {
+  MetaCommunicator world(0, 1);
+  TestBed bed(world, DType::kF32);
+  return run(bed, config, ranges, actions);
+}
+
+ModelConfig three_layers(ModelConfig config) {
+  config.num_layers = 3;
+  return config;
+}
+
+const std::vector<StageRange> kWhole = {{.first_layer = 0, .end_layer = 3}};
+const std::vector<StageRange> kCut = {{.first_layer = 0, .end_layer = 2, .head = false},
+                                      {.first_layer = 2, .end_layer = 3, .embedding = false}};
+
+// Of two stages and four micro-batches.
+const char* const kOneAtATime =
+    "F0.0 F1.0 D1.0 D0.0 F0.1 F1.1 D1.1 D0.1 F0.2 F1.2 D1.2 D0.2 F0.3 F1.3 D1.3 D0.3";
+const char* const kOneForwardOneBackward =
+    "F0.0 F0.1 F1.0 D1.0 D0.0 F0.2 F1.1 D1.1 D0.1 F0.3 F1.2 D1.2 D0.2 F1.3 D1.3 D0.3";
+const char* const kAllForward =
+    "F0.0 F0.1 F0.2 F0.3 F1.0 F1.1 F1.2 F1.3 D1.0 D1.1 D1.2 D1.3 D0.0 D0.1 D0.2 D0.3";
+const char* const kWeightsLater =
+    "F0.0 F0.1 F1.0 B1.0 F1.1 B1.1 W1.0 B0.0 F0.2 W0.0 F1.2 B0.1 B1.2 W1.1 F0.3 B0.2 F1.3 B1.3 W1.2 W0.1 "
+    "B0.3 "
+    "W1.3 W0.2 W0.3";
+
+}  // namespace
+
+TEST_CASE("stages: a model cut in two gives the whole model's bits", "[model][stage]") {
+  ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
+  config.moe.global_balance_loss = config.moe.router.num_experts > 0 ? 0.2 : 0;
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
+  CHECK(want.stashes == std::vector<std::size_t>{1});
+  CHECK(std::ranges::all_of(want.losses, [](double loss) { return loss > 0; }));
+  const std::map<std::string, std::vector<std::size_t>> lists = {{kOneAtATime, {1, 1}},
+                                                                 {kOneForwardOneBackward, {2, 1}},
+                                                                 {kAllForward, {4, 4}},
+                                                                 {kWeightsLater, {3, 2}}};
+  for (const auto& [text, stashes] : lists) {
+    INFO(text);
+    const Run got = run_alone(config, kCut, actions_of(text));
+    CHECK(got.stashes == stashes);
+    CHECK(got.losses == want.losses);
+    CHECK(got.gradients == want.gradients);
+    REQUIRE(got.health.size() == want.health.size());
+    for (std::size_t i = 0; i < want.health.size(); ++i) {
+      CHECK(got.health[i].load == want.health[i].load);
+      CHECK(got.health[i].sequence_balance == want.health[i].sequence_balance);
+    }
+  }
+}
+
+TEST_CASE("stages: the whole model in halves gives the same bits", "[model][stage]") {
+  ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kFull);
+  config.tie_embeddings = GENERATE(false, true);
+  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
+  const Run got =
+      run_alone(config, kWhole, actions_of("F0.0 B0.0 W0.0 F0.1 F0.2 B0.1 W0.1 B0.2 W0.2 F0.3 B0.3 W0.3"));
+  CHECK(got.losses == want.losses);
+  CHECK(got.gradients == want.gradients);
+}
+
+TEST_CASE("stages: a head tied to the embedding on another stage of the same rank", "[model][stage]") {
+  ModelConfig config = three_layers(tiny_dense());
+  config.tie_embeddings = true;
+  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
+  const Run got = run_alone(config, kCut, actions_of(kOneAtATime));
+  CHECK(got.losses == want.losses);
+  CHECK(got.gradients == want.gradients);
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  CHECK_THROWS_AS(Stage(bed.store, config, kCut[1]), Error);
+}
+
+TEST_CASE("stages: over two tp ranks, the cut model gives the whole model's bits", "[model][stage][ranks]") {
+  const ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
+  run_ranks(2, [&](Communicator& world) {
+    TestBed bed(world, DType::kF32, {.tp = 2}), cut_bed(world, DType::kF32, {.tp = 2});
+    const Run want = run(bed, config, kWhole, one_stage_schedule(kMicroBatches));
+    const Run got = run(cut_bed, config, kCut, actions_of(kWeightsLater));
+    ENSURE(got.losses == want.losses, "losses differ");
+    ENSURE(got.gradients == want.gradients, "gradients differ");
+  });
+}
+
+TEST_CASE("stages: each unit is done once, in its stage's last backward, from the end to the start",
+          "[model][stage]") {
+  const ModelConfig config = three_layers(tiny_moe());
+  const std::vector<std::int64_t> want = {5, 4, 3, 2, 1};  // head, three blocks, embedding
+  CHECK(run_alone(config, kWhole, one_stage_schedule(kMicroBatches)).units == want);
+  CHECK(run_alone(config, kCut, actions_of(kOneForwardOneBackward)).units == want);
+  CHECK(run_alone(config, kCut, actions_of(kWeightsLater)).units == want);
+}
+
+TEST_CASE("stages: layers keep their numbers in the model", "[model][stage]") {
+  ModelConfig config = three_layers(tiny_moe());
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  Stage last(bed.store, config, kCut[1]);
+  bed.place_weights();
+  CHECK(last.moe_layers() == std::vector<std::int64_t>{2});
+  REQUIRE(last.state().size() == 1);
+  CHECK(last.state()[0].name == "layers.2.moe.router.bias");
+  for (const Param& param : bed.store.params()) {
+    const std::string& name = param.spec.name;
+    CHECK((name.starts_with("layers.2.") || name == "final_norm" || name == "lm_head"));
+  }
+}
+
+}  // namespace jevons::test

@@ -1,0 +1,118 @@
+// The part of a decoder that lies on one pipeline stage: maybe the embedding, the blocks of consecutive
+// layers, maybe the head. Between them every tp rank holds T / tp consecutive rows of a micro-batch of T.
+// Construct (declares the weights), store.allocate(), store.initialize(seed), then passes of micro-batches,
+// several of which may be under way at once, each with a stash and a Saved of its own.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "trainer/model/balance.h"
+#include "trainer/model/block.h"
+#include "trainer/model/embedding.h"
+#include "trainer/model/lm_head.h"
+
+namespace jevons {
+
+// Whole sequences of config.seq_len, on the compute device, the same on all tp ranks of a dp coordinate and
+// on all stages. All (T) i32.
+struct MicroBatch {
+  Tensor tokens;
+  Tensor targets;    // -1 = masked
+  Tensor doc_start;  // undefined = no document mask
+};
+
+// A tensor that is part of the model's state but has no gradient; equal on all ranks.
+struct StateTensor {
+  std::string name;
+  Tensor value;
+  std::string dense_counterpart;  // as a router's in ParamSpec
+};
+
+// Layers first_layer .. end_layer - 1, with the ends that lie beside them.
+struct StageRange {
+  std::int64_t first_layer = 0, end_layer = 0;
+  bool embedding = true, head = true;
+};
+
+// Told of a unit of the ParamStore to whose gradients a pass has added all that it adds.
+using UnitDone = std::function<void(std::int64_t unit)>;
+
+class Stage {
+ public:
+  struct Saved {
+    Embedding::Saved embedding;
+    std::vector<Block::Saved> blocks;
+    LmHead::Saved head;
+  };
+  // Declares each part in a unit of its own. A head tied to the embedding needs that in the same store.
+  Stage(ParamStore& store, const ModelConfig& config, const StageRange& range);
+  Stage(const Stage&) = delete;  // blocks refer to rope_
+  Stage& operator=(const Stage&) = delete;
+
+  // Fills `saved`, whose tensors live in ctx.stash until the caller resets it after backward. x (S, D): rows
+  // of the stage before; one with the embedding starts from the tokens. Returns the rows for the stage
+  // behind, in ctx.stash; one with the head returns none and adds to loss_sum (1) f64 as CrossEntropy::finish
+  // does.
+  Tensor forward(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Saved& saved, Tensor x = {});
+  // Adds to the store's gradients. dy (S, D): gradient of forward's result, where there is one. Returns that
+  // of x, if any: written over dy, or in ctx.work, which the caller resets afterwards.
+  Tensor backward(const Context& ctx, Saved& saved, const LossScales& scales, const UnitDone& done = {},
+                  Tensor dy = {});
+  // The halves. dy stays as it is and must live until backward_weight; the gradient of x is in ctx.stash.
+  Tensor backward_input(const Context& ctx, Saved& saved, const LossScales& scales, Tensor dy = {});
+  void backward_weight(const Context& ctx, Saved& saved, const UnitDone& done = {});
+
+  // Forward that nobody goes back through: as forward, but its result is written over x (or the embedding's
+  // rows), and ctx.stash does not grow with depth.
+  Tensor infer(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Tensor x = {});
+
+  // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
+  void fetch_reports(const Context& ctx) const;
+  void check_reports() const;
+  // After a step's last backward: one entry per MoE layer, over the global batch; moves the selection biases
+  // and starts the next step. kSkip for a step whose update was skipped. Collective; see Balance::end_step.
+  std::vector<LayerHealth> end_step(const Context& ctx, BiasUpdate update);
+  // The layers that end_step's entries belong to.
+  std::vector<std::int64_t> moe_layers() const;
+  // What checkpoints hold beside the weights: the selection biases of the MoE layers.
+  std::vector<StateTensor> state() const;
+
+  // Model FLOPs of a token beside 6 per weight of a product: of all attentions, over whole sequences of
+  // config().seq_len.
+  double attention_flops_per_token() const;
+
+  const ModelConfig& config() const { return config_; }
+  const StageRange& range() const { return range_; }
+
+ protected:
+  Sequences sequences(const Context& ctx, std::int64_t rows, std::int64_t length, Tensor doc_start) const;
+  // Tokens, or x, through embedding and blocks.
+  Tensor infer_rows(const Context& ctx, Tensor tokens, const Sequences& sequences, Tensor x) const;
+  Tensor infer_logits(const Context& ctx, Tensor x) const;
+
+ private:
+  // The units of the store that the stage declared, by part.
+  struct Units {
+    std::int64_t embedding = 0, head = 0;
+    std::int64_t head_weight = 0;  // the embedding's if that is tied
+    std::vector<std::int64_t> blocks;
+  };
+  std::int64_t layer(std::size_t block) const {
+    return range_.first_layer + static_cast<std::int64_t>(block);
+  }
+
+  ParamStore* store_;
+  ModelConfig config_;
+  StageRange range_;
+  RopeTable rope_;
+  std::optional<Embedding> embedding_;
+  std::vector<Block> blocks_;
+  std::optional<LmHead> head_;
+  Units units_;
+};
+
+}  // namespace jevons
