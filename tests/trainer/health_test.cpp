@@ -92,9 +92,10 @@ TEST_CASE("a gradient that overflows on one rank is named", "[health][ranks]") {
     const auto view = [&](std::span<std::int32_t> ids) {
       return Tensor{ids.data(), {16}, DType::kI32, Device::kCpu};
     };
-    StepInputs inputs{.micro_batches = 1,
+    const std::vector<Action> actions = one_stage_schedule(1);
+    StepInputs inputs{.actions = actions,
                       .read =
-                          [&](std::int64_t) {
+                          [&](const Context&, std::int64_t) {
                             return MicroBatch{view(batch.tokens), view(batch.targets), {}};
                           },
                       .scales = {}};
