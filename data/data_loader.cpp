@@ -44,35 +44,28 @@ struct DataLoader::Impl {
 
 namespace {
 
-void check_weights(const std::vector<DataSource>& sources, const char* list) {
-  std::size_t by_size = 0;
-  double total = 0;
-  for (const DataSource& source : sources) {
-    by_size += source.weight == DataSource::kBySize ? 1 : 0;
-    total += source.weight;
-    if (!(std::isfinite(source.weight) && (source.weight > 0 || source.weight == DataSource::kBySize)))
-      fail(ExitCode::kUsage, "{} source '{}' has weight {}; weights are > 0", list, source.path,
-           source.weight);
-  }
-  if (by_size != 0 && by_size != sources.size())
-    fail(ExitCode::kUsage,
-         "of the {} sources {} have a weight by size and {} do not: give all of them or none", list, by_size,
-         sources.size() - by_size);
-  if (!std::isfinite(total)) fail(ExitCode::kUsage, "the weights of the {} sources have no finite sum", list);
-  if (sources.size() > Blend::kMostSources)
-    fail(ExitCode::kUsage, "{} {} sources; at most {}: a pattern makes many files one source", sources.size(),
-         list, Blend::kMostSources);
+// trainer/config judges what people ask for.
+void check_weights(const std::vector<DataSource>& sources) {
+  const auto by_size = [](const DataSource& source) { return source.weight == DataSource::kBySize; };
+  const auto good = [&](const DataSource& source) {
+    return by_size(source) || (std::isfinite(source.weight) && source.weight > 0);
+  };
+  ENSURE(std::all_of(sources.begin(), sources.end(), good), "weights are not all above 0");
+  const auto sized = std::count_if(sources.begin(), sources.end(), by_size);
+  ENSURE(sized == 0 || sized == std::ssize(sources), "{} of {} sources have a weight by size", sized,
+         sources.size());
+  ENSURE(sources.size() <= Blend::kMostSources, "{} sources", sources.size());
 }
 
 void check(const DataConfig& config, std::int64_t vocab_size) {
   ENSURE(config.seq_len > 0 && config.seq_len < std::numeric_limits<std::int32_t>::max(), "seq_len {}",
          config.seq_len);
   ENSURE(vocab_size > 0, "vocab_size {}", vocab_size);
-  if (config.train.empty()) fail(ExitCode::kUsage, "no train source is given");
-  if (!(config.validation_fraction >= 0 && config.validation_fraction < 1))
-    fail(ExitCode::kUsage, "validation_fraction {} is not in [0, 1)", config.validation_fraction);
-  check_weights(config.train, "train");
-  check_weights(config.validation, "validation");
+  ENSURE(!config.train.empty(), "no train source");
+  ENSURE(config.validation_fraction >= 0 && config.validation_fraction < 1, "validation_fraction {}",
+         config.validation_fraction);
+  check_weights(config.train);
+  check_weights(config.validation);
 }
 
 std::shared_ptr<const TokenFile> open_file(const std::string& path, const DataConfig& config) {

@@ -8,9 +8,7 @@
 namespace jevons {
 
 GradReducer::GradReducer(ParamStore& store, int zero_stage) : store_(store), zero_stage_(zero_stage) {
-  if (zero_stage != 0 && zero_stage != 1) {
-    fail(ExitCode::kUsage, "parallel.zero_stage: must be 0 or 1, is {}", zero_stage);
-  }
+  ENSURE(zero_stage == 0 || zero_stage == 1, "ZeRO stage {}", zero_stage);
 }
 
 Tensor GradReducer::shard_of_grads(const ParamGroup& group) {

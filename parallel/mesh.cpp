@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 
-#include <utility>
 #include <vector>
 
 #include "kernels/core/error.h"
@@ -17,84 +16,6 @@ std::string Layout::to_string() const {
 
 namespace {
 
-void check_axis(const char* name, int value) {
-  if (value < 1) fail(ExitCode::kUsage, "parallel.{}: must be at least 1, is {}", name, value);
-}
-
-void check_world(const Layout& layout, int world_size) {
-  const int needed = layout.world();
-  if (needed == world_size) return;
-  std::string advice;
-  if (world_size % layout.tp == 0) advice = fmt::format("dp {}", world_size / layout.tp);
-  if (world_size % layout.dp == 0) {
-    advice += fmt::format("{}tp {}", advice.empty() ? "" : " or ", world_size / layout.dp);
-  }
-  advice = advice.empty() ? fmt::format("start {} workers", needed)
-                          : fmt::format("{} would fit, or start {} workers", advice, needed);
-  fail(ExitCode::kUsage, "parallel: dp*tp = {}*{} = {} but {} worker{} started; {}", layout.dp, layout.tp,
-       needed, world_size, world_size == 1 ? " was" : "s were", advice);
-}
-
-// "1, 2, 4": the values in [1, limit] that divide every number of `multiples`.
-std::string divisors(std::int64_t limit, const std::vector<std::int64_t>& multiples) {
-  std::string list;
-  for (std::int64_t value = 1; value <= limit; ++value) {
-    bool divides = true;
-    for (std::int64_t multiple : multiples) divides = divides && multiple % value == 0;
-    if (divides) list += fmt::format("{}{}", list.empty() ? "" : ", ", value);
-  }
-  return list;
-}
-
-void check_experts(const Layout& layout, std::int64_t num_experts) {
-  const std::int64_t ranks = std::int64_t{layout.dp} * layout.cp * layout.tp;
-  const std::int64_t experts = num_experts > 0 ? num_experts : ranks;
-  if (ranks % layout.ep != 0) {
-    fail(ExitCode::kUsage, "parallel.ep: {} does not divide dp*tp = {}; ep {} would fit", layout.ep, ranks,
-         divisors(ranks, {ranks, experts}));
-  }
-  if (experts % layout.ep != 0) {
-    fail(ExitCode::kUsage, "parallel.ep: {} does not divide model.moe.num_experts = {}; ep {} would fit",
-         layout.ep, experts, divisors(ranks, {ranks, experts}));
-  }
-}
-
-void check_tensor_parallel(const Layout& layout, const LayoutLimits& limits) {
-  const std::pair<const char*, std::int64_t> split[] = {
-      {"num_heads", limits.num_heads},
-      {"num_kv_heads", limits.num_kv_heads},
-      {"ffn_hidden_size", limits.ffn_hidden_size},
-      {"vocab_size", limits.vocab_size},
-      {"seq_len", limits.seq_len},
-  };
-  std::vector<std::int64_t> sizes;
-  for (const auto& [name, size] : split) sizes.push_back(size);
-  for (const auto& [name, size] : split) {
-    if (size % layout.tp == 0) continue;
-    fail(ExitCode::kUsage, "parallel.tp: {} does not divide model.{} = {}; tp {} would fit", layout.tp, name,
-         size, divisors(layout.tp, sizes));
-  }
-}
-
-}  // namespace
-
-void validate_layout(const Layout& layout, int world_size, const LayoutLimits& limits) {
-  check_axis("dp", layout.dp);
-  check_axis("tp", layout.tp);
-  check_axis("ep", layout.ep);
-  check_axis("pp", layout.pp);
-  check_axis("cp", layout.cp);
-  if (layout.pp > 1)
-    fail(ExitCode::kUsage, "parallel.pp: pipeline parallelism is not in this version; use pp 1");
-  if (layout.cp > 1)
-    fail(ExitCode::kUsage, "parallel.cp: context parallelism is not in this version; use cp 1");
-  check_world(layout, world_size);
-  check_experts(layout, limits.num_experts);
-  check_tensor_parallel(layout, limits);
-}
-
-namespace {
-
 // `count` ranks from `first` on, `stride` apart.
 std::vector<int> every(int first, int stride, int count) {
   std::vector<int> ranks;
@@ -104,9 +25,11 @@ std::vector<int> every(int first, int stride, int count) {
 
 }  // namespace
 
-Mesh::Mesh(Communicator& world, const Layout& layout, const LayoutLimits& limits)
-    : layout_(layout), world_(world) {
-  validate_layout(layout, world.size(), limits);
+Mesh::Mesh(Communicator& world, const Layout& layout) : layout_(layout), world_(world) {
+  ENSURE(layout.world() == world.size(), "a layout of {} ranks ({}) over {}", layout.world(),
+         layout.to_string(), world.size());
+  ENSURE(layout.ep >= 1 && layout.dp * layout.cp * layout.tp % layout.ep == 0, "ep does not fold over {}",
+         layout.to_string());
   const int stage_ranks = layout.dp * layout.cp * layout.tp;
   const int in_stage = world.rank() % stage_ranks;
   const int stage = world.rank() - in_stage;  // first rank of this pipeline stage

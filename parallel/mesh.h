@@ -25,20 +25,11 @@ struct Layout {
   bool operator==(const Layout&) const = default;
 };
 
-// What of the model limits a layout; 0 = no limit.
-struct LayoutLimits {
-  std::int64_t num_heads = 0, num_kv_heads = 0, num_experts = 0, seq_len = 0, vocab_size = 0,
-               ffn_hidden_size = 0;
-};
-
-// Throws Error(kUsage) naming the bad product and what would work, e.g. "parallel: dp*tp = 6 but 4 workers
-// were started; dp 2 or tp 2 would fit".
-void validate_layout(const Layout&, int world_size, const LayoutLimits&);
-
-// Owns the communicators of every axis of this rank. Construction is collective.
+// Owns the communicators of every axis of this rank. Construction is collective; the layout must have as many
+// ranks as the world, and ep must fold over them (trainer/config judges what people ask for).
 class Mesh {
  public:
-  Mesh(Communicator& world, const Layout& layout, const LayoutLimits& limits);
+  Mesh(Communicator& world, const Layout& layout);
 
   const Layout& layout() const { return layout_; }
   // Learns of the wire bytes of all groups, world included; null stops that.

@@ -47,10 +47,9 @@ struct Report {
 
 TokenDispatcher::TokenDispatcher(Communicator& ep, DispatchOptions options)
     : ep_(&ep), options_(std::move(options)) {
-  if (options_.num_experts < 1 || options_.num_experts % ep.size() != 0) {
-    fail(ExitCode::kUsage, "{}: {} experts cannot be spread evenly over ep = {} workers", options_.layer,
-         options_.num_experts, ep.size());
-  }
+  ENSURE(options_.num_experts >= 1 && options_.num_experts % ep.size() == 0,
+         "{}: {} experts cannot be spread evenly over ep = {} workers", options_.layer, options_.num_experts,
+         ep.size());
 }
 
 SlotRule TokenDispatcher::rule(std::int64_t tokens) const {

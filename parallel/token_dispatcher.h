@@ -25,7 +25,7 @@ namespace jevons {
 // (the router's weights) travel the same way. A group of one has no wire: rows are used where they lie.
 class TokenDispatcher {
  public:
-  // ep must outlive the dispatcher. Throws Error(kUsage) if its size does not divide num_experts.
+  // ep must outlive the dispatcher. Its size must divide num_experts.
   TokenDispatcher(Communicator& ep, DispatchOptions options);
 
   // indices (T, K) i32 from the router, each row K different experts; they and all lists stay on their

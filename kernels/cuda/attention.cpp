@@ -19,19 +19,15 @@ constexpr std::size_t kAlignedBytes = 16;  // what plans promise of every tensor
 
 // The first element of a view, whose rows must fit what plans assume.
 void* data_of(const char* name, const HeadView& view) {
-  if (view.base.dtype != DType::kBF16) {
-    fail(ExitCode::kUsage, "attention on CUDA computes in bf16 only, {} is {}", name, view.base.to_string());
-  }
+  ENSURE(view.base.dtype == DType::kBF16, "attention on CUDA computes in bf16 only, {} is {}", name,
+         view.base.to_string());
   auto* const data = static_cast<std::byte*>(view.base.data) + static_cast<std::size_t>(view.first_col) * 2;
   const std::size_t bits = reinterpret_cast<std::size_t>(data) |
                            static_cast<std::size_t>(view.base.cols() | view.head_dim | view.pitch()) * 2;
-  if (bits % kAlignedBytes != 0) {
-    fail(ExitCode::kUsage,
+  ENSURE(bits % kAlignedBytes == 0,
          "attention on CUDA wants head dims and columns in multiples of 8: {} is {} from column {}, heads of "
-         "{} "
-         "every {} columns",
+         "{} every {} columns",
          name, view.base.to_string(), view.first_col, view.head_dim, view.pitch());
-  }
   return data;
 }
 

@@ -14,28 +14,22 @@ T* optional_ptr(const Tensor& t) {
   return t.defined() ? t.ptr<T>() : nullptr;
 }
 
-}  // namespace
-
-void validate_router_rule(const RouterRule& rule) {
-  const auto require = [](bool condition, const std::string& message) {
-    if (!condition) fail(ExitCode::kUsage, "router: {}", message);
-  };
-  require(rule.num_experts >= 1, fmt::format("num_experts is {}, wanted at least 1", rule.num_experts));
-  require(rule.top_k >= 1 && rule.top_k <= rule.num_experts && rule.top_k <= kMaxTopK,
-          fmt::format("top_k is {}, wanted 1 to {}", rule.top_k, std::min(rule.num_experts, kMaxTopK)));
-  require(rule.groups >= 1 && rule.groups <= kMaxRouterGroups && rule.num_experts % rule.groups == 0,
-          fmt::format("groups is {}, wanted a divisor of num_experts = {} up to {}", rule.groups,
-                      rule.num_experts, kMaxRouterGroups));
-  require(rule.groups_kept >= 1 && rule.groups_kept <= rule.groups,
-          fmt::format("groups_kept is {}, wanted 1 to groups = {}", rule.groups_kept, rule.groups));
-  require(rule.groups_kept * (rule.num_experts / rule.groups) >= rule.top_k,
-          fmt::format("{} groups of {} experts cannot give top_k = {}", rule.groups_kept,
-                      rule.num_experts / rule.groups, rule.top_k));
+// What the kernels' arrays and loops take; trainer/config judges what people ask for.
+void check_rule(const RouterRule& r) {
+  ENSURE(r.num_experts >= 1 && r.top_k >= 1 && r.top_k <= std::min(r.num_experts, kMaxTopK),
+         "router: top_k {} of {} experts, at most {}", r.top_k, r.num_experts, kMaxTopK);
+  ENSURE(r.groups >= 1 && r.groups <= kMaxRouterGroups && r.num_experts % r.groups == 0,
+         "router: {} experts in {} groups, at most {}", r.num_experts, r.groups, kMaxRouterGroups);
+  ENSURE(r.groups_kept >= 1 && r.groups_kept <= r.groups &&
+             r.groups_kept * (r.num_experts / r.groups) >= r.top_k,
+         "router: {} of {} groups kept for top_k {}", r.groups_kept, r.groups, r.top_k);
 }
+
+}  // namespace
 
 void router_forward(const Context& ctx, const RouterRule& rule, Tensor logits, Tensor bias,
                     const RouterOutput& out) {
-  validate_router_rule(rule);
+  check_rule(rule);
   const std::int64_t rows = logits.rows();
   const Shape all{rows, rule.num_experts}, chosen{rows, rule.top_k};
   OpCall op("router_forward", logits.device);

@@ -27,10 +27,6 @@ struct RouterRule {
 inline constexpr std::int64_t kMaxTopK = 64;
 inline constexpr std::int64_t kMaxRouterGroups = 64;
 
-// Throws Error(kUsage) naming the option that does not fit: top_k and groups_kept within range, groups
-// dividing num_experts, and the groups kept holding at least top_k experts.
-void validate_router_rule(const RouterRule&);
-
 struct RouterOutput {
   Tensor scores;   // (T, E) softmax or sigmoid of the logits
   Tensor indices;  // (T, K) i32, by falling choice score, ties to the lower expert; K different experts

@@ -136,7 +136,8 @@ TEST_CASE("config: what YAML can do and configurations must not", "[config]") {
         "run.yaml: model.hidden_size is missing: width of the residual stream, D\n"
         "run.yaml: model.num_heads is missing: attention heads\n"
         "run.yaml: model.seq_len is missing: length of a training sequence\n"
-        "run.yaml: train.global_batch_size is missing: sequences per optimizer step, over all workers");
+        "run.yaml: train.global_batch_size is missing: sequences per optimizer step, over all workers\n"
+        "run.yaml: model.ffn_hidden_size is missing: without model.moe.num_experts every layer is dense");
   CHECK(refusal_of_line("threads: !!int 3") == "run.yaml:17:10: tags (!...) are not read");
   CHECK(refusal_of_line("---\nthreads: 3") ==
         "run.yaml:17:1: a second document starts here; a file holds one run");

@@ -1,6 +1,7 @@
 // What is found when a good configuration meets a run: its extent, its workers, its data.
 #include <fmt/format.h>
 
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -63,48 +64,162 @@ TEST_CASE("config: options that cannot do what they say are warned of", "[config
   CHECK(one_expert("renormalize: false") == "");
 }
 
+namespace {
+
+// What check_run says of the sample with these changes, or the layout if it says nothing.
+std::string judged(const std::vector<std::string>& overrides, const RunSetting& setting) {
+  try {
+    return parse_run_config(test::kSample, "run.yaml", overrides, setting).parallel.layout.to_string();
+  } catch (const Error& e) {
+    CHECK(e.code() == ExitCode::kUsage);
+    return e.what();
+  }
+}
+
+std::string for_world(int workers, const std::vector<std::string>& overrides) {
+  return judged(overrides, {.world = workers});
+}
+
+}  // namespace
+
 TEST_CASE("config: what the number of workers decides", "[config]") {
-  const auto for_world = [](int workers, const std::vector<std::string>& overrides) -> std::string {
-    RunConfig config = parse_run_config(test::kSample, "run.yaml", overrides);
-    try {
-      validate_for_world(config, workers);
-    } catch (const Error& e) {
-      CHECK(e.code() == ExitCode::kUsage);
-      return e.what();
-    }
-    return config.parallel.layout.to_string();
-  };
   CHECK(for_world(4, {"parallel.ep=2"}) == "dp 4, tp 1, ep 2");
   CHECK(for_world(4, {"parallel.tp=2"}) == "dp 2, tp 2, ep 1");
-  CHECK(for_world(4, {"parallel.tp=3"}) == "parallel: tp*pp*cp = 3 does not divide the 4 workers");
-  CHECK(for_world(3, {}) ==
-        "train.global_batch_size = 8 is not divisible by train.micro_batch_size * parallel.dp = 1 * 3; 6 or "
-        "9 would fit");
-  CHECK(for_world(16, {"train.micro_batch_size=2"}) ==
-        "train.global_batch_size = 8 is not divisible by train.micro_batch_size * parallel.dp = 2 * 16; 32 "
-        "would fit");
-  CHECK(for_world(2, {"train.batch_ramp_start=3", "train.batch_ramp_samples=9"}) ==
-        "train.batch_ramp_start = 3 is not divisible by train.micro_batch_size * parallel.dp = 1 * 2; 2 or 4 "
-        "would fit");
+  CHECK(for_world(8, {"parallel.dp=8", "parallel.ep=8"}) == "dp 8, tp 1, ep 8");
+  CHECK(for_world(4, {"parallel.tp=3"}) ==
+        "command line: parallel: tp*pp*cp = 3 does not divide the 4 workers");
+  CHECK(
+      for_world(3, {}) ==
+      "run.yaml:16:22: train.global_batch_size = 8 is not divisible by train.micro_batch_size * parallel.dp "
+      "= 1 * 3; 6 or 9 would fit");
+  CHECK(
+      for_world(16, {"train.micro_batch_size=2"}) ==
+      "run.yaml:16:22: train.global_batch_size = 8 is not divisible by train.micro_batch_size * parallel.dp "
+      "= 2 * 16; 32 would fit");
+  CHECK(
+      for_world(2, {"train.batch_ramp_start=3", "train.batch_ramp_samples=9"}) ==
+      "command line: train.batch_ramp_start = 3 is not divisible by train.micro_batch_size * parallel.dp = 1 "
+      "* 2; 2 or 4 would fit");
+}
+
+TEST_CASE("config: a layout that does not fit the workers or the model", "[config]") {
   CHECK(for_world(2, {"parallel.tp=2", "model.qk_norm=hidden"}) ==
-        "parallel.tp: 2 cannot be used with model.qk_norm = hidden; tp 1 would fit");
-  CHECK_THAT(for_world(2, {"parallel.dp=3"}),
-             Catch::Matchers::StartsWith("parallel: dp*tp = 3*1 = 3 but 2 workers"));
+        "command line: parallel.tp: 2 cannot be used with model.qk_norm = hidden; tp 1 would fit");
+  CHECK(for_world(4, {"parallel.dp=3", "parallel.tp=2"}) ==
+        "command line: parallel: dp*tp = 3*2 = 6 but 4 workers were started; dp 2 would fit, or start 6 "
+        "workers");
+  CHECK(for_world(1, {"parallel.dp=2", "parallel.tp=2"}) ==
+        "command line: parallel: dp*tp = 2*2 = 4 but 1 worker was started; start 4 workers");
+  CHECK(
+      for_world(6, {"parallel.dp=2", "parallel.tp=2"}) ==
+      "command line: parallel: dp*tp = 2*2 = 4 but 6 workers were started; dp 3 or tp 3 would fit, or start "
+      "4 workers");
+  CHECK(for_world(4, {"parallel.ep=8"}) ==
+        "command line: parallel.ep: 8 does not divide dp*tp = 4; ep 1, 2, 4 would fit");
+  CHECK(for_world(3, {"parallel.ep=3", "train.global_batch_size=3"}) ==
+        "command line: parallel.ep: 3 does not divide model.moe.num_experts = 8; ep 1 would fit");
+  CHECK(for_world(4, {"parallel.tp=4"}) ==
+        "command line: parallel.tp: 4 does not divide model.num_kv_heads = 2; tp 1, 2 would fit");
+  CHECK(judged({"parallel.pp=2", "parallel.cp=2"}, {}) ==
+        "command line: parallel.pp: pipeline parallelism is not in this version; use pp 1\n"
+        "command line: parallel.cp: context parallelism is not in this version; use cp 1");
+  // A model and a layout as large as the options allow, judged without a pause.
+  CHECK(for_world(1, {"parallel.dp=262144", "parallel.tp=4096"}) != "");
 }
 
 TEST_CASE("config: a training run needs data and an end", "[config]") {
-  const auto problem = [](const std::vector<std::string>& overrides) -> std::string {
+  const RunSetting training = {.world = 1, .use = RunSetting::Use::kTraining};
+  CHECK(judged({"data.train=[{path: x}]"}, training) == "dp 1, tp 1, ep 1");
+  CHECK(judged({}, {.world = 1}) == "dp 1, tp 1, ep 1");
+  CHECK(judged({}, training) ==
+        "run.yaml: data.train is empty: give at least one source, data.train: [{path: ...}]");
+  CHECK(judged({"data.train=[{path: x}]", "train.steps=0"}, training) ==
+        "command line: train.steps and train.tokens are both 0: give one of them, or the run has no end");
+}
+
+TEST_CASE("config: what a GPU cannot do is judged if the device is one", "[config]") {
+  CHECK(judged({"device=auto", "model.head_dim=12"}, {}) == "dp 0, tp 1, ep 1");
+  CHECK(judged({"device=cuda", "model.head_dim=12"}, {}) ==
+        "run.yaml: train.precision: attention on a GPU is bf16 only; use train.precision = bf16, or device = "
+        "cpu\n"
+        "command line: model.head_dim: attention on a GPU needs a multiple of 8 up to 256, not 12; device = "
+        "cpu "
+        "takes it");
+  CHECK(judged({"device=cuda", "train.precision=bf16"}, {}) == "dp 0, tp 1, ep 1");
+}
+
+// One of each kind: a word, a range, two options of a section, two sections, the workers.
+TEST_CASE("config: mistakes of every kind are found at once, each at its place", "[config]") {
+  const std::string five =
+      "model:\n"
+      "  vocab_size: 256\n"
+      "  num_layers: 2\n"
+      "  hidden_size: 64\n"
+      "  num_heads: 4\n"
+      "  num_kv_heads: 3\n"
+      "  seq_len: 32\n"
+      "  ffn_hidden_size: 64\n"
+      "device: gpu\n"
+      "train:\n"
+      "  global_batch_size: 8\n"
+      "  spike_window: 1\n"
+      "  steps: 0\n"
+      "parallel: {tp: 8}\n"
+      "numerics: layout_invariant\n";
+  const auto refusal = [&](const RunSetting& setting) -> std::string {
     try {
-      validate_for_training(parse_run_config(test::kSample, "run.yaml", overrides));
+      parse_run_config(five, "run.yaml", {}, setting);
     } catch (const Error& e) {
       return e.what();
     }
-    return "";
+    return "accepted";
   };
-  CHECK(problem({"data.train=[{path: x}]"}) == "");
-  CHECK(problem({}) == "data.train is empty: give at least one source, data.train: [{path: ...}]");
-  CHECK(problem({"data.train=[{path: x}]", "train.steps=0"}) ==
-        "train.steps and train.tokens are both 0: give one of them, or the run has no end");
+  const std::string anywhere =
+      "run.yaml:9:9: device: expected one of auto, cpu, cuda, found \"gpu\"; did you mean \"cpu\"?\n"
+      "run.yaml:12:17: train.spike_window: 1 is out of range; must be at least 2\n"
+      "run.yaml:6:17: model.num_heads = 4 is not divisible by model.num_kv_heads = 3\n"
+      "run.yaml:14:16: numerics = layout_invariant cannot be had with parallel.tp: sums inside a layer would "
+      "be "
+      "cut into tp parts; use 1";
+  CHECK(refusal({}) == anywhere);
+  CHECK(
+      refusal({.world = 1, .use = RunSetting::Use::kTraining}) ==
+      anywhere +
+          "\nrun.yaml: data.train is empty: give at least one source, data.train: [{path: ...}]\n"
+          "run.yaml:13:10: train.steps and train.tokens are both 0: give one of them, or the run has no end");
+}
+
+// Of a value that cannot be read, a section that is none, an option with another name.
+TEST_CASE("config: a rule does not judge what another mistake left unknown", "[config]") {
+  CHECK(judged({"model.num_heads=four"}, {.world = 2}) ==
+        "command line: model.num_heads: expected a whole number, found \"four\"");
+  CHECK(judged({"train=3"}, {.world = 3}) ==
+        "command line: train: expected a section of options, found \"3\"");
+  CHECK(judged({"model.moe.num_experts=0", "model.ffn_hidden_sise=8"}, {}) ==
+        "command line: unknown key \"model.ffn_hidden_sise\"; did you mean \"model.ffn_hidden_size\"?");
+}
+
+// Each with every word that the schema has.
+TEST_CASE("config: the program knows every choice of the schema", "[config]") {
+  int tried = 0;
+  std::istringstream table(describe_schema(SchemaFormat::kMarkdown));
+  for (std::string line; std::getline(table, line);) {
+    const std::size_t type = line.find("| one of ");
+    if (!line.starts_with("| `") || type == std::string::npos) continue;
+    const std::string key = line.substr(3, line.find('`', 3) - 3);
+    std::istringstream names(line.substr(type + 9, line.find(" |", type + 1) - type - 9));
+    for (std::string name; std::getline(names >> std::ws, name, ',');) {
+      INFO(key << " = " << name);
+      try {
+        parse_run_config(test::kSample, "run.yaml", {key + "=" + name});
+      } catch (const Error&
+                   e) {  // a choice that does not fit the others; kFailure if the program has no such name
+        CHECK(e.code() == ExitCode::kUsage);
+      }
+      ++tried;
+    }
+  }
+  CHECK(tried >= 30);
 }
 
 }  // namespace jevons

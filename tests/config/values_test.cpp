@@ -123,7 +123,9 @@ TEST_CASE("config: every option of the schema changes the run", "[config]") {
                                          "schedule.decay_steps=6",         "train.micro_batch_size=2",
                                          "train.batch_ramp_start=2",       "train.batch_ramp_samples=7",
                                          "model.moe.router.groups_kept=2", "checkpoint.keep_last=7"};
-  const RunConfig before = sample(base);
+  const TemporaryDirectory dir;
+  const std::string path = dir.write("run.yaml", test::kSample);
+  const RunConfig before = read_run_config(path, base).config;
   int tried = 0;
   for (DocumentedOption option : documented_options()) {
     if (option.key == "include") continue;
@@ -132,10 +134,7 @@ TEST_CASE("config: every option of the schema changes the run", "[config]") {
     for (const std::string& value : values_to_try(option)) {
       std::vector<std::string> overrides = base;
       overrides.push_back(option.key + "=" + value);
-      try {
-        changed = changed || sample(overrides) != before;
-      } catch (const Error&) {  // a value that does not fit the others
-      }
+      changed = changed || read_run_config(path, overrides).config != before;
     }
     INFO(option.key);
     CHECK(changed);
@@ -145,7 +144,7 @@ TEST_CASE("config: every option of the schema changes the run", "[config]") {
 }
 
 TEST_CASE("config: choices arrive as the right enumerators", "[config]") {
-  CHECK(sample({"device=cuda"}).device == DeviceChoice::kCuda);
+  CHECK(sample({"device=cuda", "train.precision=bf16"}).device == DeviceChoice::kCuda);
   CHECK(sample({"device=cpu"}).device == DeviceChoice::kCpu);
   CHECK(sample({"train.precision=bf16"}).train.precision == Precision::kBF16);
   CHECK(sample({"model.qk_norm=head"}).model.qk_norm == QkNorm::kHead);

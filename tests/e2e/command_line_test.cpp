@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -92,6 +93,38 @@ TEST_CASE("command line: config show prints what it was given, config schema eve
   CHECK(wrong.output ==
         "command line: unknown key \"train.stepz\"; did you mean \"train.steps\"?\n"
         "command line: threads: expected a whole number, found \"x\"\n");
+}
+
+TEST_CASE("command line: five mistakes of a file are five lines, whichever command reads it", "[e2e]") {
+  const TempDir dir;
+  const std::string path = dir / "run.yaml";
+  std::ofstream(path) << "model:\n"
+                         "  vocab_size: 256\n"
+                         "  num_layers: 2\n"
+                         "  hidden_size: 64\n"
+                         "  num_heads: 4\n"
+                         "  num_kv_heads: 3\n"
+                         "  seq_len: 32\n"
+                         "  ffn_hidden_size: 64\n"
+                         "  qk_norms: head\n"
+                         "device: gpu\n"
+                         "data: {train: [{path: a, weight: size}, {path: b, weight: 2}]}\n"
+                         "train: {global_batch_size: 8, steps: 10}\n"
+                         "parallel: {cp: 2}\n";
+  const std::string five = fmt::format(
+      "{0}:9:3: unknown key \"model.qk_norms\"; did you mean \"model.qk_norm\"?\n"
+      "{0}:10:9: device: expected one of auto, cpu, cuda, found \"gpu\"; did you mean \"cpu\"?\n"
+      "{0}:6:17: model.num_heads = 4 is not divisible by model.num_kv_heads = 3\n"
+      "{0}:11:59: data.train.1.weight = 2, but other sources of data.train have size; give size to all or to "
+      "none\n"
+      "{0}:13:16: parallel.cp: context parallelism is not in this version; use cp 1\n",
+      path);
+  for (const char* command : {"config show ", "plan ", "train "}) {
+    const Ran ran = test::jevons(command + path);
+    INFO(command << ran.output);
+    CHECK(ran.code == 2);
+    CHECK(ran.output == five);
+  }
 }
 
 TEST_CASE("command line: a mistake in a job of two workers is told once", "[e2e]") {

@@ -36,8 +36,7 @@ RunConfig config_of(const TinyRun& run, const Layout& layout, const std::vector<
   options.push_back(fmt::format("parallel.tp={}", layout.tp));
   options.push_back(fmt::format("parallel.ep={}", layout.ep));
   options.insert(options.end(), more.begin(), more.end());
-  RunConfig config = parse_run_config(kCommon, "golden.yaml", options);
-  validate_for_world(config, layout.world());
+  RunConfig config = parse_run_config(kCommon, "golden.yaml", options, {.world = layout.world()});
   return config;
 }
 

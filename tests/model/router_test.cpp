@@ -82,10 +82,4 @@ TEST_CASE("the router's gradient through weights, scores and z-loss", "[moe]") {
   test::check_gradients(bed, problem);
 }
 
-TEST_CASE("a router that cannot choose is refused when the model is built", "[moe]") {
-  MetaCommunicator world(0, 1);
-  TestBed bed(world);
-  CHECK_THROWS_AS(Router(bed.store, config_of({.num_experts = 4, .top_k = 5}, 8), "router"), Error);
-}
-
 }  // namespace jevons

@@ -55,7 +55,7 @@ void add_part(Assembled& all, const Param& param, Tensor weight) {
 Assembled assemble(const Layout& layout, DType compute, int threads = 1) {
   Assembled all;
   for (const Assembled& part : test::run_ranks(layout.world(), [&](Communicator& world) {
-         Mesh mesh(world, layout, {});
+         Mesh mesh(world, layout);
          ParamStore store(mesh, Device::kCpu, compute);
          declare(store, mesh.ep().rank(), mesh.ep().size());
          store.allocate();
@@ -102,7 +102,7 @@ TEST_CASE("initial values: kind, scale and name", "[param_store]") {
   CHECK(weights.at("experts.0.gate") != weights.at("experts.1.gate"));
 
   MetaCommunicator alone(0, 1);
-  Mesh mesh(alone, {}, {});
+  Mesh mesh(alone, {});
   ParamStore store(mesh, Device::kCpu, DType::kF32);
   const ParamId id = store.add({.name = "big", .shape = {100, 100}, .init_std = 0.5});
   store.allocate();
@@ -119,7 +119,7 @@ TEST_CASE("initial values: kind, scale and name", "[param_store]") {
 
 TEST_CASE("groups follow who sums a gradient", "[param_store][ranks]") {
   test::run_ranks(4, [](Communicator& world) {
-    Mesh mesh(world, {.dp = 2, .tp = 2, .ep = 2}, {});
+    Mesh mesh(world, {.dp = 2, .tp = 2, .ep = 2});
     ParamStore store(mesh, Device::kCpu, DType::kBF16);
     declare(store, mesh.ep().rank(), mesh.ep().size());
     store.allocate();
@@ -292,7 +292,7 @@ TEST_CASE("neighbours are used as one matrix", "[param_store]") {
 
 TEST_CASE("wrong declarations are refused", "[param_store]") {
   MetaCommunicator world(0, 3);
-  Mesh mesh(world, {.tp = 3}, {});
+  Mesh mesh(world, {.tp = 3});
   ParamStore store(mesh, Device::kMeta, DType::kF32);
   store.add({.name = "a", .shape = {6, 4}, .tp_dim = 0});
   CHECK_THROWS_AS(store.add({.name = "a", .shape = {6, 4}}), Error);
@@ -314,7 +314,7 @@ TEST_CASE("wrong declarations are refused", "[param_store]") {
 TEST_CASE("a dry run counts the bytes of a real one", "[param_store]") {
   const auto bytes = [](Device device) {
     MetaCommunicator world(3, 8);
-    Mesh mesh(world, {.dp = 4, .tp = 2, .ep = 2}, {});
+    Mesh mesh(world, {.dp = 4, .tp = 2, .ep = 2});
     ParamStore store(mesh, device, DType::kBF16);
     declare(store, mesh.ep().rank(), mesh.ep().size());
     store.allocate();

@@ -48,7 +48,7 @@ class TestBed {
  public:
   explicit TestBed(Communicator& world, DType compute = DType::kF64, const Layout& layout = {},
                    Device device = Device::kCpu, std::int64_t bucket_bytes = kOneBucket)
-      : mesh(world, layout, {}),
+      : mesh(world, layout),
         store(mesh, device, compute, bucket_bytes),
         stash(device, "stash"),
         work(device, "work") {

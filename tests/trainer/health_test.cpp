@@ -28,8 +28,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 template <class Body>
 auto run_workers(int world_size, const std::vector<std::string>& overrides, Body body) {
   return test::run_ranks(world_size, [&](Communicator& world) {
-    RunConfig config = parse_run_config(test::tiny_yaml("none", "none"), "test.yaml", overrides);
-    validate_for_world(config, world.size());
+    RunConfig config =
+        parse_run_config(test::tiny_yaml("none", "none"), "test.yaml", overrides, {.world = world.size()});
     Worker worker(config, world, {}, nullptr);
     return body(worker);
   });

@@ -58,8 +58,7 @@ struct DenseRun {
 std::vector<float> logits_from(const std::string& yaml, const std::vector<std::string>& overrides,
                                const std::string& checkpoint) {
   MetaCommunicator alone(0, 1);
-  RunConfig config = parse_run_config(yaml, "test.yaml", overrides);
-  validate_for_world(config, 1);
+  RunConfig config = parse_run_config(yaml, "test.yaml", overrides, {.world = 1});
   Worker worker(config, alone, {}, nullptr);
   restore_weights(worker, CheckpointReader(find_checkpoint(checkpoint)));
   const Context& ctx = worker.ctx();

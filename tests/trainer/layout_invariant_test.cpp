@@ -53,8 +53,8 @@ RunConfig config_of(const Setting& s, std::int64_t sequences, const std::vector<
                                         fmt::format("parallel.ep={}", s.layout.ep),
                                         fmt::format("parallel.zero_stage={}", s.zero_stage)};
   overrides.insert(overrides.end(), more.begin(), more.end());
-  RunConfig config = parse_run_config(test::tiny_yaml("corpus", "run"), "test.yaml", overrides);
-  validate_for_world(config, s.layout.world());
+  RunConfig config =
+      parse_run_config(test::tiny_yaml("corpus", "run"), "test.yaml", overrides, {.world = s.layout.world()});
   return config;
 }
 

@@ -54,9 +54,8 @@ inline std::string resolved(const std::string& yaml, const std::vector<std::stri
 inline ExitCode train(int world_size, const std::string& yaml, const std::vector<std::string>& overrides,
                       const StartOptions& start = {}) {
   const auto codes = run_ranks(world_size, [&](Communicator& world) {
-    RunConfig config = parse_run_config(yaml, "test.yaml", overrides);
-    validate_for_world(config, world.size());
-    validate_for_training(config);
+    const RunConfig config = parse_run_config(yaml, "test.yaml", overrides,
+                                              {.world = world.size(), .use = RunSetting::Use::kTraining});
     PhaseClock clock;
     return jevons::train(config, world, clock, start);
   });

@@ -166,8 +166,8 @@ TEST_CASE("workers that see other token files end the run", "[validation][ranks]
   const std::string message = message_of(ExitCode::kData, [&] {
     test::run_ranks(2, [&](Communicator& world) {
       const std::string mine = bed.dir / (world.rank() == 0 ? "a" : "c");
-      RunConfig config = parse_run_config(bed.yaml, "test.yaml", {"data.train.0.path=" + mine});
-      validate_for_world(config, world.size());
+      RunConfig config =
+          parse_run_config(bed.yaml, "test.yaml", {"data.train.0.path=" + mine}, {.world = world.size()});
       PhaseClock clock;
       train(config, world, clock, {});
     });

@@ -86,9 +86,10 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
 }
 
 int run_plan(const PlanOptions& options) {
-  RunConfig config = load_run_config(options.config.file, options.config.overrides);
-  validate_for_world(config, options.world_size);
+  auto [config, findings] = read_run_config(options.config.file, options.config.overrides);
   config.device = resolved(config.device);
+  check_run(config, {.world = options.world_size}, findings);
+  findings.throw_if_any();
   const ModelCounts counts = count_model(config.model);
   const DryRun run = dry_run(config, options.world_size);
   if (options.json) {

@@ -43,8 +43,8 @@ struct TrainOptions {
 struct TrainStart {
   std::unique_ptr<RunLock> lock;     // on rank 0, once the run directory is claimed
   std::unique_ptr<SignOfLife> sign;  // null: the configuration is not one of a run
-  RunConfig config;                  // as it was read, once; that of rank 0 counts
-  std::exception_ptr problem;        // why it could not be read
+  ReadConfig read;                   // once; that of rank 0 counts
+  std::exception_ptr problem;        // why nothing was read
 };
 
 // Workers of one node share its cores; a binding that gives a worker fewer is respected.
@@ -68,27 +68,27 @@ void share(RunConfig& config, Communicator& world) {
   });
 }
 
-// Resolved, and the same on every worker. Collective.
-RunConfig read_config(const TrainStart& begun, Communicator& world) {
-  RunConfig config;
+// Resolved, and the same on every worker. Every mistake is reported at once. Collective.
+RunConfig agree_on_config(const TrainStart& begun, Communicator& world) {
+  const bool reads = world.rank() == 0;
+  ReadConfig read = begun.read;
   agree(world, [&] {
-    if (world.rank() != 0) return;
-    if (begun.problem) std::rethrow_exception(begun.problem);
-    config = begun.config;
-    validate_for_world(config, world.size());
-    validate_for_training(config);
+    if (reads && begun.problem) std::rethrow_exception(begun.problem);
   });
-  share(config, world);
-  config.device = choose_device(config.device, world);
+  const ChosenDevice device = choose_device(read.config.device, world);
   agree(world, [&] {
-    const bool on_gpu = config.device == DeviceChoice::kCuda;
-    if (on_gpu) validate_for_gpu(config);
-    if (world.rank() != 0) return;
-    if (on_gpu) describe_gpu(config.cost);
-    resolve_price(config.cost, device_type(config), unix_time());
+    if (!reads) return;
+    if (!device.obstacle.empty()) {
+      read.findings.add_for("device", fmt::format("device: cuda: {}; use cpu or auto", device.obstacle));
+    }
+    read.config.device = device.choice;
+    check_run(read.config, {.world = world.size(), .use = RunSetting::Use::kTraining}, read.findings);
+    read.findings.throw_if_any();
+    if (device.choice == DeviceChoice::kCuda) describe_gpu(read.config.cost);
+    resolve_price(read.config.cost, device_type(read.config), unix_time());
   });
-  share(config, world);
-  return config;
+  share(read.config, world);
+  return read.config;
 }
 
 // Of another run in this directory that is about to end, after a kill for example.
@@ -158,15 +158,15 @@ int train_in_directory(const TrainOptions& options, TrainStart& begun, RunConfig
 TrainStart begin_train(const TrainOptions& options, const LaunchPlace& place) {
   TrainStart start;
   try {
-    start.config = load_run_config(options.config.file, options.config.overrides);
+    start.read = read_run_config(options.config.file, options.config.overrides);
   } catch (const std::exception&) {
     start.problem = std::current_exception();
     return start;
   }
   try {
-    RunConfig config = start.config;
-    validate_for_world(config, place.size);
-    validate_for_training(config);
+    auto [config, findings] = start.read;
+    check_run(config, {.world = place.size, .use = RunSetting::Use::kTraining}, findings);
+    findings.throw_if_any();
     check_run_directory(config.run_dir);
     start.sign =
         std::make_unique<SignOfLife>(config.run_dir, early_launch_info(config, place.size),
@@ -189,7 +189,7 @@ int run_train(const TrainOptions& options, TrainStart& begun, Communicator& worl
   RunConfig config;
   try {
     agree(world, [&] { start = start_options(options, sign); });
-    config = read_config(begun, world);
+    config = agree_on_config(begun, world);
   } catch (const AgreedError&) {
     withdraw(sign, world);
     throw;

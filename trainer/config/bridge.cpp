@@ -56,9 +56,6 @@ void Bridge::number(const char* option, std::int64_t& value) {
     case FieldDescriptor::CPPTYPE_UINT64:
       if (to_struct()) return void(value = static_cast<std::int64_t>(values->GetUInt64(message_, f)));
       return values->SetUInt64(&message_, f, static_cast<std::uint64_t>(value));
-    case FieldDescriptor::CPPTYPE_ENUM:
-      if (to_struct()) return void(value = values->GetEnumValue(message_, f));
-      return values->SetEnumValue(&message_, f, static_cast<int>(value));
     default:
       ENSURE(false, "option '{}' of {} is no whole number", option, message_.GetTypeName());
   }
@@ -78,8 +75,18 @@ void Bridge::choice(const char* option, std::string& member) {
   ENSURE(false, "option '{}' has no choice '{}'", option, member);
 }
 
+void Bridge::check_number_of_choices(const char* option, std::size_t known) const {
+  const auto in_schema = static_cast<std::size_t>(field(option)->enum_type()->value_count());
+  ENSURE(in_schema == known, "option '{}' has {} choices, the program knows {}", option, in_schema, known);
+}
+
+void Bridge::check_choice(const char* option, const std::string& name, bool known) const {
+  ENSURE(known, "option '{}': the program does not know the choice '{}'", option, name);
+}
+
 Bridge Bridge::section(const char* option) {
-  return {*message_.GetReflection()->MutableMessage(&message_, field(option)), way_};
+  return {*message_.GetReflection()->MutableMessage(&message_, field(option)), findings_,
+          prefix_ + option + "."};
 }
 
 std::size_t Bridge::resize(const char* option, std::size_t items) {
@@ -92,7 +99,7 @@ std::size_t Bridge::resize(const char* option, std::size_t items) {
 
 Bridge Bridge::element(const char* option, std::size_t i) {
   return {*message_.GetReflection()->MutableRepeatedMessage(&message_, field(option), static_cast<int>(i)),
-          way_};
+          findings_, fmt::format("{}{}.{}.", prefix_, option, i)};
 }
 
 }  // namespace jevons

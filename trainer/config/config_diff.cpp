@@ -8,12 +8,18 @@ namespace {
 
 constexpr const char* kAbsent = "(absent)";
 
+std::map<std::string, std::string> values_of(std::string_view text, const std::string& source) {
+  const RunMessage read = read_run_text(text, source, {});
+  read.findings.throw_if_any();
+  return flat_values(read.run);
+}
+
 }  // namespace
 
 std::vector<ConfigChange> diff_run_configs(std::string_view before, const std::string& source,
                                            std::string_view after) {
-  const auto old_values = flat_values(read_run_text(before, source, {}));
-  const auto new_values = flat_values(read_run_text(after, "configuration", {}));
+  const auto old_values = values_of(before, source);
+  const auto new_values = values_of(after, "configuration");
   std::vector<ConfigChange> changes;
   auto a = old_values.begin();
   auto b = new_values.begin();

@@ -10,8 +10,8 @@
 #include <optional>
 #include <sstream>
 #include <system_error>
+#include <utility>
 
-#include "trainer/config/validate.h"
 #include "trainer/config/yaml_tree.h"
 #include "trainer/config/yaml_walker.h"
 
@@ -22,12 +22,14 @@ namespace fs = std::filesystem;
 
 class RunReader {
  public:
-  void read_file(const std::string& path, const Place& asked_at) {
+  explicit RunReader(const std::string& source) : message_{{}, Findings(source)} {}
+
+  void read_file(const std::string& path, const ConfigPlace& asked_at) {
     std::error_code ignored;
     const std::string identity = fs::weakly_canonical(path, ignored).string();
     if (std::find(open_.begin(), open_.end(), identity) != open_.end()) {
       findings_.add(asked_at, fmt::format("include: \"{}\" includes itself", printable(path)));
-      is_whole_ = false;
+      findings_.set_incomplete();
       return;
     }
     const std::optional<std::string> text = slurp(path, asked_at);
@@ -40,14 +42,14 @@ class RunReader {
   void read_text(std::string_view text, const std::string& source) {
     const std::optional<YamlNode> root = parse_yaml({text, source}, findings_);
     if (!root) {
-      is_whole_ = false;
+      findings_.set_incomplete();
       return;
     }
     follow_include(*root, source);
     walker_.walk_root(*root);
   }
 
-  schema::Run finish(const std::string& source, const std::vector<std::string>& overrides) {
+  RunMessage finish(const std::string& source, const std::vector<std::string>& overrides) {
     for (const std::string& assignment : overrides) {
       if (assignment.starts_with("include=")) {
         findings_.add({"command line"}, "include can be given in a file only");
@@ -55,16 +57,13 @@ class RunReader {
         walker_.walk_override(assignment);
       }
     }
-    if (is_whole_) walker_.require_all({source});
-    findings_.throw_if_any();
-    resolve_defaults(run_, source);
-    check_options_together(run_, {source}, findings_);
-    findings_.throw_if_any();
-    return run_;
+    if (findings_.complete()) walker_.require_all({source});
+    message_.run.clear_include();
+    return std::move(message_);
   }
 
  private:
-  std::optional<std::string> slurp(const std::string& path, const Place& asked_at) {
+  std::optional<std::string> slurp(const std::string& path, const ConfigPlace& asked_at) {
     errno = 0;
     std::ifstream file(path, std::ios::binary);
     std::ostringstream text;
@@ -73,7 +72,7 @@ class RunReader {
         file.bad()) {
       const std::string what = asked_at.line == 0 ? "" : fmt::format("include: \"{}\" ", printable(path));
       findings_.add(asked_at, fmt::format("{}cannot be read: {}", what, std::strerror(errno)));
-      is_whole_ = false;
+      findings_.set_incomplete();
       return std::nullopt;
     }
     return text.str();
@@ -89,24 +88,23 @@ class RunReader {
     }
   }
 
-  schema::Run run_;
-  Findings findings_;
-  YamlWalker walker_{run_, findings_};
+  RunMessage message_;
+  Findings& findings_ = message_.findings;
+  YamlWalker walker_{message_.run, findings_};
   std::vector<std::string> open_;  // files being read, each included by the one before
-  bool is_whole_ = true;           // every file could be read to its end, so what is missing is missing
 };
 
 }  // namespace
 
-schema::Run read_run_file(const std::string& path, const std::vector<std::string>& overrides) {
-  RunReader reader;
+RunMessage read_run_file(const std::string& path, const std::vector<std::string>& overrides) {
+  RunReader reader(path);
   reader.read_file(path, {path});
   return reader.finish(path, overrides);
 }
 
-schema::Run read_run_text(std::string_view text, const std::string& source,
-                          const std::vector<std::string>& overrides) {
-  RunReader reader;
+RunMessage read_run_text(std::string_view text, const std::string& source,
+                         const std::vector<std::string>& overrides) {
+  RunReader reader(source);
   reader.read_text(text, source);
   return reader.finish(source, overrides);
 }

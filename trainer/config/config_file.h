@@ -1,5 +1,5 @@
 // Reads a configuration into the schema's message: included files first, then the file, then the command
-// line's overrides; then checks it. Throws Error(kUsage) with every mistake found.
+// line's overrides.
 #pragma once
 
 #include <string>
@@ -8,11 +8,19 @@
 
 #include "run.pb.h"
 
+#include "trainer/config/findings.h"
+
 namespace jevons {
 
-schema::Run read_run_file(const std::string& path, const std::vector<std::string>& overrides);
+// The values that could be read, the others with their defaults; and what is wrong.
+struct RunMessage {
+  schema::Run run;
+  Findings findings;
+};
+
+RunMessage read_run_file(const std::string& path, const std::vector<std::string>& overrides);
 // `source` names the text in messages; its include is relative to the directory of `source`.
-schema::Run read_run_text(std::string_view text, const std::string& source,
-                          const std::vector<std::string>& overrides);
+RunMessage read_run_text(std::string_view text, const std::string& source,
+                         const std::vector<std::string>& overrides);
 
 }  // namespace jevons

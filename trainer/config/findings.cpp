@@ -8,12 +8,25 @@
 
 namespace jevons {
 
-std::string Place::to_string() const {
+std::string ConfigPlace::to_string() const {
   return line == 0 ? source : fmt::format("{}:{}:{}", source, line, column);
 }
 
-void Findings::add(const Place& place, const std::string& message) {
+void Findings::add(const ConfigPlace& place, const std::string& message) {
   messages_.push_back(fmt::format("{}: {}", place.to_string(), message));
+}
+
+void Findings::add_for(const std::string& key, const ConfigPlace& place, const std::string& message) {
+  add(place, message);
+  bad_.insert(key);
+}
+
+bool Findings::is_good(std::string_view key) const {
+  const auto is_inside = [](std::string_view inner, std::string_view outer) {
+    return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '.');
+  };
+  return std::none_of(bad_.begin(), bad_.end(),
+                      [&](const std::string& bad) { return is_inside(key, bad) || is_inside(bad, key); });
 }
 
 void Findings::throw_if_any() const {
@@ -28,9 +41,9 @@ void Findings::forget_inside(const std::string& key) {
   std::erase_if(places_, [&](const auto& entry) { return entry.first.starts_with(key + "."); });
 }
 
-Place Findings::place_of(const std::string& key, const Place& otherwise) const {
+ConfigPlace Findings::place_of(const std::string& key) const {
   const auto it = places_.find(key);
-  return it == places_.end() ? otherwise : it->second;
+  return it == places_.end() ? ConfigPlace{source_} : it->second;
 }
 
 }  // namespace jevons

@@ -42,7 +42,7 @@ std::string slurp(const std::string& path) {
 
 std::vector<Price> read_prices(const std::string& path) {
   const std::string text = slurp(path);
-  Findings findings;
+  Findings findings(path);
   schema::PriceList list;
   YamlWalker walker(list, findings);
   const std::optional<YamlNode> root = parse_yaml({text, path}, findings);
@@ -56,11 +56,11 @@ std::vector<Price> read_prices(const std::string& path) {
     const std::string key = fmt::format("prices.{}.", i);
     const std::optional<double> since = parse_day(price.since());
     if (!since && !price.since().empty()) {
-      findings.add(findings.place_of(key + "since", {path}),
-                   fmt::format("{}since: \"{}\" is not a day as 2026-05-01", key, printable(price.since())));
+      findings.add_for(key + "since", fmt::format("{}since: \"{}\" is not a day as 2026-05-01", key,
+                                                  printable(price.since())));
     }
     if (words_of(price.device()).empty() && !price.device().empty()) {
-      findings.add(findings.place_of(key + "device", {path}), key + "device names no device");
+      findings.add_for(key + "device", key + "device names no device");
     }
     prices.push_back({price.device(), price.since(), since.value_or(0), price.per_device_hour(),
                       price.currency(), price.source()});

@@ -16,12 +16,12 @@ namespace {
 // A configuration is a page or two; this bounds what a stray file can cost.
 constexpr std::size_t kMaxBytes = 1 << 20;
 
-Place place_at(const YamlText& input, int line, int column) {
+ConfigPlace place_at(const YamlText& input, int line, int column) {
   if (input.origin == YamlOrigin::kCommandLine) return {input.source};
   return {input.source, std::max(line, 1), std::max(column, 1)};
 }
 
-Place place_of_offset(const YamlText& input, std::size_t offset) {
+ConfigPlace place_of_offset(const YamlText& input, std::size_t offset) {
   const std::string_view before = input.text.substr(0, offset);
   const auto line = std::count(before.begin(), before.end(), '\n') + 1;
   const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 = 0
@@ -114,7 +114,7 @@ class TreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { close(); }
 
  private:
-  Place place(const YAML::Mark& mark) const { return place_at(input_, mark.line + 1, mark.column + 1); }
+  ConfigPlace place(const YAML::Mark& mark) const { return place_at(input_, mark.line + 1, mark.column + 1); }
 
   YamlNode node(YamlNode::Kind kind, const YAML::Mark& mark) const {
     YamlNode made;

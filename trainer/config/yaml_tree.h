@@ -15,7 +15,7 @@ namespace jevons {
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
-  Place place;
+  ConfigPlace place;
   std::string text;              // kScalar, as written but for quotes and escapes
   bool quoted = false;           // kScalar in quotes, or a block scalar
   std::vector<YamlNode> keys;    // kMap, as many as items; not checked for repetition

@@ -23,7 +23,7 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-const Place kCommandLine = {"command line"};
+const ConfigPlace kCommandLine = {"command line"};
 
 // A number may also be a word: says so where no number was found.
 template <class T>
@@ -83,7 +83,7 @@ void YamlWalker::walk_root(const YamlNode& root) {
 }
 
 void YamlWalker::walk_section(const YamlNode& node, Message& section, const std::string& prefix) {
-  std::map<std::string, Place> seen;
+  std::map<std::string, ConfigPlace> seen;
   for (std::size_t i = 0; i < node.items.size(); ++i) {
     const YamlNode& name = node.keys[i];
     if (name.kind != YamlNode::Kind::kScalar) {
@@ -125,7 +125,7 @@ void YamlWalker::walk_value(const YamlNode& node, Message& section, const FieldD
 void YamlWalker::walk_list(const YamlNode& node, Message& section, const FieldDescriptor& field,
                            const std::string& key) {
   if (node.kind != YamlNode::Kind::kList) {
-    findings_.add(node.place, fmt::format("{}: expected a list, found {}", key, node.describe()));
+    findings_.add_for(key, node.place, fmt::format("{}: expected a list, found {}", key, node.describe()));
     return;
   }
   const Reflection* reflection = section.GetReflection();
@@ -142,7 +142,8 @@ void YamlWalker::walk_list(const YamlNode& node, Message& section, const FieldDe
 
 bool YamlWalker::is_section_of(const YamlNode& node, const std::string& key) {
   if (node.kind == YamlNode::Kind::kMap) return true;
-  findings_.add(node.place, fmt::format("{}: expected a section of options, found {}", key, node.describe()));
+  findings_.add_for(key, node.place,
+                    fmt::format("{}: expected a section of options, found {}", key, node.describe()));
   return false;
 }
 
@@ -156,7 +157,7 @@ void YamlWalker::set_scalar(const YamlNode& node, Message& section, const FieldD
   } else {
     problem = store(node, section, field);
   }
-  if (!problem.empty()) findings_.add(node.place, fmt::format("{}: {}", key, problem));
+  if (!problem.empty()) findings_.add_for(key, node.place, fmt::format("{}: {}", key, problem));
 }
 
 std::string YamlWalker::store(const YamlNode& node, Message& section, const FieldDescriptor& field) {
@@ -259,15 +260,16 @@ Message* YamlWalker::element(Message& section, const FieldDescriptor& field, std
   const int size = reflection->FieldSize(section, &field);
   const Parsed<std::uint64_t> at = parse_unsigned(index);
   if (!at.problem.empty() || at.value > static_cast<std::uint64_t>(size)) {
-    findings_.add(kCommandLine, fmt::format("{}: \"{}\" is not the number of an element, 0 to {}", key,
-                                            printable(index), size));
+    findings_.add_for(
+        key, kCommandLine,
+        fmt::format("{}: \"{}\" is not the number of an element, 0 to {}", key, printable(index), size));
     return nullptr;
   }
   if (at.value == static_cast<std::uint64_t>(size)) return reflection->AddMessage(&section, &field);
   return reflection->MutableRepeatedMessage(&section, &field, static_cast<int>(at.value));
 }
 
-void YamlWalker::unknown_key(const Place& place, const Message& section, const std::string& prefix,
+void YamlWalker::unknown_key(const ConfigPlace& place, const Message& section, const std::string& prefix,
                              std::string_view name) {
   std::vector<std::string> siblings;
   const Descriptor* descriptor = section.GetDescriptor();
@@ -281,18 +283,20 @@ void YamlWalker::unknown_key(const Place& place, const Message& section, const s
     }
   }
   const std::string typed = prefix + std::string(name);
+  if (guess) findings_.distrust(*guess);
   findings_.add(place,
                 fmt::format("unknown key \"{}\"{}", printable(typed),
                             guess && guess != typed ? fmt::format("; did you mean \"{}\"?", *guess) : ""));
 }
 
-void YamlWalker::dotted_key(const Place& place, const std::string& prefix, const std::string& name) {
+void YamlWalker::dotted_key(const ConfigPlace& place, const std::string& prefix, const std::string& name) {
   std::vector<std::string> keys;
   for (const NamedOption& option : all_options(*whole_.GetDescriptor())) {
     if (option.key.starts_with(prefix)) keys.push_back(option.key.substr(prefix.size()));
   }
   const bool is_option = std::find(keys.begin(), keys.end(), name) != keys.end();
   const std::optional<std::string> meant = is_option ? std::optional(name) : nearest(name, keys);
+  if (meant) findings_.distrust(prefix + *meant);
   std::string nested = meant.value_or(name), end;
   for (std::size_t at = nested.find('.'); at != std::string::npos; at = nested.find('.', at)) {
     nested.replace(at, 1, ": {"), end += '}';
@@ -301,11 +305,11 @@ void YamlWalker::dotted_key(const Place& place, const std::string& prefix, const
                                    printable(prefix + name), printable(nested), end));
 }
 
-void YamlWalker::require_all(const Place& source) {
+void YamlWalker::require_all(const ConfigPlace& source) {
   require_in(whole_, "", source);
 }
 
-void YamlWalker::require_in(const Message& section, const std::string& prefix, const Place& source) {
+void YamlWalker::require_in(const Message& section, const std::string& prefix, const ConfigPlace& source) {
   const Reflection* reflection = section.GetReflection();
   for (int i = 0; i < section.GetDescriptor()->field_count(); ++i) {
     const FieldDescriptor* field = section.GetDescriptor()->field(i);
@@ -317,7 +321,7 @@ void YamlWalker::require_in(const Message& section, const std::string& prefix, c
         require_in(reflection->GetRepeatedMessage(section, field, n), fmt::format("{}.{}.", key, n), source);
       }
     } else if (is_required(*field) && !findings_.was_given(key)) {
-      findings_.add(source, fmt::format("{} is missing: {}", key, help_of(*field)));
+      findings_.add_for(key, source, fmt::format("{} is missing: {}", key, help_of(*field)));
     }
   }
 }

@@ -28,7 +28,7 @@ class YamlWalker {
   // 0, one past the end is appended.
   void walk_override(std::string_view assignment);
   // One finding for every required option that has no value; `source` names the configuration.
-  void require_all(const Place& source);
+  void require_all(const ConfigPlace& source);
 
  private:
   using Message = google::protobuf::Message;
@@ -47,12 +47,12 @@ class YamlWalker {
   void override_element(Message& element, const std::string& key, std::string_view value);
   // Of the text after "key="; nothing if it is no YAML, which is reported.
   std::optional<YamlNode> node_of(std::string_view value);
-  void require_in(const Message& section, const std::string& prefix, const Place& source);
+  void require_in(const Message& section, const std::string& prefix, const ConfigPlace& source);
   Message* element(Message& section, const Field& field, std::string_view index, const std::string& key);
-  void unknown_key(const Place& place, const Message& section, const std::string& prefix,
+  void unknown_key(const ConfigPlace& place, const Message& section, const std::string& prefix,
                    std::string_view name);
   // "train.steps: 5" in a file, where sections are nested.
-  void dotted_key(const Place& place, const std::string& prefix, const std::string& name);
+  void dotted_key(const ConfigPlace& place, const std::string& prefix, const std::string& name);
 
   Message& whole_;
   Findings& findings_;

@@ -44,10 +44,8 @@ Attention::Attention(ParamStore& store, const ModelConfig& config, const std::st
       kv_heads_(config.num_kv_heads / store.mesh().tp().size()),
       head_dim_(config.head_dim) {
   if (norm_kind_ == QkNorm::kNone) return;
-  if (norm_kind_ == QkNorm::kHidden && store.mesh().tp().size() > 1) {
-    fail(ExitCode::kUsage, "model: a QK-norm over all heads needs tp 1, the layout has tp {}",
+  ENSURE(norm_kind_ == QkNorm::kHead || store.mesh().tp().size() == 1, "a QK-norm over all heads with tp {}",
          store.mesh().tp().size());
-  }
   const bool whole = norm_kind_ == QkNorm::kHidden;
   qk_norm_ = {.q = store.add(norm_spec(name + ".q_norm", whole ? heads_ * head_dim_ : head_dim_)),
               .k = store.add(norm_spec(name + ".k_norm", whole ? kv_heads_ * head_dim_ : head_dim_))};

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "kernels/moe/routing.h"
-#include "parallel/mesh.h"
 
 namespace jevons {
 
@@ -65,8 +64,5 @@ struct ModelConfig {
   }
   bool operator==(const ModelConfig&) const = default;
 };
-
-// What of the model limits a layout.
-LayoutLimits layout_limits(const ModelConfig& config);
 
 }  // namespace jevons

@@ -12,7 +12,7 @@ namespace jevons {
 
 ModelCounts count_model(const ModelConfig& config) {
   MetaCommunicator world(0, 1);
-  Mesh mesh(world, {}, layout_limits(config));
+  Mesh mesh(world, {});
   ParamStore store(mesh, Device::kMeta, DType::kF32);
   const Model model(store, config);
   ModelCounts counts;

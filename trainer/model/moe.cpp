@@ -39,8 +39,7 @@ Moe::Moe(ParamStore& store, const ModelConfig& config, std::int64_t layer)
                dispatcher_.first_expert(), dispatcher_.local_experts()),
       shared_(shared_expert(store, config, layer)),
       balance_(store, config.moe) {
-  if (num_chunks_ < 1)
-    fail(ExitCode::kUsage, "model.moe.dispatch_chunks: must be at least 1, is {}", num_chunks_);
+  ENSURE(num_chunks_ >= 1, "{} chunks", num_chunks_);
 }
 
 Tensor Moe::forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {

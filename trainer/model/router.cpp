@@ -14,9 +14,7 @@ Router::Router(ParamStore& store, const ModelConfig& config, const std::string& 
                      .init_std = config.init_std,
                      .dense_counterpart = dense_counterpart,
                      .keep_f32 = true})),
-      rule_(config.moe.router) {
-  validate_router_rule(rule_);
-}
+      rule_(config.moe.router) {}
 
 void Router::forward(const Context& ctx, Tensor x, Tensor bias, Saved& saved) const {
   const std::int64_t rows = x.rows();

@@ -1,5 +1,7 @@
 #include "trainer/step/compute_device.h"
 
+#include <algorithm>
+
 #include "kernels/attention_scratch.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
@@ -42,15 +44,18 @@ std::string about_attention(const RunConfig& config) {
 
 }  // namespace
 
-DeviceChoice choose_device(DeviceChoice wanted, Communicator& hosts) {
-  if (wanted == DeviceChoice::kCpu) return wanted;
+ChosenDevice choose_device(DeviceChoice wanted, Communicator& hosts) {
+  wanted = broadcast(hosts, wanted);
+  if (wanted == DeviceChoice::kCpu) return {};
   const cuda::Availability gpus = cuda::availability();
-  agree(hosts, [&] {
-    if (wanted == DeviceChoice::kCuda && gpus.devices == 0)
-      fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto", gpus.reason);
-  });
-  const auto everywhere = all_reduce(hosts, std::int32_t{gpus.devices > 0 ? 1 : 0}, ReduceOp::kMin);
-  return everywhere == 1 ? DeviceChoice::kCuda : DeviceChoice::kCpu;
+  const std::vector<std::string> missing = all_gather_texts(hosts, gpus.devices > 0 ? "" : gpus.reason);
+  const auto has_gpu = [](const std::string& reason) { return reason.empty(); };
+  const auto first = std::find_if_not(missing.begin(), missing.end(), has_gpu);
+  if (first == missing.end()) return {.choice = DeviceChoice::kCuda, .obstacle = ""};
+  if (wanted == DeviceChoice::kAuto) return {};
+  const bool some_have = std::any_of(missing.begin(), missing.end(), has_gpu);
+  const std::string where = some_have ? fmt::format("rank {}: ", first - missing.begin()) : "";
+  return {.choice = DeviceChoice::kCuda, .obstacle = where + *first};
 }
 
 ComputeDevice::ComputeDevice(DeviceChoice choice, int local_rank, Communicator& hosts) : hosts_(hosts) {

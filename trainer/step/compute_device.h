@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "parallel/communicator.h"
 #include "trainer/config/run_config.h"
@@ -11,9 +12,13 @@
 
 namespace jevons {
 
-// What `device:` of a configuration means here: auto is cuda where every host has a GPU. Throws
-// Error(kUsage) for cuda where one has none, saying why. Collective.
-DeviceChoice choose_device(DeviceChoice wanted, Communicator& hosts);
+// What `device:` of a configuration means here.
+struct ChosenDevice {
+  DeviceChoice choice = DeviceChoice::kCpu;  // not kAuto
+  std::string obstacle;                      // why cuda cannot be had, though it is wanted; else empty
+};
+// Auto is cuda where every host has a GPU. `wanted` of rank 0 counts. Collective.
+ChosenDevice choose_device(DeviceChoice wanted, Communicator& hosts);
 
 class ComputeDevice {
  public:

@@ -25,7 +25,7 @@ std::uint64_t samples_after(const TrainConfig& c, std::uint64_t consumed, std::i
 }
 
 std::int64_t steps_to_come(const TrainConfig& c, std::int64_t seq_len, const TrainedSoFar& done) {
-  if (c.steps <= 0 && c.tokens <= 0) fail(ExitCode::kUsage, "train.steps or train.tokens must be set");
+  ENSURE(c.steps > 0 || c.tokens > 0, "a run without end");
   const std::int64_t most = c.steps > 0 ? std::max<std::int64_t>(0, c.steps - done.steps)
                                         : std::numeric_limits<std::int64_t>::max();
   if (c.tokens <= 0) return most;

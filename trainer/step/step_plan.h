@@ -23,8 +23,8 @@ struct TrainedSoFar {
   std::uint64_t samples = 0;
 };
 
-// Steps from there until train.steps or train.tokens is reached, whichever is first; 0 if one is. Throws
-// Error(kUsage) if neither is set.
+// Steps from there until train.steps or train.tokens is reached, whichever is first, one of which must
+// be set; 0 if one is reached.
 std::int64_t steps_to_come(const TrainConfig& config, std::int64_t seq_len, const TrainedSoFar& done);
 
 // The steps of this configuration, from `done` on.

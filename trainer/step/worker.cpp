@@ -18,8 +18,7 @@ DType compute_dtype(Precision precision) {
 
 // Of the accumulator dtype too: the router computes in it.
 void check_layout_invariance(Device device, DType compute) {
-  if (device == Device::kCuda)
-    fail(ExitCode::kUsage, "numerics = layout_invariant: not on a GPU; use device: cpu");
+  ENSURE(device != Device::kCuda, "layout-invariant numerics on a GPU");
   for (DType dtype : {compute, accumulator_of(compute)}) require_row_invariance(cpu::gemm_engine(dtype));
 }
 
@@ -60,7 +59,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
            .whereabouts = clock != nullptr ? clock->whereabouts() : nullptr,
            .stream = place.stream,
            .threads = std::max(1, config.threads)},
-      mesh_(world, config.parallel.layout, layout_limits(config.model)),
+      mesh_(world, config.parallel.layout),
       store_(mesh_, place.device, ctx_.compute, config.parallel.bucket_mib << 20),
       model_(store_, config.model),
       losses_(place.device, DType::kF64, 1) {

@@ -61,9 +61,8 @@ class Run {
          {"train.precision=bf16", "optimizer.kind=sgd", "optimizer.lr=1", "optimizer.clip_norm=0",
           "train.global_batch_size=2", "train.micro_batch_size=1", "model.init_std=0.2"})
       overrides.insert(overrides.begin(), fixed);
-    RunConfig config = parse_run_config(tiny_yaml("corpus", "run"), "test.yaml", overrides);
-    validate_for_world(config, 1);
-    validate_for_gpu(config);
+    overrides.push_back("device=cuda");
+    RunConfig config = parse_run_config(tiny_yaml("corpus", "run"), "test.yaml", overrides, {.world = 1});
     config.threads = 1;
     return config;
   }

@@ -1,0 +1,114 @@
+// Rules of a whole run: the sections' own, and those that tie sections together.
+#include <cctype>
+
+#include "trainer/config/data_section.h"
+#include "trainer/config/model_section.h"
+#include "trainer/config/optim_section.h"
+#include "trainer/config/run_config.h"
+
+namespace jevons {
+namespace {
+
+const std::string kMicroBatch = "train.micro_batch_size";
+
+void check_name(const std::string& name, Rules& rules) {
+  const auto good = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.'; };
+  rules.require(
+      {"name"},
+      [&] { return !name.empty() && name.front() != '.' && std::all_of(name.begin(), name.end(), good); },
+      "name = \"{}\" cannot name a directory; use letters, digits, - _ and .", name);
+}
+
+// Within it no count of tokens, elements or bytes overflows 64 bits, whatever the rest is.
+void check_pass(const RunConfig& config, Rules& rules) {
+  constexpr std::int64_t kMostTokens = std::int64_t{1} << 28;
+  const std::int64_t sequences = config.train.micro_batch_size, length = config.model.seq_len;
+  rules.require(
+      {kMicroBatch, "model.seq_len"}, [&] { return sequences <= kMostTokens / length; },
+      "train.micro_batch_size * model.seq_len = {} * {} tokens are too many for a pass; at most {}",
+      sequences, length, kMostTokens);
+}
+
+// The largest multiple of `unit` below `value` and the smallest above, for advice.
+std::string multiples_around(std::int64_t value, std::int64_t unit) {
+  const std::int64_t below = value / unit * unit;
+  return below == 0 ? fmt::format("{}", unit) : fmt::format("{} or {}", below, below + unit);
+}
+
+// That batches can be split over the data-parallel workers, once their number is known.
+void check_split(const std::string& key, std::int64_t value, const RunConfig& config, Rules& rules) {
+  const int dp = config.parallel.layout.dp;
+  const std::int64_t micro = config.train.micro_batch_size, unit = micro * dp;
+  if (dp == 0) return;
+  rules.require(
+      {key, kMicroBatch, "parallel"}, [&] { return value % unit == 0; },
+      "{} = {} is not divisible by train.micro_batch_size * parallel.dp = {} * {}; {} would fit", key, value,
+      micro, dp, multiples_around(value, unit));
+}
+
+// What stands in the way of the same bits on every layout (docs/numerics.md).
+void check_numerics(const RunConfig& config, Rules& rules) {
+  if (config.numerics != Numerics::kLayoutInvariant) return;
+  const auto needs = [&](const char* key, bool holds, const char* reason) {
+    rules.require(
+        {key, "numerics"}, [&] { return holds; }, "numerics = layout_invariant cannot be had with {}: {}",
+        key, reason);
+  };
+  const Layout& layout = config.parallel.layout;
+  needs("parallel.tp", layout.tp == 1, "sums inside a layer would be cut into tp parts; use 1");
+  needs("parallel.pp", layout.pp == 1, "use 1");
+  needs("parallel.cp", layout.cp == 1, "sums over a sequence would be cut into cp parts; use 1");
+  const MoeConfig& moe = config.model.moe;
+  needs("model.moe.global_balance_loss", moe.global_balance_loss == 0,
+        "it sees the part of the batch that is done so far; use sequence_balance_loss");
+  needs("model.moe.reduce_at_expert", !moe.reduce_at_expert,
+        "sums of a token's experts would be grouped by worker; use false");
+  needs("device", config.device != DeviceChoice::kCuda,
+        "the GPU's products are not known to keep rows apart; use cpu");
+}
+
+// What a GPU cannot do of what a CPU can.
+void check_gpu(const RunConfig& config, Rules& rules) {
+  constexpr std::int64_t kMultiple = 8, kMost = 256;
+  const std::int64_t head_dim = config.model.head_dim;
+  rules.require(
+      {"train.precision"}, [&] { return config.train.precision == Precision::kBF16; },
+      "train.precision: attention on a GPU is bf16 only; use train.precision = bf16, or device = cpu");
+  rules.require(
+      {"model.head_dim"}, [&] { return head_dim % kMultiple == 0 && head_dim <= kMost; },
+      "model.head_dim: attention on a GPU needs a multiple of {} up to {}, not {}; device = cpu takes it",
+      kMultiple, kMost, head_dim);
+}
+
+void check_training(const RunConfig& config, Rules& rules) {
+  rules.require(
+      {"data.train"}, [&] { return !config.data.train.empty(); },
+      "data.train is empty: give at least one source, data.train: [{{path: ...}}]");
+  rules.require(
+      {"train.steps", "train.tokens"}, [&] { return config.train.steps > 0 || config.train.tokens > 0; },
+      "train.steps and train.tokens are both 0: give one of them, or the run has no end");
+}
+
+}  // namespace
+
+void check_run(RunConfig& config, const RunSetting& setting, Findings& findings) {
+  if (!findings.complete()) return;
+  if (setting.world) resolve_defaults(config.parallel, *setting.world);
+  Rules rules(findings);
+  check_name(config.name, rules);
+  check(config.model, rules);
+  check(config.train, rules);
+  check_pass(config, rules);
+  check(config.cost, rules);
+  check(config.checkpoint, rules);
+  check(config.data, rules);
+  check_numerics(config, rules);
+  check(config.optim, rules);
+  check(config.parallel, config.model, setting.world, rules);
+  check_split("train.global_batch_size", config.train.global_batch_size, config, rules);
+  check_split("train.batch_ramp_start", config.train.batch_ramp_start, config, rules);
+  if (config.device == DeviceChoice::kCuda) check_gpu(config, rules);
+  if (setting.use == RunSetting::Use::kTraining) check_training(config, rules);
+}
+
+}  // namespace jevons
