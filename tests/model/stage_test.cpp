@@ -169,13 +169,32 @@ TEST_CASE("stages: over two tp ranks, the cut model gives the whole model's bits
   });
 }
 
-TEST_CASE("stages: each unit is done once, in its stage's last backward, from the end to the start",
-          "[model][stage]") {
+TEST_CASE(
+    "stages: each unit but the embedding is done once, in its stage's last backward, from the end to the "
+    "start",
+    "[model][stage]") {
   const ModelConfig config = three_layers(tiny_moe());
-  const std::vector<std::int64_t> want = {5, 4, 3, 2, 1};  // head, three blocks, embedding
+  const std::vector<std::int64_t> want = {5, 4, 3, 2};  // head, three blocks
   CHECK(run_alone(config, kWhole, one_stage_schedule(kMicroBatches)).units == want);
   CHECK(run_alone(config, kCut, actions_of(kOneForwardOneBackward)).units == want);
   CHECK(run_alone(config, kCut, actions_of(kWeightsLater)).units == want);
+}
+
+TEST_CASE("stages: weights are read inside their units alone", "[model][stage]") {
+  const ModelConfig config = tiny_dense();
+  MetaCommunicator world(0, 1);
+  TestBed bed(world, DType::kF32);
+  Model model(bed.store, config);
+  bed.place_weights();
+  bed.store.require_entry();
+  CHECK(evaluated_loss(bed.ctx, model, random_batch(bed, config, 1, "batch")) > 0);
+  const ParamId head = bed.store.find("lm_head").value();
+  CHECK_THROWS_WITH(bed.store.weight(head), Catch::Matchers::ContainsSubstring("lm_head is read outside"));
+  bed.store.enter(bed.store.params()[head].unit);
+  CHECK_NOTHROW(bed.store.weight(head));
+  bed.store.leave(bed.store.params()[head].unit);
+  CHECK_THROWS_AS(bed.store.leave(bed.store.params()[head].unit), Error);
+  CHECK_FALSE(bed.store.find("nothing"));
 }
 
 TEST_CASE("stages: layers keep their numbers in the model", "[model][stage]") {

@@ -99,7 +99,6 @@ Tensor Stage::backward(const Context& ctx, Saved& saved, const LossScales& scale
   if (!embedding_) return dy;
   const ArenaScope scope(*ctx.work);
   jevons::backward(*embedding_, ctx, dy, saved.embedding);
-  tell(done, units_.embedding);
   return {};
 }
 
@@ -128,9 +127,7 @@ void Stage::backward_weight(const Context& ctx, Saved& saved, const UnitDone& do
     blocks_[i].backward_weight(ctx, saved.blocks[i]);
     tell(done, units_.blocks[i]);
   }
-  if (!embedding_) return;
-  embedding_->backward_weight(ctx, saved.embedding);
-  tell(done, units_.embedding);
+  if (embedding_) embedding_->backward_weight(ctx, saved.embedding);
 }
 
 Tensor Stage::infer(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Tensor x) {

@@ -38,7 +38,8 @@ struct StageRange {
   bool embedding = true, head = true;
 };
 
-// Told of a unit of the ParamStore to whose gradients a pass has added all that it adds.
+// Told of a unit of the ParamStore to whose gradients a pass has added all that it adds. Not of the
+// embedding's, with which the pass ends: there is nothing left beside which its sum could travel.
 using UnitDone = std::function<void(std::int64_t unit)>;
 
 class Stage {
