@@ -6,8 +6,8 @@
 
 namespace jevons {
 
-void cross_entropy_stats(const Context& ctx, Tensor logits, Tensor targets, std::int64_t vocab_begin,
-                         Tensor stats) {
+void cross_entropy_stats(const Context& ctx, Tensor logits, const Targets& of, Tensor stats) {
+  const Tensor& targets = of.ids;
   const std::int64_t rows = targets.numel(), cols = logits.cols();
   OpCall("cross_entropy_stats", logits.device)
       .reads("logits", logits, {rows, cols}, logits.dtype)
@@ -18,7 +18,7 @@ void cross_entropy_stats(const Context& ctx, Tensor logits, Tensor targets, std:
     using A = accumulator_t<T>;
     launch_rows(ctx, logits.device, rows, 2 * cols,
                 CrossEntropyStatsKernel<T>{logits.ptr<T>(), targets.ptr<std::int32_t>(), stats.ptr<A>(), cols,
-                                           vocab_begin});
+                                           of.vocab_begin});
   });
 }
 
@@ -40,8 +40,9 @@ void cross_entropy_combine(const Context& ctx, Tensor gathered, Tensor targets, 
   });
 }
 
-void cross_entropy_backward(const Context& ctx, Tensor logits, Tensor targets, std::int64_t vocab_begin,
-                            Tensor lse, double scale, Tensor dlogits) {
+void cross_entropy_backward(const Context& ctx, Tensor logits, const Targets& of, Tensor lse, double scale,
+                            Tensor dlogits) {
+  const Tensor& targets = of.ids;
   const std::int64_t rows = targets.numel(), cols = logits.cols();
   const DType dtype = logits.dtype;
   OpCall("cross_entropy_backward", logits.device)
@@ -54,7 +55,7 @@ void cross_entropy_backward(const Context& ctx, Tensor logits, Tensor targets, s
     using A = accumulator_t<T>;
     launch_rows(ctx, logits.device, rows, 2 * cols,
                 CrossEntropyBackwardKernel<T>{logits.ptr<T>(), targets.ptr<std::int32_t>(), lse.ptr<A>(),
-                                              dlogits.ptr<T>(), cols, vocab_begin, static_cast<A>(scale)});
+                                              dlogits.ptr<T>(), cols, of.vocab_begin, static_cast<A>(scale)});
   });
 }
 

@@ -36,8 +36,8 @@ void launch_norm(const Context& ctx, const HeadView& x, const Tensor& w, float e
 }
 
 struct NormBackward {
-  HeadView dy, x;
-  Tensor w, rstd;
+  HeadView dy;
+  HeadRmsNormSaved saved;
   HeadView residual;  // base undefined: none
   HeadView dx;
   Tensor dw;
@@ -51,23 +51,24 @@ constexpr std::int64_t row_block_on(Device device) {
 
 void launch_norm_backward(const Context& ctx, const NormBackward& op) {
   ENSURE(ctx.work != nullptr, "a reduction needs the work arena");
-  const Extent n(op.x);
-  const std::int64_t row_block = row_block_on(op.x.base.device), blocks = blocks_of(n.rows(), row_block);
+  const Extent n(op.saved.x);
+  const std::int64_t row_block = row_block_on(op.saved.x.base.device),
+                     blocks = blocks_of(n.rows(), row_block);
   const ArenaScope scope(*ctx.work);
   const Tensor partial = ctx.work->alloc({blocks, n.dim}, op.dw.dtype);
-  with_float_type(op.x.base.dtype, [&]<class T>(TypeTag<T>) {
+  with_float_type(op.saved.x.base.dtype, [&]<class T>(TypeTag<T>) {
     using A = accumulator_t<T>;
     const RmsNormBackwardKernel<T> kernel{
         rows_of<const T>(op.dy),
-        rows_of<const T>(op.x),
-        op.w.ptr<A>(),
-        op.rstd.ptr<A>(),
+        rows_of<const T>(op.saved.x),
+        op.saved.w.ptr<A>(),
+        op.saved.rstd.ptr<A>(),
         op.residual.base.defined() ? rows_of<const T>(op.residual) : Rows<const T>{},
         rows_of<T>(op.dx),
         partial.ptr<A>(),
         n.rows(),
         row_block};
-    launch_rows(ctx, op.x.base.device, blocks, row_block * n.dim, kernel);
+    launch_rows(ctx, op.saved.x.base.device, blocks, row_block * n.dim, kernel);
   });
   column_sums(ctx, partial.reshape({1, blocks, n.dim}), op.dw, Sums::kAdd);
 }
@@ -86,27 +87,28 @@ void rmsnorm_forward(const Context& ctx, Tensor x, Tensor w, float eps, Tensor y
   launch_norm(ctx, whole_rows(x), w, eps, whole_rows(y), rstd);
 }
 
-void add_rmsnorm_forward(const Context& ctx, Tensor x, Tensor r, Tensor w, float eps, Tensor h, Tensor y,
-                         Tensor rstd) {
+void add_rmsnorm_forward(const Context& ctx, Tensor x, Tensor r, Tensor w, float eps,
+                         const AddRmsNormOutput& out) {
   const Shape matrix{x.rows(), x.cols()};
   const DType sums = accumulator_of(x.dtype);
   OpCall("add_rmsnorm_forward", x.device)
       .reads("x", x, matrix, x.dtype)
       .reads("r", r, matrix, x.dtype)
       .reads("w", w, {matrix[1]}, sums)
-      .writes("h", h, matrix, x.dtype)
-      .writes("y", y, matrix, x.dtype)
-      .writes("rstd", rstd, {matrix[0]}, sums)
+      .writes("h", out.h, matrix, x.dtype)
+      .writes("y", out.y, matrix, x.dtype)
+      .writes("rstd", out.rstd, {matrix[0]}, sums)
       .record(ctx, WorkKind::kRow);
   with_float_type(x.dtype, [&]<class T>(TypeTag<T>) {
     launch_rows(ctx, x.device, matrix[0], matrix[1],
-                AddRmsNormKernel<T>{x.ptr<T>(), r.ptr<T>(), h.ptr<T>(),
-                                    norm_kernel<T>(whole_rows(h), w, eps, whole_rows(y), rstd)});
+                AddRmsNormKernel<T>{x.ptr<T>(), r.ptr<T>(), out.h.ptr<T>(),
+                                    norm_kernel<T>(whole_rows(out.h), w, eps, whole_rows(out.y), out.rstd)});
   });
 }
 
-void rmsnorm_backward(const Context& ctx, Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor dx_residual,
-                      Tensor dx, Tensor dw) {
+void rmsnorm_backward(const Context& ctx, Tensor dy, const RmsNormSaved& saved, Tensor dx_residual, Tensor dx,
+                      Tensor dw) {
+  const Tensor &x = saved.x, &w = saved.w, &rstd = saved.rstd;
   const Shape matrix{x.rows(), x.cols()};
   const DType sums = accumulator_of(x.dtype);
   OpCall call("rmsnorm_backward", x.device);
@@ -118,8 +120,8 @@ void rmsnorm_backward(const Context& ctx, Tensor dy, Tensor x, Tensor w, Tensor 
       .updates("dw", dw, {matrix[1]}, sums);
   if (dx_residual.defined()) call.reads("dx_residual", dx_residual, matrix, x.dtype);
   call.record(ctx, WorkKind::kRow);
-  launch_norm_backward(ctx,
-                       {whole_rows(dy), whole_rows(x), w, rstd, whole_rows(dx_residual), whole_rows(dx), dw});
+  launch_norm_backward(
+      ctx, {whole_rows(dy), {whole_rows(x), w, rstd}, whole_rows(dx_residual), whole_rows(dx), dw});
 }
 
 void head_rmsnorm_forward(const Context& ctx, HeadView x, Tensor w, float eps, HeadView y, Tensor rstd) {
@@ -134,8 +136,10 @@ void head_rmsnorm_forward(const Context& ctx, HeadView x, Tensor w, float eps, H
   launch_norm(ctx, x, w, eps, y, rstd);
 }
 
-void head_rmsnorm_backward(const Context& ctx, HeadView dy, HeadView x, Tensor w, Tensor rstd, HeadView dx,
+void head_rmsnorm_backward(const Context& ctx, HeadView dy, const HeadRmsNormSaved& saved, HeadView dx,
                            Tensor dw) {
+  const HeadView& x = saved.x;
+  const Tensor &w = saved.w, &rstd = saved.rstd;
   const Extent n(x);
   const DType dtype = x.base.dtype, sums = accumulator_of(dtype);
   OpCall("head_rmsnorm_backward", x.base.device)
@@ -146,7 +150,7 @@ void head_rmsnorm_backward(const Context& ctx, HeadView dy, HeadView x, Tensor w
       .writes("dx", dx, x, dtype)
       .updates("dw", dw, {n.dim}, sums)
       .record(ctx, WorkKind::kRow);
-  launch_norm_backward(ctx, {dy, x, w, rstd, {}, dx, dw});
+  launch_norm_backward(ctx, {dy, saved, {}, dx, dw});
 }
 
 }  // namespace jevons

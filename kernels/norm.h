@@ -9,20 +9,29 @@ namespace jevons {
 
 // x, y (R, D) compute dtype; w (D) and rstd (R) accumulator dtype.
 void rmsnorm_forward(const Context&, Tensor x, Tensor w, float eps, Tensor y, Tensor rstd);
+// What backward reads of forward.
+struct RmsNormSaved {
+  Tensor x, w, rstd;
+};
 // dx = ...; dw += sum over rows, in a fixed order. When dx_residual is defined (R, D), dx = dx_residual + ...
 // (the gradient that came past the norm on the residual stream). dx may be dx_residual, dy or x. Scratch:
 // work arena.
-void rmsnorm_backward(const Context&, Tensor dy, Tensor x, Tensor w, Tensor rstd, Tensor dx_residual,
-                      Tensor dx, Tensor dw);
+void rmsnorm_backward(const Context&, Tensor dy, const RmsNormSaved&, Tensor dx_residual, Tensor dx,
+                      Tensor dw);
 // h = x + r (R, D), y = rmsnorm(h): the residual add and the norm that follows it, in one pass. h may be x or
 // r.
-void add_rmsnorm_forward(const Context&, Tensor x, Tensor r, Tensor w, float eps, Tensor h, Tensor y,
-                         Tensor rstd);
+struct AddRmsNormOutput {
+  Tensor h, y, rstd;
+};
+void add_rmsnorm_forward(const Context&, Tensor x, Tensor r, Tensor w, float eps, const AddRmsNormOutput&);
 
 // The same over every head of every row (QK-norm): w (head_dim), rstd (T, heads). y may be x, dx may be dy or
 // x.
 void head_rmsnorm_forward(const Context&, HeadView x, Tensor w, float eps, HeadView y, Tensor rstd);
-void head_rmsnorm_backward(const Context&, HeadView dy, HeadView x, Tensor w, Tensor rstd, HeadView dx,
-                           Tensor dw);
+struct HeadRmsNormSaved {
+  HeadView x;
+  Tensor w, rstd;
+};
+void head_rmsnorm_backward(const Context&, HeadView dy, const HeadRmsNormSaved&, HeadView dx, Tensor dw);
 
 }  // namespace jevons

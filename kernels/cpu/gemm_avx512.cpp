@@ -88,15 +88,22 @@ void pack_strips(const Operand& a, const Strips& strips, std::int64_t row, std::
   }
 }
 
-// All columns of C for the rows of the strips, from one block of k.
+// One block of k of packed B: panels of 32 of its columns, `stride` floats apart.
+struct Panels {
+  const float* data;
+  std::int64_t stride, columns;
+};
+
+// All columns of C for the rows of the strips, from one block of k of `lanes` lanes.
 template <class T>
-void multiply_block(const Strips& strips, std::int64_t lanes, const float* a, const float* b,
-                    std::int64_t panel_stride, std::int64_t columns, TileOutput out) {
+void multiply_block(const Strips& strips, std::int64_t lanes, const float* a, const Panels& panels,
+                    TileOutput out) {
+  const float* b = panels.data;
   char* const c = static_cast<char*>(out.c);
   const std::int64_t element = out.store == Store::kBf16 ? 2 : 4;
-  for (std::int64_t j = 0; j < columns; j += kTileCols, b += panel_stride) {
-    out.low = mask16(columns - j);
-    out.high = mask16(columns - j - 16);
+  for (std::int64_t j = 0; j < panels.columns; j += kTileCols, b += panels.stride) {
+    out.low = mask16(panels.columns - j);
+    out.high = mask16(panels.columns - j - 16);
     for (std::int64_t s = 0; s < strips.count; ++s) {
       out.c = c + (strips.begin(s) * out.ldc + j) * element;
       packed_tile<T>(strips.size(s))(lanes, a + strips.begin(s) * lanes, b, out);
@@ -130,8 +137,8 @@ void multiply_rows(const Product& p, const float* packed, const Strips& strips, 
     pack_strips<T>(p.a, strips, row, k0, values, a);
     const bool first = k0 == 0 && p.output == Output::kAssign;
     out.store = rounds && !in_parts ? Store::kBf16 : first ? Store::kFloat : Store::kAddFloat;
-    multiply_block<T>(strips, ceil_div(values, kPerLane<T>), a, packed + k0 / kPerLane<T> * kTileCols,
-                      panel_floats<T>(p.k), p.n, out);
+    multiply_block<T>(strips, ceil_div(values, kPerLane<T>), a,
+                      {packed + k0 / kPerLane<T> * kTileCols, panel_floats<T>(p.k), p.n}, out);
   }
   if (in_parts) {
     round_rows(static_cast<float*>(out.c), strips.rows, p.n, static_cast<bf16*>(p.c) + row * p.ldc, p.ldc);

@@ -122,14 +122,15 @@ void Bench::norms() {
   const Tensor w = random({d}, DType::kF32), dw = random({d}, DType::kF32),
                rstd = undefined({t}, DType::kF32);
   row_case("rmsnorm_forward", [&] { rmsnorm_forward(ctx_, x, w, 1e-5f, y, rstd); });
-  row_case("add_rmsnorm_forward", [&] { add_rmsnorm_forward(ctx_, x, r, w, 1e-5f, r, y, rstd); });
-  row_case("rmsnorm_backward", [&] { rmsnorm_backward(ctx_, y, x, w, rstd, r, r, dw); });
+  row_case("add_rmsnorm_forward", [&] { add_rmsnorm_forward(ctx_, x, r, w, 1e-5f, {r, y, rstd}); });
+  row_case("rmsnorm_backward", [&] { rmsnorm_backward(ctx_, y, {x, w, rstd}, r, r, dw); });
   const Tensor heads_rstd = undefined({t, o_.heads}, DType::kF32), head_w = random({head}, DType::kF32),
                head_dw = random({head}, DType::kF32);
   const HeadView hx{x, 0, o_.heads, head}, hy{y, 0, o_.heads, head};
   row_case("head_rmsnorm_forward", [&] { head_rmsnorm_forward(ctx_, hx, head_w, 1e-5f, hy, heads_rstd); });
-  row_case("head_rmsnorm_backward",
-           [&] { head_rmsnorm_backward(ctx_, hy, hx, head_w, heads_rstd, hy, head_dw); });
+  row_case("head_rmsnorm_backward", [&] {
+    head_rmsnorm_backward(ctx_, hy, {hx, head_w, heads_rstd}, hy, head_dw);
+  });
   const Tensor cos = random({o_.seq, head / 2}, DType::kF32), sin = random({o_.seq, head / 2}, DType::kF32);
   const Tensor positions = integers({t}, [&](std::int64_t i) { return i % o_.seq; });
   row_case("rope_forward", [&] { rope_forward(ctx_, hy, positions, cos, sin); });
@@ -159,11 +160,12 @@ void Bench::loss() {
   const Tensor targets = integers({t}, [&](std::int64_t i) { return (i * 7919) % v; });
   const Tensor loss = undefined({t}, DType::kF32), lse = undefined({t}, DType::kF32);
   row_case("cross_entropy_stats", [&] {
-    cross_entropy_stats(ctx_, logits, targets, 0, stats.reshape({t, 3}));
+    cross_entropy_stats(ctx_, logits, {targets, 0}, stats.reshape({t, 3}));
   });
   row_case("cross_entropy_combine", [&] { cross_entropy_combine(ctx_, stats, targets, loss, lse); });
-  row_case("cross_entropy_backward",
-           [&] { cross_entropy_backward(ctx_, logits, targets, 0, lse, 1e-4, logits); });
+  row_case("cross_entropy_backward", [&] {
+    cross_entropy_backward(ctx_, logits, {targets, 0}, lse, 1e-4, logits);
+  });
   const Tensor table = random({v, d}, DType::kBF16), y = undefined({t, d}, DType::kBF16),
                dt = random({v, d}, DType::kF32);
   row_case("embedding_forward", [&] { embedding_forward(ctx_, targets, table, 0, y); });

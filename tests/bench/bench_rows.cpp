@@ -64,8 +64,8 @@ class Bench {
                  h = tensor({rows_, cols_}, dtype);
     const Tensor w = tensor({cols_}, sums), dw = tensor({cols_}, sums), rstd = tensor({rows_}, sums);
     time("rmsnorm_forward", x.numel(), [&] { rmsnorm_forward(ctx_, x, w, 1e-5f, y, rstd); });
-    time("add_rmsnorm_forward", x.numel(), [&] { add_rmsnorm_forward(ctx_, x, y, w, 1e-5f, h, y, rstd); });
-    time("rmsnorm_backward", x.numel(), [&] { rmsnorm_backward(ctx_, y, x, w, rstd, h, h, dw); });
+    time("add_rmsnorm_forward", x.numel(), [&] { add_rmsnorm_forward(ctx_, x, y, w, 1e-5f, {h, y, rstd}); });
+    time("rmsnorm_backward", x.numel(), [&] { rmsnorm_backward(ctx_, y, {x, w, rstd}, h, h, dw); });
     const std::int64_t dim = 64, heads = cols_ / dim;
     if (heads == 0) return;
     const Tensor head_w = tensor({dim}, sums), head_dw = tensor({dim}, sums),
@@ -73,8 +73,9 @@ class Bench {
     const HeadView in{x, 0, heads, dim}, out{y, 0, heads, dim};
     time("head_rmsnorm_forward", x.numel(),
          [&] { head_rmsnorm_forward(ctx_, in, head_w, 1e-5f, out, head_rstd); });
-    time("head_rmsnorm_backward", x.numel(),
-         [&] { head_rmsnorm_backward(ctx_, out, in, head_w, head_rstd, out, head_dw); });
+    time("head_rmsnorm_backward", x.numel(), [&] {
+      head_rmsnorm_backward(ctx_, out, {in, head_w, head_rstd}, out, head_dw);
+    });
     const Tensor cos = tensor({rows_, dim / 2}, sums), sin = tensor({rows_, dim / 2}, sums);
     const Tensor positions = integers({rows_}, rows_);
     time("rope_forward", x.numel(), [&] { rope_forward(ctx_, in, positions, cos, sin); });
@@ -108,13 +109,15 @@ class Bench {
     const Tensor logits = tensor({rows_, cols_}, dtype), dlogits = tensor({rows_, cols_}, dtype);
     const Tensor targets = integers({rows_}, cols_), stats = tensor({rows_, 3}, sums);
     const Tensor nats = tensor({rows_}, sums), lse = tensor({rows_}, sums);
-    time("cross_entropy_stats", logits.numel(),
-         [&] { cross_entropy_stats(ctx_, logits, targets, 0, stats); });
+    time("cross_entropy_stats", logits.numel(), [&] {
+      cross_entropy_stats(ctx_, logits, {targets, 0}, stats);
+    });
     time("cross_entropy_combine", rows_, [&] {
       cross_entropy_combine(ctx_, stats.reshape({1, rows_, 3}), targets, nats, lse);
     });
-    time("cross_entropy_backward", logits.numel(),
-         [&] { cross_entropy_backward(ctx_, logits, targets, 0, lse, 1, dlogits); });
+    time("cross_entropy_backward", logits.numel(), [&] {
+      cross_entropy_backward(ctx_, logits, {targets, 0}, lse, 1, dlogits);
+    });
   }
 
   void optimizer(DType dtype) {

@@ -40,13 +40,13 @@ Result run(KernelBench& bench, const Tensor& logits, const Tensor& targets,
   Result out{bench.poisoned({rows}, sums), bench.poisoned({rows}, sums), {}};
   for (std::int64_t p = 0; p < parts; ++p) {
     out.dlogits.push_back(columns(bench, logits, cut[p], cut[p + 1]));
-    bench.run(cross_entropy_stats, out.dlogits.back(), targets, cut[p],
+    bench.run(cross_entropy_stats, out.dlogits.back(), {targets, cut[p]},
               gathered.slice(p, p + 1).reshape({rows, 3}));
   }
   bench.run(cross_entropy_combine, gathered, targets, out.loss, out.lse);
   for (std::int64_t p = 0; p < parts; ++p) {
     const Tensor& x = out.dlogits[p];
-    bench.run(cross_entropy_backward, x, targets, cut[p], out.lse, scale, x);
+    bench.run(cross_entropy_backward, x, {targets, cut[p]}, out.lse, scale, x);
   }
   return out;
 }
@@ -89,7 +89,7 @@ TEST_CASE("Cross-entropy against fp64 loops, masked targets included", "[cross_e
       CHECK(max_error(got.lse, want.lse) <= tolerance(got.lse.dtype));
       CHECK(max_error(got.dlogits[0], want.dlogits) <= tolerance(dtype));
       const Tensor apart = bench.poisoned(logits.shape, dtype);
-      bench.run(cross_entropy_backward, logits, targets, 0, got.lse, 0.25, apart);
+      bench.run(cross_entropy_backward, logits, {targets, 0}, got.lse, 0.25, apart);
       CHECK(same_bits(apart, got.dlogits[0]));
     }
   }
@@ -181,17 +181,18 @@ TEST_CASE("Cross-entropy: bits do not depend on threads nor on the other rows", 
 TEST_CASE("Cross-entropy checks its tensors and runs on the meta device", "[cross_entropy]") {
   KernelBench bench;
   const Tensor logits = bench.random({4, 6}, DType::kBF16), targets = bench.integers({4}, 0, 6);
-  CHECK_THROWS_WITH(cross_entropy_stats(bench.ctx, logits, targets, 0, bench.poisoned({4, 3}, DType::kBF16)),
-                    Catch::Matchers::ContainsSubstring("cross_entropy_stats: stats is bf16 (4, 3)"));
+  CHECK_THROWS_WITH(
+      cross_entropy_stats(bench.ctx, logits, {targets, 0}, bench.poisoned({4, 3}, DType::kBF16)),
+      Catch::Matchers::ContainsSubstring("cross_entropy_stats: stats is bf16 (4, 3)"));
   const Tensor none = bench.poisoned({0, 4, 3}, DType::kF32), loss = bench.poisoned({4}, DType::kF32);
   CHECK_THROWS_AS(cross_entropy_combine(bench.ctx, none, targets, loss, loss), Error);
-  CHECK_THROWS_AS(cross_entropy_backward(bench.ctx, logits, loss, 0, loss, 1, logits), Error);
+  CHECK_THROWS_AS(cross_entropy_backward(bench.ctx, logits, {loss, 0}, loss, 1, logits), Error);
   KernelBench meta(1, Device::kMeta);
   const Tensor big = meta.random({1 << 20, 128000}, DType::kBF16), ids = meta.integers({1 << 20}, 0, 2);
   const Tensor stats = meta.random({1, 1 << 20, 3}, DType::kF32), lse = meta.random({1 << 20}, DType::kF32);
-  cross_entropy_stats(meta.ctx, big, ids, 0, stats.reshape({1 << 20, 3}));
+  cross_entropy_stats(meta.ctx, big, {ids, 0}, stats.reshape({1 << 20, 3}));
   cross_entropy_combine(meta.ctx, stats, ids, lse, lse);
-  cross_entropy_backward(meta.ctx, big, ids, 0, lse, 1, big);
+  cross_entropy_backward(meta.ctx, big, {ids, 0}, lse, 1, big);
   CHECK(meta.meter[WorkKind::kRow].calls == 3);
 }
 

@@ -69,7 +69,7 @@ TEST_CASE("RMSNorm against fp64 loops", "[norm]") {
       const Tensors t = make(bench, size, dtype);
       const Reference want = reference(t.x, t.w, t.dy, t.dw);
       bench.run(rmsnorm_forward, t.x, t.w, kEps, t.y, t.rstd);
-      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
+      bench.run(rmsnorm_backward, t.dy, {t.x, t.w, t.rstd}, {}, t.dx, t.dw);
       CHECK(max_error(t.y, want.y) <= tolerance(dtype));
       CHECK(max_error(t.rstd, want.rstd) <= tolerance(t.rstd.dtype));
       CHECK(max_error(t.dx, want.dx) <= tolerance(dtype));
@@ -84,7 +84,7 @@ TEST_CASE("RMSNorm backward over many rows", "[norm]") {
   const Tensors t = make(bench, {16500, 2}, DType::kF32);
   const Reference want = reference(t.x, t.w, t.dy, t.dw);
   bench.run(rmsnorm_forward, t.x, t.w, kEps, t.y, t.rstd);
-  bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
+  bench.run(rmsnorm_backward, t.dy, {t.x, t.w, t.rstd}, {}, t.dx, t.dw);
   CHECK(max_error(t.dw, want.dw) <= 100 * tolerance(DType::kF32));
 }
 
@@ -98,12 +98,12 @@ TEST_CASE("RMSNorm backward adds the residual's gradient, also in place", "[norm
       std::vector<double> want = reference(t.x, t.w, t.dy, t.dw).dx;
       const std::vector<double> added = to_doubles(past);
       for (std::size_t i = 0; i < want.size(); ++i) want[i] += added[i];
-      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, past, t.dx, t.dw);
+      bench.run(rmsnorm_backward, t.dy, {t.x, t.w, t.rstd}, past, t.dx, t.dw);
       CHECK(max_error(t.dx, want) <= tolerance(dtype));
       const Tensor in_past = bench.clone(past), in_dy = bench.clone(t.dy),
                    dw = bench.random(t.w.shape, t.w.dtype);
-      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, in_past, in_past, dw);
-      bench.run(rmsnorm_backward, in_dy, t.x, t.w, t.rstd, past, in_dy, dw);
+      bench.run(rmsnorm_backward, t.dy, {t.x, t.w, t.rstd}, in_past, in_past, dw);
+      bench.run(rmsnorm_backward, in_dy, {t.x, t.w, t.rstd}, past, in_dy, dw);
       CHECK(same_bits(in_past, t.dx));
       CHECK(same_bits(in_dy, t.dx));
     }
@@ -122,7 +122,7 @@ TEST_CASE("add_rmsnorm is add, then rmsnorm, to the bit", "[norm]") {
       for (const Tensor& into : {bench.poisoned(t.x.shape, dtype), t.x, t.dy}) {
         const Tensor a = bench.clone(t.x), b = bench.clone(t.dy);
         const Tensor out = into.data == t.x.data ? a : into.data == t.dy.data ? b : into;
-        bench.run(add_rmsnorm_forward, a, b, t.w, kEps, out, t.y, t.rstd);
+        bench.run(add_rmsnorm_forward, a, b, t.w, kEps, {out, t.y, t.rstd});
         CHECK(same_bits(out, h));
         CHECK(same_bits(t.y, y));
         CHECK(same_bits(t.rstd, rstd));
@@ -141,7 +141,7 @@ TEST_CASE("RMSNorm: bits do not depend on threads nor on the other rows", "[norm
     const auto run = [&](const Tensors& t, int threads) {
       bench.ctx.threads = threads;
       bench.run(rmsnorm_forward, t.x, t.w, kEps, t.y, t.rstd);
-      bench.run(rmsnorm_backward, t.dy, t.x, t.w, t.rstd, {}, t.dx, t.dw);
+      bench.run(rmsnorm_backward, t.dy, {t.x, t.w, t.rstd}, {}, t.dx, t.dw);
     };
     run(one, 1);
     run(two, 3);
@@ -153,7 +153,7 @@ TEST_CASE("RMSNorm: bits do not depend on threads nor on the other rows", "[norm
     const Tensor rstd = bench.poisoned({1}, accumulator_of(dtype));
     const auto row = [](const Tensor& t) { return t.slice(71, 72); };
     bench.run(rmsnorm_forward, row(one.x), one.w, kEps, y, rstd);
-    bench.run(rmsnorm_backward, row(one.dy), row(one.x), one.w, rstd, {}, dx, one.dw);
+    bench.run(rmsnorm_backward, row(one.dy), {row(one.x), one.w, rstd}, {}, dx, one.dw);
     CHECK(same_bits(y, row(one.y)));
     CHECK(same_bits(dx, row(one.dx)));
   }
@@ -188,13 +188,13 @@ TEST_CASE("Head RMSNorm works inside a fused projection and leaves the rest alon
         want_dx[wide(i)] = want.dx[i];
       }
       bench.run(head_rmsnorm_forward, view(x), w, kEps, view(y), rstd);
-      bench.run(head_rmsnorm_backward, dy_heads, view(x), w, rstd, view(dx), dw);
+      bench.run(head_rmsnorm_backward, dy_heads, {view(x), w, rstd}, view(dx), dw);
       CHECK(max_error(y, want_y) <= tolerance(dtype));
       CHECK(max_error(rstd, want.rstd) <= tolerance(sums));
       CHECK(max_error(dx, want_dx) <= tolerance(dtype));
       CHECK(max_error(dw, want.dw) <= 10 * tolerance(sums));
 
-      bench.run(head_rmsnorm_backward, dy_heads, view(x), w, rstd, dy_heads, dw);
+      bench.run(head_rmsnorm_backward, dy_heads, {view(x), w, rstd}, dy_heads, dw);
       CHECK(max_error(dy, want.dx) <= tolerance(dtype));
       bench.run(head_rmsnorm_forward, view(x), w, kEps, view(x), rstd);
       CHECK(max_error(x, want_in_place) <= tolerance(dtype));
@@ -216,7 +216,7 @@ TEST_CASE("RMSNorm gradients against central differences", "[norm][gradient]") {
   };
   loss();
   const std::vector<double> before = to_doubles(t.dw);
-  bench.run(rmsnorm_backward, t.dy, t.x, t.w, rstd, {}, t.dx, t.dw);
+  bench.run(rmsnorm_backward, t.dy, {t.x, t.w, rstd}, {}, t.dx, t.dw);
   for (std::size_t i = 0; i < before.size(); ++i) t.dw.ptr<double>()[i] -= before[i];
   CHECK(gradient_error(t.x, t.dx, loss) <= 1e-8);
   CHECK(gradient_error(t.w, t.dw, loss) <= 1e-8);
@@ -237,8 +237,8 @@ TEST_CASE("Norms check their tensors and run on the meta device", "[norm]") {
   const Tensors m = make(meta, {1 << 20, 4096}, DType::kBF16);
   rmsnorm_forward(meta.ctx, m.x, m.w, kEps, m.y, m.rstd);
   CHECK(meta.meter[WorkKind::kRow].bytes == 2.0 * m.x.bytes() + m.w.bytes() + m.rstd.bytes());
-  rmsnorm_backward(meta.ctx, m.dy, m.x, m.w, m.rstd, m.dx, m.dx, m.dw);
-  add_rmsnorm_forward(meta.ctx, m.x, m.dy, m.w, kEps, m.x, m.y, m.rstd);
+  rmsnorm_backward(meta.ctx, m.dy, {m.x, m.w, m.rstd}, m.dx, m.dx, m.dw);
+  add_rmsnorm_forward(meta.ctx, m.x, m.dy, m.w, kEps, {m.x, m.y, m.rstd});
   CHECK(meta.meter[WorkKind::kRow].calls == 3);
 }
 

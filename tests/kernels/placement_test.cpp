@@ -40,9 +40,9 @@ TEST_CASE("Placement: norms", "[norm]") {
       const Tensor odd_x = shifted(bench, x), odd_dy = shifted(bench, dy), odd_w = shifted(bench, w);
       const Tensor odd_y = shifted(bench, y), odd_dx = shifted(bench, dx), odd_dw = shifted(bench, dw);
       bench.run(rmsnorm_forward, x, w, 1e-5f, y, rstd);
-      bench.run(rmsnorm_backward, dy, x, w, rstd, dy, dx, dw);
+      bench.run(rmsnorm_backward, dy, {x, w, rstd}, dy, dx, dw);
       bench.run(rmsnorm_forward, odd_x, odd_w, 1e-5f, odd_y, rstd);
-      bench.run(rmsnorm_backward, odd_dy, odd_x, odd_w, rstd, odd_dy, odd_dx, odd_dw);
+      bench.run(rmsnorm_backward, odd_dy, {odd_x, odd_w, rstd}, odd_dy, odd_dx, odd_dw);
       CHECK(same_bits(y, odd_y));
       CHECK(same_bits(dx, odd_dx));
       CHECK(same_bits(dw, odd_dw));
@@ -81,11 +81,11 @@ TEST_CASE("Placement: cross-entropy", "[cross_entropy]") {
       const Tensor logits = bench.random({kRows, cols}, dtype), odd = shifted(bench, logits);
       const Tensor targets = bench.integers({kRows}, -1, cols), lse = bench.random({kRows}, sums);
       const Tensor stats = bench.poisoned({kRows, 3}, sums), odd_stats = shifted(bench, stats);
-      bench.run(cross_entropy_stats, logits, targets, 0, stats);
-      bench.run(cross_entropy_stats, odd, targets, 0, odd_stats);
+      bench.run(cross_entropy_stats, logits, {targets, 0}, stats);
+      bench.run(cross_entropy_stats, odd, {targets, 0}, odd_stats);
       CHECK(same_bits(stats, odd_stats));
-      bench.run(cross_entropy_backward, logits, targets, 0, lse, 2, logits);
-      bench.run(cross_entropy_backward, odd, targets, 0, lse, 2, odd);
+      bench.run(cross_entropy_backward, logits, {targets, 0}, lse, 2, logits);
+      bench.run(cross_entropy_backward, odd, {targets, 0}, lse, 2, odd);
       CHECK(same_bits(logits, odd));
     }
   }

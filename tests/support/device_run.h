@@ -13,10 +13,12 @@
 #include <vector>
 
 #include "kernels/core/context.h"
+#include "kernels/cross_entropy.h"
 #include "kernels/heads.h"
 #include "kernels/moe/balance.h"
 #include "kernels/moe/routing.h"
 #include "kernels/moe/slot_order.h"
+#include "kernels/norm.h"
 #include "kernels/optimizer.h"
 
 namespace jevons::test {
@@ -34,6 +36,22 @@ void visit_tensors(F& f, T& argument) {
 template <class F>
 void visit_tensors(F& f, HeadView& view) {
   f(view.base);
+}
+template <class F>
+void visit_tensors(F& f, RmsNormSaved& saved) {
+  f(saved.x), f(saved.w), f(saved.rstd);
+}
+template <class F>
+void visit_tensors(F& f, HeadRmsNormSaved& saved) {
+  f(saved.x.base), f(saved.w), f(saved.rstd);
+}
+template <class F>
+void visit_tensors(F& f, AddRmsNormOutput& out) {
+  f(out.h), f(out.y), f(out.rstd);
+}
+template <class F>
+void visit_tensors(F& f, Targets& targets) {
+  f(targets.ids);
 }
 template <class F>
 void visit_tensors(F& f, RouterOutput& out) {

@@ -98,10 +98,10 @@ void Attention::backward_weight(const Context& ctx, const Saved& saved) const {
 
 // In place, with the gradients of the norms' weights.
 void Attention::denormalise(const Context& ctx, HeadView dq, HeadView dk, const Saved& saved) const {
-  head_rmsnorm_backward(ctx, dq, norm_unit(query(saved.qkv_out)), store_->weight(qk_norm_->q), saved.q_rstd,
+  head_rmsnorm_backward(ctx, dq, {norm_unit(query(saved.qkv_out)), store_->weight(qk_norm_->q), saved.q_rstd},
                         dq, store_->grad(qk_norm_->q));
-  head_rmsnorm_backward(ctx, dk, norm_unit(key(saved.qkv_out)), store_->weight(qk_norm_->k), saved.k_rstd, dk,
-                        store_->grad(qk_norm_->k));
+  head_rmsnorm_backward(ctx, dk, {norm_unit(key(saved.qkv_out)), store_->weight(qk_norm_->k), saved.k_rstd},
+                        dk, store_->grad(qk_norm_->k));
 }
 
 HeadView Attention::norm_unit(HeadView heads) const {

@@ -14,7 +14,7 @@ Tensor CrossEntropy::begin(const Context& ctx, Tensor targets, DType logits, Sav
 void CrossEntropy::rows(const Context& ctx, Tensor logits, std::int64_t first_row, Tensor statistics,
                         const Saved& saved) const {
   const std::int64_t end = first_row + logits.rows();
-  cross_entropy_stats(ctx, logits, saved.targets.slice(first_row, end), vocab_begin_,
+  cross_entropy_stats(ctx, logits, {saved.targets.slice(first_row, end), vocab_begin_},
                       statistics.slice(first_row, end));
 }
 
@@ -30,7 +30,7 @@ void CrossEntropy::finish(const Context& ctx, Tensor statistics, Tensor loss_sum
 void CrossEntropy::backward(const Context& ctx, Tensor logits, std::int64_t first_row, double scale,
                             const Saved& saved) const {
   const std::int64_t end = first_row + logits.rows();
-  cross_entropy_backward(ctx, logits, saved.targets.slice(first_row, end), vocab_begin_,
+  cross_entropy_backward(ctx, logits, {saved.targets.slice(first_row, end), vocab_begin_},
                          saved.lse.slice(first_row, end), scale, logits);
 }
 

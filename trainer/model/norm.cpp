@@ -21,7 +21,7 @@ Tensor Norm::forward(const Context& ctx, Tensor x, Arena& out, Saved& saved) con
 Tensor Norm::forward_add(const Context& ctx, Tensor x, Tensor r, Tensor h, Arena& out, Saved& saved) const {
   saved = {.x = h, .rstd = ctx.stash->alloc({x.rows()}, accumulator_of(x.dtype))};
   const Tensor y = out.alloc(x.shape, x.dtype);
-  add_rmsnorm_forward(ctx, x, r, store_->weight(id_), eps_, h, y, saved.rstd);
+  add_rmsnorm_forward(ctx, x, r, store_->weight(id_), eps_, {h, y, saved.rstd});
   return y;
 }
 
@@ -39,7 +39,7 @@ Tensor Norm::backward_input(const Context& ctx, Tensor dy, Saved& saved) const {
 
 void Norm::backward_add(const Context& ctx, Tensor dy, Tensor d_residual, Tensor dx,
                         const Saved& saved) const {
-  rmsnorm_backward(ctx, dy, saved.x, store_->weight(id_), saved.rstd, d_residual, dx, store_->grad(id_));
+  rmsnorm_backward(ctx, dy, {saved.x, store_->weight(id_), saved.rstd}, d_residual, dx, store_->grad(id_));
 }
 
 }  // namespace jevons
