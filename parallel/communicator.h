@@ -13,10 +13,9 @@
 #include "kernels/core/tensor.h"
 #include "kernels/core/whereabouts.h"
 #include "kernels/core/work_meter.h"
+#include "kernels/ordered_sum.h"
 
 namespace jevons {
-
-enum class ReduceOp : std::uint8_t { kSum, kMax, kMin };
 
 // Whether a gather or scatter of parts has a tensor for its part apart from the whole, or the part is the
 // rank's own within the whole. All ranks of a call choose the same.

@@ -54,6 +54,25 @@ class RowGroup {
     return Pick<A>{value, from_end > 0 ? n - static_cast<std::int64_t>(from_end) : -1};
   }
 
+  // store(i, load(0, i) joined with load(1, i), with load(2, i), ..., load(count - 1, i)) for every i of [0,
+  // n), count >= 1. By strips, whose values stay in the first-level cache while the parts stream by.
+  template <class Load, class Join, class Store>
+  void in_order(std::int64_t n, std::int64_t count, Load load, Join join, Store store) const {
+    using A = decltype(load(n, n));
+    constexpr std::int64_t kStrip = 1024;
+    A value[kStrip];
+    for (std::int64_t begin = 0; begin < n; begin += kStrip) {
+      const std::int64_t size = n - begin < kStrip ? n - begin : kStrip;
+      for (std::int64_t i = 0; i < size; ++i) value[i] = load(0, begin + i);
+      for (std::int64_t part = 1; part < count; ++part) {
+#pragma GCC ivdep
+        for (std::int64_t i = 0; i < size; ++i) value[i] = join(value[i], load(part, begin + i));
+      }
+#pragma GCC ivdep
+      for (std::int64_t i = 0; i < size; ++i) store(begin + i, value[i]);
+    }
+  }
+
   // Nothing to do: a group is one thread.
   void sync() const {}
 

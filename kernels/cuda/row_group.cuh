@@ -69,6 +69,16 @@ class RowGroup {
     return Pick<A>{all.value, all.index == Candidate<A>::kNone ? -1 : std::int64_t{all.index}};
   }
 
+  // Element by element, in kernels with packs too.
+  template <class Load, class Join, class Store>
+  __device__ void in_order(std::int64_t n, std::int64_t count, Load load, Join join, Store store) const {
+    for (std::int64_t i = first(); i < n; i += kThreads) {
+      auto value = load(0, i);
+      for (std::int64_t part = 1; part < count; ++part) value = join(value, load(part, i));
+      store(i, value);
+    }
+  }
+
   __device__ void sync() const {
     if constexpr (kThreads <= kWarp) {
       __syncwarp(lanes());

@@ -11,6 +11,7 @@
 #include "kernels/row/launch.h"
 #include "kernels/row/norm.h"
 #include "kernels/row/optimizer.h"
+#include "kernels/row/ordered_sum.h"
 #include "kernels/row/reduce.h"
 #include "kernels/row/rope.h"
 #include "kernels/row/swiglu.h"
@@ -31,6 +32,7 @@ JEVONS_ELEMENTWISE_KERNELS(LAUNCHER)
 JEVONS_EMBEDDING_KERNELS(LAUNCHER)
 JEVONS_NORM_KERNELS(LAUNCHER)
 JEVONS_OPTIMIZER_KERNELS(LAUNCHER)
+JEVONS_ORDERED_SUM_KERNELS(LAUNCHER)
 JEVONS_PERMUTE_KERNELS(LAUNCHER)
 JEVONS_REDUCE_KERNELS(LAUNCHER)
 JEVONS_ROPE_KERNELS(LAUNCHER)

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
-#include "kernels/cuda/ordered_sum.h"
+#include "kernels/ordered_sum.h"
 #include "parallel/host_exchange.h"
 
 namespace jevons::nccl {
@@ -35,12 +35,6 @@ class DevicePending final : public Work::Pending {
   std::function<void()> start_;
   Event done_;
 };
-
-cuda::Combine combine_of(ReduceOp op) {
-  return op == ReduceOp::kSum   ? cuda::Combine::kSum
-         : op == ReduceOp::kMax ? cuda::Combine::kMax
-                                : cuda::Combine::kMin;
-}
 
 cudaStream_t native(const Stream& stream) {
   return static_cast<cudaStream_t>(stream.handle());
@@ -292,8 +286,8 @@ Work NcclCommunicator::do_reduce_scatter(Tensor in, Tensor out, Placement placem
       exchange(
           "reduce_scatter", [&](int r) { return elements(in, r * whole + first, n); },
           [&](int r) { return elements(parts, r * most, n); });
-      cuda::combine_in_order(stream_, cuda::Combine::kSum, in.dtype, {parts.data, size(), n, most},
-                             elements(out, first, n).data);
+      reduce_in_rank_order(stream_, ReduceOp::kSum, in.dtype, {parts.data, size(), n, most},
+                           elements(out, first, n).data);
     }
   });
 }
@@ -309,8 +303,7 @@ void NcclCommunicator::reduce_slices(Tensor inout, ReduceOp op, std::int64_t fir
   const std::int64_t own_elements = begin_of(rank() + 1) - begin_of(rank());
   const Tensor parts = scratch(width, inout.dtype);
   exchange("all_reduce", slice, [&](int r) { return elements(parts, r * width, own_elements); });
-  cuda::combine_in_order(stream_, combine_of(op), inout.dtype, {parts.data, size(), own_elements, width},
-                         own.data);
+  reduce_in_rank_order(stream_, op, inout.dtype, {parts.data, size(), own_elements, width}, own.data);
   exchange(
       "all_reduce", [&](int) { return own; },
       [&](int r) {

@@ -1,5 +1,5 @@
 // The NCCL back end. NCCL carries bytes only: its own sums follow the topology of the machine, so they are
-// not in rank order and their bits differ between machines. Sums are made by kernels/cuda/ordered_sum.h from
+// not in rank order and their bits differ between machines. Sums are made by kernels/ordered_sum.h from
 // all ranks' parts, which costs the same bytes on the wire as a ring, and device memory in which a piece of
 // every rank's part waits. Private to parallel/nccl; others see device_world.h.
 #pragma once

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
-#include "parallel/ordered_sum.h"
+#include "kernels/ordered_sum.h"
 
 namespace jevons::test {
 
