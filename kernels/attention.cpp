@@ -155,4 +155,8 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const A
   });
 }
 
+std::vector<std::string> attention_engines() {
+  return cuda::attention_engines();
+}
+
 }  // namespace jevons

@@ -2,6 +2,9 @@
 // the full square is never stored. Saves the log-sum-exp of every query row (Dao et al., arXiv:2307.08691).
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "kernels/core/context.h"
 #include "kernels/heads.h"
 
@@ -44,5 +47,9 @@ struct AttentionGrads {
 // Assigns dq, dk, dv.
 void attention_backward(const Context&, const AttentionShape&, const AttentionSaved&, HeadView d_o,
                         const AttentionGrads&);
+
+// What a GPU's library chose for the calls of this thread so far, a line each, for people: "attention
+// forward: 1 x 4096 positions, ...: engine 2". None without a GPU.
+std::vector<std::string> attention_engines();
 
 }  // namespace jevons

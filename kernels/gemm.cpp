@@ -175,11 +175,9 @@ void grouped_linear_backward_weight(const Context& ctx, std::span<const std::int
                WorkKind::kGroupedGemm, groups});
 }
 
-bool row_invariant_gemm(DType dtype) {
-  return cpu::gemm_engine(dtype).row_invariant;
-}
-const char* gemm_backend(DType dtype) {
-  return cpu::gemm_engine(dtype).name;
+GemmBackend gemm_backend(DType dtype) {
+  const cpu::GemmEngine& engine = cpu::gemm_engine(dtype);
+  return {engine.name, engine.row_invariant};
 }
 
 }  // namespace jevons

@@ -1,6 +1,6 @@
 // Matrix products of a linear layer, dense and grouped by expert. Weights are stored (out, in).
 // Legend: T rows, I in, O out, R rows of all groups, e groups. A row of y depends on its own row of x only,
-// bit for bit (the sum over K runs in a fixed order), when row_invariant_gemm() is true.
+// bit for bit (the sum over K runs in a fixed order), when gemm_backend() is row-invariant.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +37,11 @@ void grouped_linear_backward_input(const Context&, std::span<const std::int64_t>
 void grouped_linear_backward_weight(const Context&, std::span<const std::int64_t> offsets, Factor dy_RO,
                                     Factor x_RI, Tensor dw_eOI);
 
-// True when the CPU has AVX-512 (and AVX512_BF16 for bf16), so that the own kernel runs; else a library does.
-bool row_invariant_gemm(DType dtype);
-// "avx512 (own)", "openblas", "openblas (bf16 widened)", "plain" (f64): what doctor and the passport report.
-const char* gemm_backend(DType dtype);
+// Who computes products on this CPU: what doctor and the passport report.
+struct GemmBackend {
+  const char* name;    // "avx512 (own)", "openblas", "openblas (bf16 widened)", "plain" (f64)
+  bool row_invariant;  // the own kernels are, which take AVX-512 (and AVX512_BF16 for bf16); a library is not
+};
+GemmBackend gemm_backend(DType dtype);
 
 }  // namespace jevons

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/core/device.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "kernels/core/stream.h"
@@ -49,7 +50,7 @@ std::unique_ptr<AddressRange> AddressRange::reserve(Device device, const Stream*
   if (granularity == 0) return nullptr;
   std::unique_ptr<AddressRange> range(new AddressRange(device, stream));
   range->granularity_ = granularity;
-  range->addresses_ = round_up(gpu ? cuda::memory_info().total : host_memory(), granularity);
+  range->addresses_ = round_up(gpu ? device::memory_info().total : host_memory(), granularity);
   void* const data = gpu ? cuda::reserve_addresses(range->addresses_) : reserve_on_host(range->addresses_);
   range->data_ = static_cast<std::byte*>(data);
   return data == nullptr ? nullptr : std::move(range);

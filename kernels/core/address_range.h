@@ -27,7 +27,7 @@ class AddressRange {
   std::size_t held() const { return held_; }
   // Puts memory, with undefined contents, behind the first `bytes` at least: on kCuda for every stream, at
   // once. Takes with_headroom(held()) if there is as much, so that growth is rare. Throws Error(kFailure), on
-  // kCuda cuda::OutOfMemory, if there is not enough; what is held stays.
+  // kCuda device::OutOfMemory, if there is not enough; what is held stays.
   void hold(std::size_t bytes);
 
   // `bytes` and a sixteenth: what memory that was too small grows to.

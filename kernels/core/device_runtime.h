@@ -1,17 +1,13 @@
 // What kernels/core asks of a GPU back end: memory, streams and events, as plain functions over opaque
 // handles. kernels/cuda defines them with the CUDA runtime, kernels/no_cuda by failing; the executable links
-// one of the two. Use Buffer, Stream and Event instead; only they call this. Failures throw Error(kFailure)
+// one of the two. Use Buffer, Stream and Event, and
+// kernels/core/device.h, instead; only they call this. Failures throw Error(kFailure)
 // and name the CUDA error.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
-#include <utility>
-#include <vector>
-
-#include "kernels/core/error.h"
 
 namespace jevons {
 enum class StreamPriority : std::uint8_t;
@@ -19,32 +15,12 @@ enum class StreamPriority : std::uint8_t;
 
 namespace jevons::cuda {
 
-// GPUs that this process can use; if there is none, `reason` says why in a few words ("no CUDA driver").
-struct Availability {
-  int devices = 0;
-  std::string reason;
-};
-Availability availability() noexcept;
-// As its driver calls it: "NVIDIA H100 80GB HBM3".
-std::string device_name(int index);
-
-// Selects GPU `index` of [0, devices), and says why this program cannot use it, which names it; empty if it
-// can.
-std::string obstacle(int index);
-// Makes GPU `index` the one that the calling thread works on. Once, before anything else. Throws
-// Error(kUsage) with the obstacle if there is one.
-void select_device(int index);
-
-class OutOfMemory : public Error {
- public:
-  explicit OutOfMemory(const std::string& message) : Error(ExitCode::kFailure, message) {}
-};
-
-// Throws OutOfMemory: `bytes` are not to be had; says what is free.
+// Throws device::OutOfMemory: `bytes` are not to be had; says what is free.
 [[noreturn]] void fail_for_memory(std::size_t bytes);
 
 // Device memory with undefined contents; never null. What fails for want of memory is tried once more when
-// the pool's unused memory is given back. Throws OutOfMemory.
+// the pool's unused memory is given back. Throws
+// device::OutOfMemory.
 void* allocate(std::size_t bytes);
 void deallocate(void* memory) noexcept;
 // The same from the GPU's memory pool, live between the two calls' places in their stream: neither waits for
@@ -62,12 +38,6 @@ bool map_memory(void* at, std::size_t bytes);
 // the range on without gaps.
 void release_addresses(void* stream, void* range, std::size_t bytes,
                        std::span<const std::size_t> pieces) noexcept;
-// Of the selected GPU, all processes together.
-struct MemoryInfo {
-  std::size_t free = 0, total = 0;
-  std::size_t pool_unused = 0;  // not free: only allocate_async of this process gets it
-};
-MemoryInfo memory_info();
 // Page-locked host memory, which copies to and from the device need to run beside other work.
 void* allocate_pinned(std::size_t bytes);
 void deallocate_pinned(void* memory) noexcept;
@@ -86,15 +56,6 @@ void synchronise_event(void* event);
 // Named stretches of the calling thread's work, for a profiler (kernels/core/profile_range.h).
 void begin_range(const char* name) noexcept;
 void end_range() noexcept;
-
-// What the back end is made of and stands on, as (name, version) and one line per GPU: for people.
-struct Facts {
-  std::vector<std::pair<std::string, std::string>> versions;
-  std::vector<std::string> gpus;  // "0: NVIDIA H100, compute capability 9.0, 132 multiprocessors, 79.2 GiB"
-  std::string links;              // between the GPUs; empty with fewer than two
-};
-// For a process that can use GPUs.
-Facts facts();
 
 enum class CopyKind : std::uint8_t { kHostToDevice, kDeviceToHost, kDeviceToDevice };
 // Both in stream order. The host side of a copy must be page-locked.

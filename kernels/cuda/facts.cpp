@@ -3,6 +3,7 @@
 #include <cudnn.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include "kernels/core/device.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/cuda/runtime.h"
 
@@ -50,6 +51,12 @@ void end_range() noexcept {
   nvtxRangePop();
 }
 
+}  // namespace jevons::cuda
+
+namespace jevons::device {
+
+using cuda::check;
+
 Facts facts() {
   int driver = 0, runtime = 0, gpus = 0;
   check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
@@ -57,13 +64,13 @@ Facts facts() {
   check(cudaGetDeviceCount(&gpus), "cudaGetDeviceCount");
   const std::size_t cublas = cublasLtGetVersion(), cudnn = cudnnGetVersion();
   Facts facts;
-  facts.versions = {{"driver for CUDA", cuda_version(driver)},
-                    {"CUDA", cuda_version(runtime)},
+  facts.versions = {{"driver for CUDA", cuda::cuda_version(driver)},
+                    {"CUDA", cuda::cuda_version(runtime)},
                     {"cuBLASLt", fmt::format("{}.{}.{}", cublas / 10000, cublas % 10000 / 100, cublas % 100)},
                     {"cuDNN", fmt::format("{}.{}.{}", cudnn / 10000, cudnn % 10000 / 100, cudnn % 100)}};
-  for (int i = 0; i < gpus; ++i) facts.gpus.push_back(describe(i));
-  facts.links = describe_links(gpus);
+  for (int i = 0; i < gpus; ++i) facts.gpus.push_back(cuda::describe(i));
+  facts.links = cuda::describe_links(gpus);
   return facts;
 }
 
-}  // namespace jevons::cuda
+}  // namespace jevons::device

@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "kernels/core/device.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "kernels/cuda/runtime.h"
@@ -130,8 +131,8 @@ void keep_pool_memory() {
 }
 
 void fail_for_memory(std::size_t bytes) {
-  const MemoryInfo info = memory_info();
-  throw OutOfMemory(fmt::format(
+  const device::MemoryInfo info = device::memory_info();
+  throw device::OutOfMemory(fmt::format(
       "out of GPU memory: cannot allocate {} bytes, {} of {} are free and {} unused in this process's pool",
       bytes, info.free, info.total, info.pool_unused));
 }
@@ -208,13 +209,6 @@ void release_addresses(void* stream, void* range, std::size_t bytes,
   driver().free_addresses(reinterpret_cast<CUdeviceptr>(range), bytes);
 }
 
-MemoryInfo memory_info() {
-  MemoryInfo info;
-  check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
-  info.pool_unused = unused_of(pool());
-  return info;
-}
-
 void* allocate_pinned(std::size_t bytes) {
   void* memory = nullptr;
   check(cudaMallocHost(&memory, bytes), "cudaMallocHost");
@@ -226,3 +220,14 @@ void deallocate_pinned(void* memory) noexcept {
 }
 
 }  // namespace jevons::cuda
+
+namespace jevons::device {
+
+MemoryInfo memory_info() {
+  MemoryInfo info;
+  cuda::check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
+  info.pool_unused = cuda::unused_of(cuda::pool());
+  return info;
+}
+
+}  // namespace jevons::device

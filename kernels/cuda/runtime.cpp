@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "kernels/core/device.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 
@@ -48,48 +49,6 @@ cudaStream_t stream_of(const Context& ctx) {
   ENSURE(ctx.stream != nullptr && ctx.stream->handle() != nullptr,
          "work on CUDA needs a stream in its context");
   return native(*ctx.stream);
-}
-
-Availability availability() noexcept {
-  int driver = 0, runtime = 0, devices = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return {0, "no CUDA driver"};
-  cudaRuntimeGetVersion(&runtime);
-  if (driver / 1000 < runtime / 1000) {
-    return {0, fmt::format("the driver is for CUDA {}.{}, this program needs {}.{}", driver / 1000,
-                           driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10)};
-  }
-  const cudaError_t error = cudaGetDeviceCount(&devices);
-  if (error != cudaSuccess) return {0, cudaGetErrorString(error)};
-  if (devices == 0) return {0, "no GPU"};
-  return {devices, ""};
-}
-
-std::string device_name(int index) {
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
-  return properties.name;
-}
-
-std::string obstacle(int index) {
-  check(cudaSetDevice(index), "cudaSetDevice");
-  cudaDeviceProp gpu{};
-  check(cudaGetDeviceProperties(&gpu, index), "cudaGetDeviceProperties");
-  const std::string name =
-      fmt::format("GPU {}, {}, compute capability {}.{}", index, gpu.name, gpu.major, gpu.minor);
-  if (!has_device_code()) {
-    return fmt::format("{}: this program has no code for it; build it with -DJEVONS_CUDA_ARCHITECTURES={}{}",
-                       name, gpu.major, gpu.minor);
-  }
-  if (gpu.memoryPoolsSupported == 0 && mapping_granularity() == 0)
-    return name + ": its driver has neither mapped memory (cuMemMap) nor memory pools (cudaMallocAsync)";
-  return "";
-}
-
-void select_device(int index) {
-  share_no_connections();
-  const std::string reason = obstacle(index);
-  if (!reason.empty()) fail(ExitCode::kUsage, "{}; use another GPU, or device: cpu", reason);
-  keep_pool_memory();
 }
 
 void* create_stream(StreamPriority priority) {
@@ -149,3 +108,51 @@ void fill_async(void* stream, void* memory, std::uint8_t value, std::size_t byte
 }
 
 }  // namespace jevons::cuda
+
+namespace jevons::device {
+
+using cuda::check;
+
+Availability availability() noexcept {
+  int driver = 0, runtime = 0, devices = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return {0, "no CUDA driver"};
+  cudaRuntimeGetVersion(&runtime);
+  if (driver / 1000 < runtime / 1000) {
+    return {0, fmt::format("the driver is for CUDA {}.{}, this program needs {}.{}", driver / 1000,
+                           driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10)};
+  }
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error != cudaSuccess) return {0, cudaGetErrorString(error)};
+  if (devices == 0) return {0, "no GPU"};
+  return {devices, ""};
+}
+
+std::string name(int index) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  return properties.name;
+}
+
+std::string obstacle(int index) {
+  check(cudaSetDevice(index), "cudaSetDevice");
+  cudaDeviceProp gpu{};
+  check(cudaGetDeviceProperties(&gpu, index), "cudaGetDeviceProperties");
+  const std::string what =
+      fmt::format("GPU {}, {}, compute capability {}.{}", index, gpu.name, gpu.major, gpu.minor);
+  if (!cuda::has_device_code()) {
+    return fmt::format("{}: this program has no code for it; build it with -DJEVONS_CUDA_ARCHITECTURES={}{}",
+                       what, gpu.major, gpu.minor);
+  }
+  if (gpu.memoryPoolsSupported == 0 && cuda::mapping_granularity() == 0)
+    return what + ": its driver has neither mapped memory (cuMemMap) nor memory pools (cudaMallocAsync)";
+  return "";
+}
+
+void select(int index) {
+  cuda::share_no_connections();
+  const std::string reason = obstacle(index);
+  if (!reason.empty()) fail(ExitCode::kUsage, "{}; use another GPU, or device: cpu", reason);
+  cuda::keep_pool_memory();
+}
+
+}  // namespace jevons::device

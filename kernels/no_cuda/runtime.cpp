@@ -1,4 +1,5 @@
 // The GPU back end of a program that has none.
+#include "kernels/core/device.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 
@@ -12,19 +13,6 @@ constexpr const char* kAbsent = "this build has no CUDA back end";
 }
 
 }  // namespace
-
-Availability availability() noexcept {
-  return {0, kAbsent};
-}
-std::string device_name(int) {
-  absent();
-}
-std::string obstacle(int) {
-  absent();
-}
-void select_device(int) {
-  absent();
-}
 
 void fail_for_memory(std::size_t) {
   absent();
@@ -47,9 +35,6 @@ bool map_memory(void*, std::size_t) {
   absent();
 }
 void release_addresses(void*, void*, std::size_t, std::span<const std::size_t>) noexcept {}
-MemoryInfo memory_info() {
-  absent();
-}
 void* allocate_pinned(std::size_t) {
   absent();
 }
@@ -57,9 +42,6 @@ void deallocate_pinned(void*) noexcept {}
 
 void begin_range(const char*) noexcept {}
 void end_range() noexcept {}
-Facts facts() {
-  absent();
-}
 
 void* create_stream(StreamPriority) {
   absent();
@@ -93,3 +75,26 @@ void fill_async(void*, void*, std::uint8_t, std::size_t) {
 }
 
 }  // namespace jevons::cuda
+
+namespace jevons::device {
+
+Availability availability() noexcept {
+  return {0, cuda::kAbsent};
+}
+std::string name(int) {
+  cuda::absent();
+}
+std::string obstacle(int) {
+  cuda::absent();
+}
+void select(int) {
+  cuda::absent();
+}
+MemoryInfo memory_info() {
+  cuda::absent();
+}
+Facts facts() {
+  cuda::absent();
+}
+
+}  // namespace jevons::device

@@ -12,7 +12,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
@@ -334,14 +334,14 @@ int run(int argc, char** argv) {
   app.add_option("--copy-bytes", o.copy_bytes, "Size of the copy that is the measure of bandwidth")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  const cuda::Availability gpus = cuda::availability();
+  const device::Availability gpus = device::availability();
   if (gpus.devices == 0) {
     fmt::print("skipped: {}\n", gpus.reason);
     return 77;
   }
   if (o.parts == std::vector<std::string>{"exchange"}) return run_exchange(o.peer_bytes);
-  cuda::select_device(0);
-  if (o.peak_tflops == 0) o.peak_tflops = known_peak_tflops(cuda::device_name(0));
+  device::select(0);
+  if (o.peak_tflops == 0) o.peak_tflops = known_peak_tflops(device::name(0));
   Bench bench(o);
   const auto wanted = [&](const char* part) { return std::ranges::count(o.parts, part) > 0; };
   if (wanted("rows")) bench.rows();

@@ -107,7 +107,7 @@ class Shapes {
 
 void run(DType dtype, int threads) {
   std::printf("%s, %d threads, %s, peak %.0f GF/s\n", std::string(name_of(dtype)).c_str(), threads,
-              gemm_backend(dtype), peak_gflops(dtype, threads));
+              gemm_backend(dtype).name, peak_gflops(dtype, threads));
   std::printf("  rows    in   out groups   forward  d_input d_weight  GF/s\n");
   Shapes shapes(dtype, threads);
   for (const std::int64_t rows : {64, 256, 1024, 4096}) {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <memory>
 
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/memory.h"
 #include "kernels/core/stream.h"
@@ -91,7 +91,7 @@ int run_exchange(std::int64_t peer_bytes) {
   MpiSession session;
   Communicator& hosts = session.world();
   try {
-    cuda::select_device(session.local_rank() % cuda::availability().devices);
+    device::select(session.local_rank() % device::availability().devices);
     print_rates(hosts, peer_bytes);
   } catch (const Error& error) {
     fmt::print(stderr, "rank {}: {}\n", hosts.rank(), error.what());

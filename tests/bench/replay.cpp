@@ -201,7 +201,7 @@ int run(const Config& c, bool json) {
       });
   const double seconds = median(total), tokens = static_cast<double>(c.batch * c.context);
   const double gflops = flops / median(gemm) * 1e-9;
-  const char* backend = gemm_backend(c.dtype == "bf16" ? DType::kBF16 : DType::kF32);
+  const char* backend = gemm_backend(c.dtype == "bf16" ? DType::kBF16 : DType::kF32).name;
   if (json) {
     const nlohmann::json line = {{"tokens_per_second", tokens / seconds},
                                  {"step_ms", seconds * 1e3},

@@ -1,7 +1,7 @@
 // Memory, streams, events and copies of a GPU behind kernels/core, and the messages when there is none.
 #include <cstdlib>
 
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "tests/cuda/gpu_bench.h"
 
@@ -23,26 +23,26 @@ std::string message_of(const std::function<void()>& action) {
 
 TEST_CASE("without a driver there is no GPU, and the reason is said", "[emulation]") {
   const EmulationScope scope(Settings{.devices = 0});
-  const cuda::Availability availability = cuda::availability();
+  const device::Availability availability = device::availability();
   CHECK(availability.devices == 0);
   CHECK(availability.reason == "no CUDA driver");
 }
 
 TEST_CASE("GPUs are counted and selected", "[emulation]") {
   const EmulationScope scope(Settings{.devices = 2});
-  CHECK(cuda::availability().devices == 2);
-  cuda::select_device(1);
-  CHECK(message_of([] { cuda::select_device(2); }) ==
+  CHECK(device::availability().devices == 2);
+  device::select(1);
+  CHECK(message_of([] { device::select(2); }) ==
         "cudaSetDevice: cudaErrorInvalidDevice (cudaErrorInvalidDevice)");
 }
 
 TEST_CASE("streams share no connection to the GPU unless the user wants it", "[emulation]") {
   const char* const name = "CUDA_DEVICE_MAX_CONNECTIONS";
   unsetenv(name);
-  cuda::select_device(0);
+  device::select(0);
   CHECK(std::string(std::getenv(name)) == "32");
   setenv(name, "8", 1);
-  cuda::select_device(0);
+  device::select(0);
   CHECK(std::string(std::getenv(name)) == "8");
 }
 
@@ -87,7 +87,7 @@ TEST_CASE("memory beyond the GPU's is refused with the sizes, mapped and the poo
   Arena arena(Device::kCuda, "arena", &gpu.stream);
   const std::string words = "out of GPU memory: cannot allocate 18253611008 bytes, ";
   CHECK(message_of([] { Buffer(Device::kCuda, std::size_t{17} << 30); }).find(words) == 0);
-  CHECK_THROWS_AS(arena.alloc({std::int64_t{17} << 30}, DType::kU8), cuda::OutOfMemory);
+  CHECK_THROWS_AS(arena.alloc({std::int64_t{17} << 30}, DType::kU8), device::OutOfMemory);
   arena.reset();
   const std::string said = message_of([&] { arena.alloc({std::int64_t{17} << 30}, DType::kU8); });
   CHECK(said.find("out of GPU memory: cannot allocate ") == 0);
@@ -96,7 +96,7 @@ TEST_CASE("memory beyond the GPU's is refused with the sizes, mapped and the poo
 TEST_CASE("an arena grows where it lies without a wait, and gives everything back at its end",
           "[emulation]") {
   GpuBench gpu;
-  const std::size_t free = cuda::memory_info().free;
+  const std::size_t free = device::memory_info().free;
   {
     Arena arena(Device::kCuda, "arena", &gpu.stream);
     const Tensor first = arena.alloc({1000}, DType::kI32);
@@ -110,13 +110,13 @@ TEST_CASE("an arena grows where it lies without a wait, and gives everything bac
           static_cast<std::ptrdiff_t>(arena.used_bytes()));
     for (double value : to_doubles(gpu.download(first))) REQUIRE(value == 0);
     CHECK(arena.held_bytes() <= arena.peak_bytes() + arena.peak_bytes() / 16 + (std::size_t{2} << 20));
-    CHECK(cuda::memory_info().free == free - arena.held_bytes());
+    CHECK(device::memory_info().free == free - arena.held_bytes());
     const std::int64_t allocations = emulation::device_allocations();
     arena.reset();
     zero_async(&gpu.stream, arena.alloc({30 << 20}, DType::kU8));
     CHECK(emulation::device_allocations() == allocations);
   }
-  CHECK(cuda::memory_info().free == free);
+  CHECK(device::memory_info().free == free);
   CHECK(emulation::take_findings().empty());
 }
 
@@ -128,7 +128,7 @@ TEST_CASE("an arena near the end of the GPU's memory grows by what it must", "[e
   arena.alloc({4 << 20}, DType::kU8);
   CHECK(arena.held_bytes() == std::size_t{62} << 20);
   const Arena::Mark mark = arena.mark();
-  CHECK_THROWS_AS(arena.alloc({3 << 20}, DType::kU8), cuda::OutOfMemory);
+  CHECK_THROWS_AS(arena.alloc({3 << 20}, DType::kU8), device::OutOfMemory);
   arena.release(mark);
   arena.alloc({2 << 20}, DType::kU8);
   CHECK(arena.held_bytes() == std::size_t{64} << 20);
@@ -136,32 +136,32 @@ TEST_CASE("an arena near the end of the GPU's memory grows by what it must", "[e
 
 TEST_CASE("what the pool holds and nobody uses goes to allocations that would fail without", "[emulation]") {
   const EmulationScope scope(Settings{.memory = std::size_t{64} << 20});
-  cuda::select_device(0);
+  device::select(0);
   GpuBench gpu;
   const std::size_t kMost = std::size_t{40} << 20;
   Buffer::in_order_of(gpu.stream, kMost);
-  CHECK(cuda::memory_info().pool_unused >= kMost);
+  CHECK(device::memory_info().pool_unused >= kMost);
   { const Buffer single(Device::kCuda, kMost, Contents::kUndefined); }
   Buffer::in_order_of(gpu.stream, kMost);
-  CHECK(cuda::memory_info().pool_unused >= kMost);
+  CHECK(device::memory_info().pool_unused >= kMost);
   Arena arena(Device::kCuda, "arena", &gpu.stream);
   arena.alloc({40 << 20}, DType::kU8);
-  CHECK(cuda::memory_info().pool_unused == 0);
-  CHECK_THROWS_AS(Buffer(Device::kCuda, kMost), cuda::OutOfMemory);
+  CHECK(device::memory_info().pool_unused == 0);
+  CHECK_THROWS_AS(Buffer(Device::kCuda, kMost), device::OutOfMemory);
 }
 
 TEST_CASE("without mapped memory the pool keeps what an arena gives back, and gives it to the next",
           "[emulation]") {
   const EmulationScope scope(Settings{.mapping = false});
-  cuda::select_device(0);
+  device::select(0);
   GpuBench gpu;
   constexpr std::int64_t kChunk = std::int64_t{2} << 20;
   const auto use_an_arena = [&] { Arena(Device::kCuda, "arena", &gpu.stream).alloc({kChunk}, DType::kU8); };
   use_an_arena();
-  const cuda::MemoryInfo before = cuda::memory_info();
+  const device::MemoryInfo before = device::memory_info();
   CHECK(before.pool_unused >= std::size_t{kChunk});
   use_an_arena();
-  const cuda::MemoryInfo after = cuda::memory_info();
+  const device::MemoryInfo after = device::memory_info();
   CHECK(after.free == before.free);
   CHECK(after.pool_unused == before.pool_unused);
 }
@@ -169,12 +169,12 @@ TEST_CASE("without mapped memory the pool keeps what an arena gives back, and gi
 TEST_CASE("a GPU that the program cannot use is refused by its name", "[emulation]") {
   {
     const EmulationScope scope(Settings{.pools = false, .mapping = false});
-    CHECK(message_of([] { cuda::select_device(1); }) ==
+    CHECK(message_of([] { device::select(1); }) ==
           "GPU 1, emulated GPU, compute capability 9.0: its driver has neither mapped memory (cuMemMap) nor "
           "memory pools (cudaMallocAsync); use another GPU, or device: cpu");
   }
   const EmulationScope scope(Settings{.code = false});
-  CHECK(message_of([] { cuda::select_device(0); }) ==
+  CHECK(message_of([] { device::select(0); }) ==
         "GPU 0, emulated GPU, compute capability 9.0: this program has no code for it; build it with "
         "-DJEVONS_CUDA_ARCHITECTURES=90; use another GPU, or device: cpu");
 }

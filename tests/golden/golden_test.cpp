@@ -26,8 +26,8 @@ struct Recording {
 
 std::vector<test::TinyRun> runs_here(const Recording& recording) {
   std::vector<test::TinyRun> runs = test::tiny_runs(recording.family);
-  const bool invariant = row_invariant_gemm(DType::kF32) &&
-                         (recording.precision == Precision::kF32 || row_invariant_gemm(DType::kBF16));
+  const bool invariant = gemm_backend(DType::kF32).row_invariant &&
+                         (recording.precision == Precision::kF32 || gemm_backend(DType::kBF16).row_invariant);
   if (!invariant)
     std::erase_if(runs, [](const test::TinyRun& run) { return run.model == "layout-invariant"; });
   return runs;

@@ -205,8 +205,8 @@ Numbers numbers_of(const TinyRun& run, const Layout& layout, const std::vector<s
 }
 
 std::string engine_key(Precision precision) {
-  std::string key = fmt::format("f32 {}", gemm_backend(DType::kF32));
-  if (precision == Precision::kBF16) key += fmt::format(", bf16 {}", gemm_backend(DType::kBF16));
+  std::string key = fmt::format("f32 {}", gemm_backend(DType::kF32).name);
+  if (precision == Precision::kBF16) key += fmt::format(", bf16 {}", gemm_backend(DType::kBF16).name);
   // A library's bits depend on which of its kernels it takes, the portable attention's on the C library.
   if (key.find("openblas") != std::string::npos) {
     const std::string config = openblas_get_config();

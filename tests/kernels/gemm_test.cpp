@@ -191,7 +191,7 @@ TEST_CASE("grouped products match sums in double", "[gemm]") {
 TEST_CASE("a row's bits do not depend on the other rows, the grouping or the threads", "[gemm]") {
   const std::int64_t rows = 300, in = 1200, out = 90;
   for (const DType dtype : kAllTypes) {
-    if (!row_invariant_gemm(dtype)) continue;
+    if (!gemm_backend(dtype).row_invariant) continue;
     CAPTURE(name_of(dtype));
     Context one, two;
     two.threads = 2;
@@ -329,12 +329,12 @@ TEST_CASE("f32 by bf16 has the bits of f32 by the same numbers in f32", "[gemm]"
   for (std::int64_t i = 0; i < rows * in; ++i) wide.set(i, x[i]);
   linear_forward(two, wide.t, w.t, y.t);
   linear_forward(two, x.t, w.t, y2.t);
-  if (row_invariant_gemm(DType::kF32)) CHECK(same_bits(y.t, y2.t));
+  if (gemm_backend(DType::kF32).row_invariant) CHECK(same_bits(y.t, y2.t));
   const std::vector<std::int64_t> offsets = {0, 17, 17, 45};
   const Matrix experts(DType::kF32, {3, out, in}, "w");
   grouped_linear_forward(two, offsets, wide.t, experts.t, y.t);
   grouped_linear_forward(one, offsets, x.t, experts.t, y2.t);
-  if (row_invariant_gemm(DType::kF32)) CHECK(same_bits(y.t, y2.t));
+  if (gemm_backend(DType::kF32).row_invariant) CHECK(same_bits(y.t, y2.t));
 }
 
 TEST_CASE("linear products on the meta device only count", "[gemm]") {

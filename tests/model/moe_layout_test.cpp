@@ -63,7 +63,7 @@ TEST_CASE("moe: output, input gradient and expert gradients have the same bits o
           "[moe][ranks]") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const std::int64_t rows = GENERATE(8, 64);  // 2 tokens per rank: experts without tokens
-  if (!row_invariant_gemm(dtype) || !row_invariant_gemm(DType::kF32)) {
+  if (!gemm_backend(dtype).row_invariant || !gemm_backend(DType::kF32).row_invariant) {
     WARN("skipped for " << name_of(dtype) << ": this CPU's products are not row-invariant");
     return;
   }
@@ -83,7 +83,7 @@ TEST_CASE(
     "[moe][ranks]") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const std::int64_t rows = GENERATE(8, 64);  // 2 tokens per rank: chunks without tokens
-  if (!row_invariant_gemm(dtype) || !row_invariant_gemm(DType::kF32)) {
+  if (!gemm_backend(dtype).row_invariant || !gemm_backend(DType::kF32).row_invariant) {
     WARN("skipped for " << name_of(dtype) << ": this CPU's products are not row-invariant");
     return;
   }

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "kernels/core/error.h"
-#include "kernels/cpu/gemm_engine.h"
 #include "kernels/gemm.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
@@ -128,8 +127,8 @@ const std::vector<Layout> kLayouts = {
     {}, {.dp = 2}, {.dp = 4}, {.dp = 2, .ep = 2}, {.dp = 4, .ep = 2}, {.dp = 4, .ep = 4}, {.dp = 8, .ep = 4}};
 
 bool runs_here(const char* precision) {
-  return row_invariant_gemm(DType::kF32) &&
-         (std::strcmp(precision, "f32") == 0 || row_invariant_gemm(DType::kBF16));
+  return gemm_backend(DType::kF32).row_invariant &&
+         (std::strcmp(precision, "f32") == 0 || gemm_backend(DType::kBF16).row_invariant);
 }
 
 }  // namespace
@@ -210,10 +209,11 @@ TEST_CASE("layout-invariant numerics: what stands against it is refused", "[nume
   CHECK(contains(refusal({"model.moe.global_balance_loss=0.1"}), "use sequence_balance_loss"));
   CHECK(contains(refusal({"model.moe.reduce_at_expert=true"}), "model.moe.reduce_at_expert"));
   CHECK(contains(refusal({"device=cuda"}), "use cpu"));
-  const std::string engine =
-      message_of(ExitCode::kUsage, [] { require_row_invariance(cpu::gemm_engine_blas_f32()); });
+  const std::string engine = message_of(
+      ExitCode::kUsage, [] { require_row_invariance({.name = "openblas", .row_invariant = false}); });
   CHECK(contains(engine, "products on this CPU are by openblas"));
-  if (row_invariant_gemm(DType::kF32)) CHECK_NOTHROW(require_row_invariance(cpu::gemm_engine(DType::kF32)));
+  if (gemm_backend(DType::kF32).row_invariant)
+    CHECK_NOTHROW(require_row_invariance(gemm_backend(DType::kF32)));
 }
 
 }  // namespace jevons

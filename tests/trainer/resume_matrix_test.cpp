@@ -105,7 +105,7 @@ TEST_CASE("resume matrix: every layout goes on from every layout's checkpoint", 
 
 TEST_CASE("resume matrix: with layout-invariant numerics a change of layout changes no bit",
           "[resume][ranks]") {
-  if (!row_invariant_gemm(DType::kF32)) return;
+  if (!gemm_backend(DType::kF32).row_invariant) return;
   Matrix matrix({"numerics=layout_invariant"});
   const Losses want = matrix.straight(kAll.front());
   for (const Workers& from : kAll) {

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/gemm.h"
 #include "parallel/nccl/device_world.h"
 #include "trainer/commands/doctor_checks.h"
@@ -111,10 +111,11 @@ Check check_cpu_features() {
 std::vector<Check> check_math() {
   std::vector<Check> checks;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const bool invariant = row_invariant_gemm(dtype);
-    Check check{fmt::format("matrix products {}", name_of(dtype)), Health::kOk,
-                fmt::format("{}, {}", gemm_backend(dtype), invariant ? "row-invariant" : "not row-invariant"),
-                ""};
+    const bool invariant = gemm_backend(dtype).row_invariant;
+    Check check{
+        fmt::format("matrix products {}", name_of(dtype)), Health::kOk,
+        fmt::format("{}, {}", gemm_backend(dtype).name, invariant ? "row-invariant" : "not row-invariant"),
+        ""};
     if (!invariant) {
       check.health = Health::kWarn;
       check.advice = "results of other layouts agree to rounding only, not bit for bit";
@@ -155,14 +156,14 @@ Check check_energy() {
 }
 
 std::vector<Check> check_gpus() {
-  const cuda::Availability gpus = cuda::availability();
+  const device::Availability gpus = device::availability();
   if (gpus.devices > 0) {
-    const cuda::Facts facts = cuda::facts();
+    const device::Facts facts = device::facts();
     std::string libraries = "NCCL " + nccl::version();
     for (const auto& [name, version] : facts.versions) libraries += fmt::format(", {} {}", name, version);
     std::vector<Check> checks = {{"GPU libraries", Health::kOk, libraries, ""}};
     for (int i = 0; i < gpus.devices; ++i) {
-      const std::string obstacle = cuda::obstacle(i);
+      const std::string obstacle = device::obstacle(i);
       checks.push_back({"GPU", obstacle.empty() ? Health::kOk : Health::kBad,
                         facts.gpus[static_cast<std::size_t>(i)], obstacle});
     }

@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
@@ -24,7 +24,7 @@ struct PlanOptions {
 // auto means what it would mean for a run here.
 DeviceChoice resolved(DeviceChoice device) {
   if (device != DeviceChoice::kAuto) return device;
-  return cuda::availability().devices > 0 ? DeviceChoice::kCuda : DeviceChoice::kCpu;
+  return device::availability().devices > 0 ? DeviceChoice::kCuda : DeviceChoice::kCpu;
 }
 
 void print_memory(const MemoryReport& m, DeviceChoice device) {

@@ -5,7 +5,7 @@
 #include <thread>
 #include <utility>
 
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "kernels/core/whereabouts.h"
@@ -55,7 +55,7 @@ int threads_per_worker(int local_workers) {
 
 // Name and peak of the GPUs, unless the configuration says otherwise. Those of a host are alike.
 void describe_gpu(CostConfig& cost) {
-  const std::string name = cuda::device_name(0);
+  const std::string name = device::name(0);
   if (cost.device_type.empty()) cost.device_type = name;
   if (cost.peak_tflops == 0) cost.peak_tflops = known_peak_tflops(name);
 }

@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "kernels/core/device_runtime.h"
+#include "kernels/attention.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
-#include "kernels/cuda/attention.h"
 #include "parallel/host_exchange.h"
 #include "trainer/io/format.h"
 #include "trainer/model/model_counts.h"
@@ -110,7 +110,7 @@ void RunReport::finish(const std::string& reason, Worker& worker) {
   print_memory(measured, arenas);
   if (world_.size() > 1) fmt::print("{}\n", describe_imbalance());
   if (worker.ctx().device == Device::kCuda) {
-    const cuda::MemoryInfo gpu = cuda::memory_info();
+    const device::MemoryInfo gpu = device::memory_info();
     fmt::print("memory of the GPU: {} of {} in use, libraries and other processes included\n",
                bytes_text(gpu.total - gpu.free), bytes_text(gpu.total));
   }
@@ -126,7 +126,7 @@ void RunReport::write_passport() const {
 
 // Known only when they have run.
 void RunReport::note_engines() {
-  const std::string engines = fmt::format("{}", fmt::join(cuda::attention_engines(), "\n"));
+  const std::string engines = fmt::format("{}", fmt::join(attention_engines(), "\n"));
   if (std::exchange(passport_["attention_engines"], engines) != engines) write_passport();
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/attention_scratch.h"
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "parallel/agree.h"
 #include "parallel/host_exchange.h"
@@ -47,7 +47,7 @@ std::string about_attention(const RunConfig& config) {
 ChosenDevice choose_device(DeviceChoice wanted, Communicator& hosts) {
   wanted = broadcast(hosts, wanted);
   if (wanted == DeviceChoice::kCpu) return {};
-  const cuda::Availability gpus = cuda::availability();
+  const device::Availability gpus = device::availability();
   const std::vector<std::string> missing = all_gather_texts(hosts, gpus.devices > 0 ? "" : gpus.reason);
   const auto has_gpu = [](const std::string& reason) { return reason.empty(); };
   const auto first = std::find_if_not(missing.begin(), missing.end(), has_gpu);
@@ -61,7 +61,7 @@ ChosenDevice choose_device(DeviceChoice wanted, Communicator& hosts) {
 ComputeDevice::ComputeDevice(DeviceChoice choice, int local_rank, Communicator& hosts) : hosts_(hosts) {
   if (choice != DeviceChoice::kCuda) return;
   device_ = Device::kCuda;
-  agree(hosts, [&] { cuda::select_device(local_rank % cuda::availability().devices); });
+  agree(hosts, [&] { device::select(local_rank % device::availability().devices); });
   stream_.emplace(device_);
   world_ = nccl::make_device_world(hosts, *stream_);
 }
@@ -74,7 +74,7 @@ void ComputeDevice::require_memory(const MemoryReport& predicted, const RunConfi
   if (device_ != Device::kCuda) return;
   const auto workers = static_cast<std::size_t>(nccl::ranks_on_this_gpu(hosts_));
   agree(hosts_, [&] {
-    const cuda::MemoryInfo gpu = cuda::memory_info();
+    const device::MemoryInfo gpu = device::memory_info();
     // Workers that share a GPU send through the hosts.
     const std::size_t needed = predicted.total() - (workers > 1 ? predicted.communication : 0);
     if (workers * (needed + kLoadedLater) <= gpu.free + gpu.pool_unused) return;

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "kernels/core/error.h"
-#include "kernels/cpu/gemm_engine.h"
 #include "parallel/host_exchange.h"
 #include "parallel/nccl/device_world.h"
 #include "trainer/io/format.h"
@@ -19,7 +18,7 @@ DType compute_dtype(Precision precision) {
 // Of the accumulator dtype too: the router computes in it.
 void check_layout_invariance(Device device, DType compute) {
   ENSURE(device != Device::kCuda, "layout-invariant numerics on a GPU");
-  for (DType dtype : {compute, accumulator_of(compute)}) require_row_invariance(cpu::gemm_engine(dtype));
+  for (DType dtype : {compute, accumulator_of(compute)}) require_row_invariance(gemm_backend(dtype));
 }
 
 // Every group of several ranks has a communicator of its own.
@@ -38,12 +37,12 @@ std::size_t sum_of(const std::deque<Arena>& arenas, std::size_t (Arena::*bytes)(
 
 }  // namespace
 
-void require_row_invariance(const cpu::GemmEngine& engine) {
-  if (engine.row_invariant) return;
+void require_row_invariance(const GemmBackend& backend) {
+  if (backend.row_invariant) return;
   fail(ExitCode::kUsage,
        "numerics = layout_invariant: matrix products on this CPU are by {}, where a row's bits may depend on "
        "the other rows; it takes a CPU with AVX-512, and AVX512_BF16 for train.precision = bf16",
-       engine.name);
+       backend.name);
 }
 
 Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock)
@@ -104,7 +103,7 @@ std::string MemoryReport::to_string() const {
                        row("buffers of collectives", communication), row("sum", total())});
 }
 
-void Worker::fail_for_memory(const cuda::OutOfMemory& error) {
+void Worker::fail_for_memory(const device::OutOfMemory& error) {
   fail(error.code(), "{}; this worker asked for, at most at once and with what did not fit:\n{}",
        error.what(), memory().to_string());
 }

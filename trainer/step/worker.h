@@ -10,8 +10,9 @@
 #include <vector>
 
 #include "kernels/core/context.h"
-#include "kernels/core/device_runtime.h"
+#include "kernels/core/device.h"
 #include "kernels/figures.h"
+#include "kernels/gemm.h"
 #include "parallel/grad_reducer.h"
 #include "parallel/mesh.h"
 #include "parallel/param_store.h"
@@ -54,8 +55,8 @@ struct ComputePlace {
   WorkListener* listener = nullptr;
 };
 
-// Throws Error(kUsage) unless numerics: layout_invariant holds with products by `engine`.
-void require_row_invariance(const cpu::GemmEngine& engine);
+// Throws Error(kUsage) unless numerics: layout_invariant holds with products by `backend`.
+void require_row_invariance(const GemmBackend& backend);
 
 class Worker {
  public:
@@ -92,13 +93,13 @@ class Worker {
   auto with_memory_report(F f) {
     try {
       return f();
-    } catch (const cuda::OutOfMemory& error) {
+    } catch (const device::OutOfMemory& error) {
       fail_for_memory(error);
     }
   }
 
  private:
-  [[noreturn]] void fail_for_memory(const cuda::OutOfMemory& error);
+  [[noreturn]] void fail_for_memory(const device::OutOfMemory& error);
 
   RunConfig config_;
   std::deque<Arena> stashes_;  // at least one

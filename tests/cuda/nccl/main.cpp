@@ -7,6 +7,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "kernels/core/device.h"
 #include "kernels/core/device_runtime.h"
 #include "kernels/core/error.h"
 #include "parallel/mpi/mpi_session.h"
@@ -85,7 +86,7 @@ int run(bool everything) {
   MpiSession session;
   Communicator& hosts = session.world();
   try {
-    cuda::select_device(session.local_rank());
+    device::select(session.local_rank());
     if (!everything) {
       emulation::configure({.streams = emulation::Streams::kLazy});
       test::check_dispatch(hosts);
@@ -101,7 +102,7 @@ int run(bool everything) {
     check_order_of_communicators(hosts);
     if (emulation::emulated()) test::check_links(hosts);
     if (hosts.size() > 1) {
-      cuda::select_device(0);  // NCCL refuses; staged through the hosts
+      device::select(0);  // NCCL refuses; staged through the hosts
       check_collectives(hosts, nccl::kScratchBytes);
     }
     check_findings();
