@@ -34,7 +34,7 @@ class Bench {
     const Tensor x = tensor({rows_, cols_}, DType::kF32), y = tensor({rows_, cols_}, DType::kF32);
     time("memcpy", x.numel(), [&] {
       std::memcpy(y.data, x.data, x.bytes());
-      ctx_.record(WorkKind::kRow, 0, 2 * static_cast<double>(x.bytes()));
+      ctx_.record({.kind = WorkKind::kRow, .op = "memcpy", .bytes = 2 * static_cast<double>(x.bytes())});
     });
   }
 
