@@ -57,23 +57,28 @@ double Attention::score_flops_per_token(std::int64_t length) const {
 
 Tensor Attention::forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {
   saved.sequences = sequences;
-  attend(keep, gather_.forward(keep.cheap, x, *keep.cheap.stash), saved);
+  const Tensor x_full = gather_.forward(keep.cheap, x, *keep.cheap.stash);
+  saved.qkv_out = qkv_.forward(keep.products, x_full, saved.qkv);
+  attend(keep, saved);
   const Context dropped = scratch(keep.cheap);
   return reduce_scatter_.forward(dropped, o_.forward(dropped, saved.o.x, saved.o), *dropped.work);
 }
 
-void Attention::attend(const Keep& keep, Tensor x_full, Saved& saved) const {
-  saved.qkv_out = qkv_.forward(keep.products, x_full, saved.qkv);
+void Attention::attend(const Keep& keep, Saved& saved) const {
   normalise_and_rotate(keep.cheap, saved);
   Arena& products = *keep.products.stash;
-  saved.lse = products.alloc({x_full.rows(), heads_}, accumulator_of(x_full.dtype));
-  saved.o.x = products.alloc({x_full.rows(), heads_ * head_dim_}, x_full.dtype);
+  const std::int64_t rows = saved.qkv_out.rows();
+  saved.lse = products.alloc({rows, heads_}, accumulator_of(saved.qkv_out.dtype));
+  saved.o.x = products.alloc({rows, heads_ * head_dim_}, saved.qkv_out.dtype);
   attention_forward(keep.products, core_shape(saved), core_saved(saved));
 }
 
 void Attention::restore(const Context& ctx, Tensor x, Saved& saved) const {
   const Tensor x_full = gather_.forward(ctx, x, *ctx.stash);
-  if (!saved.qkv_out.defined()) return attend({ctx, ctx, ctx}, x_full, saved);
+  if (!saved.qkv_out.defined()) {
+    saved.qkv_out = qkv_.forward(ctx, x_full, saved.qkv);
+    return attend({ctx, ctx, ctx}, saved);
+  }
   saved.qkv.x = x_full;
   if (qk_norm_) normalise_and_rotate(ctx, saved);
 }

@@ -57,8 +57,8 @@ class Attention {
   HeadView value(Tensor base) const { return {base, (heads_ + kv_heads_) * head_dim_, kv_heads_, head_dim_}; }
   // The same columns as units of the norm: heads, or all heads as one.
   HeadView norm_unit(HeadView heads) const;
-  // Down to the output of the heads.
-  void attend(const Keep& keep, Tensor x_full, Saved& saved) const;
+  // From q, k and v to the output of the heads.
+  void attend(const Keep& keep, Saved& saved) const;
   void normalise_and_rotate(const Context& ctx, Saved& saved) const;
   void denormalise(const Context& ctx, HeadView dq, HeadView dk, const Saved& saved) const;
   AttentionSaved core_saved(const Saved& saved) const;
