@@ -28,14 +28,14 @@ Block::Block(ParamStore& store, const ModelConfig& config, std::int64_t layer, c
       ffn_(make_ffn(store, config, layer)),
       recompute_(config.recompute) {}
 
-Tensor Block::attend(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {
+Tensor Block::attention_input(const Keep& keep, Tensor x, Saved& saved) const {
+  return attn_norm_.forward(keep.products, x, input_arena(keep.cheap, attn_), saved.attn_norm);
+}
+
+Tensor Block::ffn_input(const Keep& keep, Tensor x, Tensor attended, Saved& saved) const {
   const Context& ctx = keep.products;
-  const Tensor n = attn_norm_.forward(ctx, x, input_arena(keep.cheap, attn_), saved.attn_norm);
-  const Tensor a = visit_branch(attn_, saved.attn, [&](const auto& attention, auto& inner) {
-    return attention.forward(keep, n, sequences, inner);
-  });
   const Tensor h = ctx.stash->alloc(x.shape, x.dtype);
-  return ffn_norm_.forward_add(ctx, x, a, h, input_arena(keep.cheap, ffn_), saved.ffn_norm);
+  return ffn_norm_.forward_add(ctx, x, attended, h, input_arena(keep.cheap, ffn_), saved.ffn_norm);
 }
 
 Tensor Block::forward(const Context& ctx, Tensor x, const Sequences& sequences, Saved& saved) const {
@@ -43,7 +43,11 @@ Tensor Block::forward(const Context& ctx, Tensor x, const Sequences& sequences, 
   const ArenaScope scope(*ctx.work);
   const Keep keep = keep_of(ctx, recompute_);
   saved.sequences = sequences;
-  const Tensor n = attend(keep, x, sequences, saved);
+  const Tensor attn_in = attention_input(keep, x, saved);
+  const Tensor a = visit_branch(attn_, saved.attn, [&](const auto& attention, auto& inner) {
+    return attention.forward(keep, attn_in, sequences, inner);
+  });
+  const Tensor n = ffn_input(keep, x, a, saved);
   const Tensor f = visit_branch(
       ffn_, saved.ffn, [&](const auto& ffn, auto& inner) { return ffn.forward(keep, n, sequences, inner); });
   add(ctx, saved.ffn_norm.x, f, y);
@@ -62,7 +66,11 @@ Tensor Block::forward(const Context& ctx, Tensor x, const Sequences& sequences, 
 void Block::infer(const Context& ctx, Tensor x, const Sequences& sequences) const {
   const ArenaScope scope(*ctx.work);
   Saved dropped;
-  const Tensor n = attend(keep_of(scratch(ctx), Recompute::kNone), x, sequences, dropped);
+  const Keep nothing = keep_of(scratch(ctx), Recompute::kNone);
+  const Tensor attn_in = attention_input(nothing, x, dropped);
+  const Tensor a = std::visit(
+      [&](const auto& attention) { return jevons::infer(attention, ctx, attn_in, sequences); }, attn_);
+  const Tensor n = ffn_input(nothing, x, a, dropped);
   const Tensor f = std::visit([&](const auto& ffn) { return jevons::infer(ffn, ctx, n, sequences); }, ffn_);
   add(ctx, dropped.ffn_norm.x, f, x);
 }
@@ -88,7 +96,12 @@ void Block::restore(const Context& ctx, Saved& saved) const {
     n = ffn_norm_.again(ctx, input_arena(ctx, ffn_), saved.ffn_norm);
   } else {
     // The attention's output is needed too, for h.
-    n = attend({ctx, ctx, ctx}, saved.attn_norm.x, saved.sequences, saved);
+    const Keep all = {ctx, ctx, ctx};
+    const Tensor x = saved.attn_norm.x, attn_in = attention_input(all, x, saved);
+    const Tensor a = visit_branch(attn_, saved.attn, [&](const auto& attention, auto& inner) {
+      return attention.forward(all, attn_in, saved.sequences, inner);
+    });
+    n = ffn_input(all, x, a, saved);
   }
   visit_branch(ffn_, saved.ffn, [&](const auto& ffn, auto& inner) { ffn.restore(ctx, n, inner); });
 }

@@ -40,8 +40,10 @@ class Block {
   const Moe* moe() const { return std::get_if<Moe>(&ffn_); }
 
  private:
-  // Up to norm(h), the FFN's input; h lands in saved.ffn_norm.x.
-  Tensor attend(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const;
+  // norm(x).
+  Tensor attention_input(const Keep& keep, Tensor x, Saved& saved) const;
+  // norm(h), h = x + attended, which lands in saved.ffn_norm.x.
+  Tensor ffn_input(const Keep& keep, Tensor x, Tensor attended, Saved& saved) const;
   // Makes what forward did not keep again, in ctx.stash.
   void restore(const Context& ctx, Saved& saved) const;
 
