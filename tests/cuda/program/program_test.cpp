@@ -194,7 +194,7 @@ TEST_CASE("NCCL that does not start ends the job by a limit of its own", "[progr
   INFO(ran.output);
   CHECK(ran.code == 70);
   CHECK_THAT(ran.output, ContainsSubstring("the job does not get on and is ended, exit code 70"));
-  CHECK_THAT(ran.output, ContainsSubstring("inside NCCL start 2 over tokens"));
+  CHECK_THAT(ran.output, ContainsSubstring("inside NCCL start 2 over stage"));
 }
 
 TEST_CASE("what a GPU cannot do is said before anything is trained", "[program]") {
