@@ -1,5 +1,7 @@
-// Rotary position embedding, rotate-half form (Su et al., arXiv:2104.09864): pairs are (i, i + d/2).
+// Rotary position embedding (Su et al., arXiv:2104.09864).
 #pragma once
+
+#include <cstdint>
 
 #include "kernels/core/context.h"
 #include "kernels/heads.h"
@@ -8,9 +10,19 @@ namespace jevons {
 
 // positions (T) i32: t % length, of tokens in sequences of `length`.
 void token_positions(const Context&, std::int64_t length, Tensor positions);
-// Rotates the heads of `x` in place. cos and sin (n, head_dim / 2), accumulator dtype, are those of the
-// angles at positions 0 .. n-1; positions (T) i32 are rows of them. backward rotates by the opposite angle.
-void rope_forward(const Context&, HeadView x, Tensor positions, Tensor cos, Tensor sin);
-void rope_backward(const Context&, HeadView dx, Tensor positions, Tensor cos, Tensor sin);
+// Which columns of a head of d are pair i.
+enum class RopeLayout : std::uint8_t {
+  kHalf,         // i and i + d/2
+  kInterleaved,  // 2i and 2i + 1
+};
+
+struct Rotation {
+  Tensor positions;  // (T) i32: rows of the tables
+  Tensor cos, sin;   // (n, d / 2) accumulator dtype: of the angles at positions 0 .. n-1
+  RopeLayout layout = RopeLayout::kHalf;
+};
+// Rotates the heads of `x` in place. backward rotates by the opposite angle, the adjoint.
+void rope_forward(const Context&, HeadView x, const Rotation&);
+void rope_backward(const Context&, HeadView dx, const Rotation&);
 
 }  // namespace jevons

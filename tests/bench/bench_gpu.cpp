@@ -133,7 +133,7 @@ void Bench::norms() {
   });
   const Tensor cos = random({o_.seq, head / 2}, DType::kF32), sin = random({o_.seq, head / 2}, DType::kF32);
   const Tensor positions = integers({t}, [&](std::int64_t i) { return i % o_.seq; });
-  row_case("rope_forward", [&] { rope_forward(ctx_, hy, positions, cos, sin); });
+  row_case("rope_forward", [&] { rope_forward(ctx_, hy, {positions, cos, sin}); });
   row_case("add", [&] { add(ctx_, x, r, y); });
   const Tensor sum = undefined({1}, DType::kF64);
   row_case("add_sum_of_squares", [&] { add_sum_of_squares(ctx_, x, sum); });

@@ -78,7 +78,7 @@ class Bench {
     });
     const Tensor cos = tensor({rows_, dim / 2}, sums), sin = tensor({rows_, dim / 2}, sums);
     const Tensor positions = integers({rows_}, rows_);
-    time("rope_forward", x.numel(), [&] { rope_forward(ctx_, in, positions, cos, sin); });
+    time("rope_forward", x.numel(), [&] { rope_forward(ctx_, in, {positions, cos, sin}); });
   }
 
   void activation(DType dtype) {

@@ -167,6 +167,69 @@ TEST_CASE("config: a missing option says what it is", "[config]") {
         "run.yaml: data.train.0.path is missing: prefix of a .bin/.idx pair, or an llm.c .bin file");
 }
 
+TEST_CASE("config: an option under its name of version 0.1", "[config]") {
+  const auto theta = [](const std::vector<std::string>& overrides) {
+    return parse_run_config(test::kSample, "run.yaml", overrides).model.rope.theta;
+  };
+  CHECK(theta({}) == 10000);
+  CHECK(theta({"model.rope_theta=500"}) == 500);
+  CHECK(theta({"model.rope_theta=500", "model.rope.theta=600"}) == 600);
+  const std::string model =
+                        "model: {vocab_size: 9, num_layers: 1, hidden_size: 8, num_heads: 2, seq_len: 4, "
+                        "ffn_hidden_size: 8,\n  ",
+                    train = "}\ntrain: {global_batch_size: 1}\n";
+  const auto read = [&](const std::string& options) {
+    return parse_run_config(model + options + train, "run.yaml", {});
+  };
+  const RunConfig old = read("rope_theta: 700");
+  CHECK(old.model.rope.theta == 700);
+  CHECK(parse_run_config(old.to_yaml(), "run.yaml", {}) == old);
+  CHECK(old.to_yaml().find("rope_theta") == std::string::npos);
+  const auto mistake = [&](const std::string& options) { return refusal(model + options + train); };
+  CHECK(mistake("rope_theta: 0") ==
+        "run.yaml:2:15: model.rope.theta: 0 is out of range; must be greater than 0");
+  CHECK(mistake("rope_theta: 7, rope: {theta: 8}") ==
+        "run.yaml:2:32: model.rope.theta is given under two names; first in line 2");
+  CHECK(mistake("rope: {theta: 8},\n  rope_theta: 7") ==
+        "run.yaml:3:3: model.rope.theta is given under two names; first in line 2");
+  CHECK(refusal_of("model.rope_thet=7").find("unknown key") != std::string::npos);
+}
+
+TEST_CASE("config: options of positions that do not fit together", "[config]") {
+  const auto refused = [](std::vector<std::string> overrides) {
+    for (std::string& each : overrides) each = "model.rope." + each;
+    return refusal(test::kSample, overrides);
+  };
+  CHECK(refused({"factor=4"}) ==
+        "command line: model.rope.factor says nothing here: it is for model.rope.scaling = linear, dynamic, "
+        "llama3, yarn");
+  CHECK(refused({"factor=4", "mscale=1", "scaling=none"}) == "accepted");
+  CHECK(refused({"scaling=llama3", "original_seq_len=8", "mscale=1"}) ==
+        "command line: model.rope.mscale says nothing here: it is for model.rope.scaling = yarn");
+  CHECK(refused({"scaling=yarn", "original_seq_len=8", "low_freq_factor=2"}) ==
+        "command line: model.rope.low_freq_factor says nothing here: it is for model.rope.scaling = llama3");
+  for (const char* scaling : {"dynamic", "llama3", "yarn"}) {
+    CHECK(refused({std::string("scaling=") + scaling})
+              .find("model.rope.original_seq_len is missing: model.rope.scaling needs the context of "
+                    "pretraining") != std::string::npos);
+  }
+  CHECK(refused({"scaling=linear", "factor=2"}) == "accepted");
+  CHECK(refused({"scaling=linear", "factor=0.5"}) ==
+        "command line: model.rope.factor: 0.5 is out of range; must be at least 1");
+  CHECK(refused({"scaling=dynamic", "factor=2", "original_seq_len=1048576"}) == "accepted");
+  CHECK(refused({"scaling=dynamic", "factor=2", "original_seq_len=1"})
+            .starts_with("command line: model.rope.scaling = dynamic turns every sequence longer than "
+                         "model.rope.original_seq_len = 1 in its own way, for which model.seq_len = "));
+  CHECK(refused({"scaling=llama3", "original_seq_len=8", "low_freq_factor=4"}) ==
+        "command line: model.rope.low_freq_factor = 4 is not below model.rope.high_freq_factor = 4");
+  CHECK(refused({"scaling=yarn", "original_seq_len=8", "beta_slow=33"}) ==
+        "command line: model.rope.beta_slow = 33 is above model.rope.beta_fast = 32");
+  CHECK(refused({"scaling=yarn", "original_seq_len=8", "theta=1"}) ==
+        "command line: model.rope.theta = 1 gives yarn no slower pairs; it must be above 1");
+  CHECK(refused({"scaling=ntk"}).find("expected one of none, linear, dynamic, llama3, yarn") !=
+        std::string::npos);
+}
+
 TEST_CASE("config: options that do not fit together, at the place where they were given", "[config]") {
   CHECK(refusal(test::kSample, {"model.num_heads=3", "model.num_kv_heads=0"}) ==
         "command line: model.hidden_size = 64 is not divisible by model.num_heads = 3; "

@@ -237,7 +237,7 @@ TEST_CASE("config: a dumped configuration reads back to the same values", "[conf
   const std::vector<std::string> odd = {"name=odd-1",
                                         "optimizer.lr=0.1234567890123456789",
                                         "optimizer.eps=4.9e-324",
-                                        "model.rope_theta=1e300",
+                                        "model.rope.theta=1e300",
                                         "cost.project=say \"no\" \\ yes\tor\x7f é",
                                         "cost.currency=null",
                                         "cost.device_type=true",

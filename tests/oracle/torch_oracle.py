@@ -33,7 +33,7 @@ EXPERTS = dict(num_experts=8, top_k=2, expert_hidden_size=24)
 # name: model, experts, router, document mask
 CASES = {
     "dense": (dict(tie_embeddings=True, qk_norm="head"), {}, {}, True),
-    "dense-hidden-norm": (dict(qk_norm="hidden", num_kv_heads=4, rope_theta=500.0), {}, {}, False),
+    "dense-hidden-norm": (dict(qk_norm="hidden", num_kv_heads=4, rope=dict(theta=500.0)), {}, {}, False),
     "softmax": (dict(), dict(balance_loss=0.02, z_loss=0.01), dict(scaling_factor=1.5), False),
     "top-k-first": (dict(tie_embeddings=True), dict(global_balance_loss=0.02, dispatch_chunks=2),
                     dict(renormalize=False, top_k_before_score=True, groups=2, groups_kept=1, group_score="max"), True),
@@ -111,7 +111,7 @@ class Oracle:
         self.biases = {}  # by layer
         self.loads = {}
         half = self.model["head_dim"] // 2
-        speed = self.model.get("rope_theta", 10000.0) ** (-torch.arange(half, dtype=torch.float64) / half)
+        speed = self.model.get("rope", {}).get("theta", 10000.0) ** (-torch.arange(half, dtype=torch.float64) / half)
         angle = torch.arange(LENGTH, dtype=torch.float64)[:, None] * speed
         self.cos, self.sin = angle.cos(), angle.sin()
 

@@ -20,6 +20,7 @@
 #include "kernels/moe/slot_order.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
+#include "kernels/rope.h"
 
 namespace jevons::test {
 
@@ -48,6 +49,10 @@ void visit_tensors(F& f, HeadRmsNormSaved& saved) {
 template <class F>
 void visit_tensors(F& f, AddRmsNormOutput& out) {
   f(out.h), f(out.y), f(out.rstd);
+}
+template <class F>
+void visit_tensors(F& f, Rotation& by) {
+  f(by.positions), f(by.cos), f(by.sin);
 }
 template <class F>
 void visit_tensors(F& f, Targets& targets) {

@@ -20,7 +20,7 @@ inline ModelConfig llama3(const DenseShape& shape) {
   config.num_kv_heads = 8;
   config.head_dim = 128;
   config.seq_len = 8192;
-  config.rope_theta = 500000;
+  config.rope.theta = 500000;
   return config;
 }
 inline ModelConfig llama3_8b() {
@@ -42,7 +42,7 @@ inline ModelConfig mixtral_8x7b() {
   config.num_kv_heads = 8;
   config.head_dim = 128;
   config.seq_len = 4096;
-  config.rope_theta = 1e6;
+  config.rope.theta = 1e6;
   config.moe.router = {.num_experts = 8, .top_k = 2};
   config.moe.expert_hidden_size = 14336;
   return config;
@@ -78,7 +78,7 @@ inline ModelConfig qwen3_moe(const Qwen3Shape& shape) {
   config.num_kv_heads = 4;
   config.head_dim = 128;
   config.seq_len = 4096;
-  config.rope_theta = 1e6;
+  config.rope.theta = 1e6;
   config.norm_eps = 1e-6;
   config.qk_norm = QkNorm::kHead;
   config.moe.router = {.num_experts = 128, .top_k = 8};

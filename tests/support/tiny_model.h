@@ -79,7 +79,7 @@ inline Sequences sequences_of(TestBed& bed, std::int64_t sequences, std::int64_t
 }
 
 inline RopeTable rope_of(Device device, DType compute, const ModelConfig& config) {
-  return {device, compute, config.seq_len, rope_frequencies(config)};
+  return {device, compute, config.seq_len, rope_frequencies(config), config.rope.layout};
 }
 
 // Of the targets of a batch: how many are not masked.

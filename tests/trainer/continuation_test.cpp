@@ -48,10 +48,10 @@ TEST_CASE("continuation: changed batch, layout, learning rate and data blend are
 
 TEST_CASE("continuation: another model is refused with the keys that differ", "[continuation]") {
   const std::string message = message_of(ExitCode::kUsage, [] {
-    notices({"model.moe.top_k=1", "model.rope_theta=500", "optimizer.lr=0.02", "model.recompute=full"});
+    notices({"model.moe.top_k=1", "model.rope.theta=500", "optimizer.lr=0.02", "model.recompute=full"});
   });
   CHECK(contains(message, "model.moe.top_k: 2 -> 1\n"));
-  CHECK(contains(message, "model.rope_theta: 10000 -> 500\n"));
+  CHECK(contains(message, "model.rope.theta: 10000 -> 500\n"));
   CHECK_FALSE(contains(message, "optimizer.lr"));
   CHECK_FALSE(contains(message, "recompute"));
   CHECK(contains(message_of(ExitCode::kData, [] { check_continuation({}, "step-1", {}); }), "no config"));

@@ -1,5 +1,6 @@
 #include "trainer/config/model_section.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace jevons {
@@ -9,10 +10,41 @@ constexpr Choice<QkNorm> kQkNorms[] = {
     {QkNorm::kNone, "none"}, {QkNorm::kHead, "head"}, {QkNorm::kHidden, "hidden"}};
 constexpr Choice<Recompute> kRecomputes[] = {
     {Recompute::kNone, "none"}, {Recompute::kSelective, "selective"}, {Recompute::kFull, "full"}};
+constexpr Choice<RopeLayout> kRopeLayouts[] = {{RopeLayout::kHalf, "half"},
+                                               {RopeLayout::kInterleaved, "interleaved"}};
+constexpr Choice<RopeScaling> kRopeScalings[] = {{RopeScaling::kNone, "none"},
+                                                 {RopeScaling::kLinear, "linear"},
+                                                 {RopeScaling::kDynamic, "dynamic"},
+                                                 {RopeScaling::kLlama3, "llama3"},
+                                                 {RopeScaling::kYarn, "yarn"}};
 constexpr Choice<ScoreFunction> kScores[] = {{ScoreFunction::kSoftmax, "softmax"},
                                              {ScoreFunction::kSigmoid, "sigmoid"}};
 constexpr Choice<GroupScore> kGroupScores[] = {{GroupScore::kMax, "max"},
                                                {GroupScore::kSumOfTop2, "sum_of_top2"}};
+
+void carry_rope(Bridge b, RopeConfig& rope) {
+  b("theta", rope.theta);
+  b("layout", rope.layout, kRopeLayouts);
+  b("scaling", rope.scaling, kRopeScalings);
+  b("factor", rope.factor);
+  b("original_seq_len", rope.original_seq_len);
+  b("beta_fast", rope.beta_fast);
+  b("beta_slow", rope.beta_slow);
+  b("truncate", rope.truncate);
+  b("mscale", rope.mscale);
+  b("mscale_all_dim", rope.mscale_all_dim);
+  b("attention_factor", rope.attention_factor);
+  b("low_freq_factor", rope.low_freq_factor);
+  b("high_freq_factor", rope.high_freq_factor);
+}
+
+void carry_mla(Bridge b, MlaConfig& mla) {
+  b("kv_lora_rank", mla.kv_lora_rank);
+  b("q_lora_rank", mla.q_lora_rank);
+  b("qk_nope_head_dim", mla.qk_nope_head_dim);
+  b("qk_rope_head_dim", mla.qk_rope_head_dim);
+  b("v_head_dim", mla.v_head_dim);
+}
 
 void carry_router(Bridge b, MoeConfig& moe) {
   RouterRule& rule = moe.router;
@@ -43,7 +75,46 @@ void carry_moe(Bridge b, MoeConfig& moe) {
   carry_router(b.section("router"), moe);
 }
 
+void check_mla(const ModelConfig& m, Rules& rules) {
+  const MlaConfig& mla = m.mla;
+  const std::string rank = "model.mla.kv_lora_rank";
+  const auto part = [&](const char* option, std::int64_t value, bool needed) {
+    const std::string key = std::string("model.mla.") + option;
+    rules.require(
+        {key, rank}, [&] { return mla.enabled() || value == 0; },
+        "{} says nothing without model.mla.kv_lora_rank", key);
+    rules.require(
+        {key, rank}, [&] { return !mla.enabled() || !needed || value > 0; },
+        "{} is missing: model.mla.kv_lora_rank makes keys and values of a latent", key);
+  };
+  part("q_lora_rank", mla.q_lora_rank, false);
+  part("qk_nope_head_dim", mla.qk_nope_head_dim, true);
+  part("qk_rope_head_dim", mla.qk_rope_head_dim, true);
+  part("v_head_dim", mla.v_head_dim, true);
+  if (!mla.enabled()) return;
+  rules.require(
+      {rank}, [] { return false; },
+      "model.mla.kv_lora_rank: latent attention is not part of this version yet");
+  rules.require(
+      {"model.mla.qk_rope_head_dim"}, [&] { return mla.qk_rope_head_dim % 2 == 0; },
+      "model.mla.qk_rope_head_dim = {} is odd; rotary positions turn pairs", mla.qk_rope_head_dim);
+  rules.require(
+      {"model.head_dim", "model.mla"},
+      [&] { return m.head_dim == mla.qk_nope_head_dim + mla.qk_rope_head_dim; },
+      "model.head_dim = {} is not model.mla.qk_nope_head_dim + qk_rope_head_dim = {}; leave it out",
+      m.head_dim, mla.qk_nope_head_dim + mla.qk_rope_head_dim);
+  rules.require(
+      {"model.num_kv_heads", "model.num_heads", rank}, [&] { return m.num_kv_heads == m.num_heads; },
+      "model.num_kv_heads = {} with model.mla: each of the {} heads has its own key; leave it out",
+      m.num_kv_heads, m.num_heads);
+  rules.require(
+      {"model.qk_norm", rank}, [&] { return m.qk_norm == QkNorm::kNone; },
+      "model.qk_norm is not for model.mla, whose norms are those of the latents");
+}
+
 void check_attention(const ModelConfig& m, Rules& rules) {
+  check_mla(m, rules);
+  if (m.mla.enabled()) return;
   rules.require(
       {"model.num_heads", "model.hidden_size", "model.head_dim"}, [&] { return m.head_dim > 0; },
       "model.hidden_size = {} is not divisible by model.num_heads = {}; give model.head_dim or change one",
@@ -54,6 +125,63 @@ void check_attention(const ModelConfig& m, Rules& rules) {
   rules.require(
       {"model.num_kv_heads", "model.num_heads"}, [&] { return m.num_heads % m.num_kv_heads == 0; },
       "model.num_heads = {} is not divisible by model.num_kv_heads = {}", m.num_heads, m.num_kv_heads);
+}
+
+const std::string kScaling = "model.rope.scaling", kOriginal = "model.rope.original_seq_len";
+
+// An option that only some ways of scaling read keeps its default under the others. Where somebody says that
+// there is no scaling, whatever a file that he includes has is off.
+void check_rope_options(const RopeConfig& r, Rules& rules) {
+  if (r.scaling == RopeScaling::kNone && rules.was_given(kScaling)) return;
+  const RopeConfig plain;
+  const auto belongs = [&](const char* option, bool is_default, std::vector<RopeScaling> to) {
+    std::string names;
+    for (const Choice<RopeScaling>& each : kRopeScalings) {
+      if (std::find(to.begin(), to.end(), each.value) == to.end()) continue;
+      names += (names.empty() ? "" : ", ") + std::string(each.name);
+    }
+    const std::string key = std::string("model.rope.") + option;
+    rules.require(
+        {key, kScaling}, [&] { return is_default || std::find(to.begin(), to.end(), r.scaling) != to.end(); },
+        "{} says nothing here: it is for model.rope.scaling = {}", key, names);
+  };
+  using enum RopeScaling;
+  belongs("factor", r.factor == plain.factor, {kLinear, kDynamic, kLlama3, kYarn});
+  belongs("original_seq_len", r.original_seq_len == 0, {kDynamic, kLlama3, kYarn});
+  belongs("beta_fast", r.beta_fast == plain.beta_fast, {kYarn});
+  belongs("beta_slow", r.beta_slow == plain.beta_slow, {kYarn});
+  belongs("truncate", r.truncate == plain.truncate, {kYarn});
+  belongs("mscale", r.mscale == 0, {kYarn});
+  belongs("mscale_all_dim", r.mscale_all_dim == 0, {kYarn});
+  belongs("attention_factor", r.attention_factor == 0, {kYarn});
+  belongs("low_freq_factor", r.low_freq_factor == plain.low_freq_factor, {kLlama3});
+  belongs("high_freq_factor", r.high_freq_factor == plain.high_freq_factor, {kLlama3});
+}
+
+void check_rope(const ModelConfig& m, Rules& rules) {
+  const RopeConfig& r = m.rope;
+  check_rope_options(r, rules);
+  const bool wants_original = r.scaling != RopeScaling::kNone && r.scaling != RopeScaling::kLinear;
+  rules.require(
+      {kOriginal, kScaling}, [&] { return !wants_original || r.original_seq_len > 0; },
+      "model.rope.original_seq_len is missing: model.rope.scaling needs the context of pretraining");
+  rules.require(
+      {kScaling, kOriginal, "model.seq_len"},
+      [&] { return r.scaling != RopeScaling::kDynamic || m.seq_len <= r.original_seq_len; },
+      "model.rope.scaling = dynamic turns every sequence longer than model.rope.original_seq_len = {} in its "
+      "own way, for which model.seq_len = {} leaves room; use linear or yarn, or a shorter model.seq_len",
+      r.original_seq_len, m.seq_len);
+  rules.require(
+      {"model.rope.low_freq_factor", "model.rope.high_freq_factor"},
+      [&] { return r.low_freq_factor < r.high_freq_factor; },
+      "model.rope.low_freq_factor = {} is not below model.rope.high_freq_factor = {}", r.low_freq_factor,
+      r.high_freq_factor);
+  rules.require(
+      {"model.rope.beta_slow", "model.rope.beta_fast"}, [&] { return r.beta_slow <= r.beta_fast; },
+      "model.rope.beta_slow = {} is above model.rope.beta_fast = {}", r.beta_slow, r.beta_fast);
+  rules.require(
+      {"model.rope.theta", kScaling}, [&] { return r.scaling != RopeScaling::kYarn || r.theta > 1; },
+      "model.rope.theta = {} gives yarn no slower pairs; it must be above 1", r.theta);
 }
 
 void check_groups(const RouterRule& r, Rules& rules) {
@@ -110,9 +238,16 @@ void check_sizes(const ModelConfig& m, Rules& rules) {
       {"model.num_heads", "model.head_dim"}, [&] { return m.num_heads * m.head_dim <= kMostWidth; },
       "model.num_heads * model.head_dim = {} * {} is too wide; at most {}", m.num_heads, m.head_dim,
       kMostWidth);
+  rules.require(
+      {"model.num_heads", "model.mla.v_head_dim"},
+      [&] { return m.num_heads * m.mla.v_head_dim <= kMostWidth; },
+      "model.num_heads * model.mla.v_head_dim = {} * {} is too wide; at most {}", m.num_heads,
+      m.mla.v_head_dim, kMostWidth);
   const auto width = static_cast<double>(m.hidden_size);
-  const double attention =
-      width * static_cast<double>(2 * m.head_dim) * static_cast<double>(m.num_heads + m.num_kv_heads);
+  const auto heads = static_cast<double>(m.num_heads + m.num_kv_heads);
+  const double attention = width * static_cast<double>(2 * m.head_dim) * heads +
+                           (width + heads * static_cast<double>(m.head_dim + m.mla.v_head_dim)) *
+                               static_cast<double>(m.mla.q_lora_rank + m.mla.kv_lora_rank);
   const double experts = static_cast<double>(m.moe.expert_hidden_size) *
                          static_cast<double>(m.moe.router.num_experts + m.moe.num_shared_experts);
   const double layer = attention + 3 * width * (static_cast<double>(m.ffn_hidden_size) + experts);
@@ -134,17 +269,21 @@ void carry(Bridge b, ModelConfig& model) {
   b("num_kv_heads", model.num_kv_heads);
   b("head_dim", model.head_dim);
   b("seq_len", model.seq_len);
-  b("rope_theta", model.rope_theta);
   b("norm_eps", model.norm_eps);
   b("qk_norm", model.qk_norm, kQkNorms);
   b("tie_embeddings", model.tie_embeddings);
   b("init_std", model.init_std);
   b("recompute", model.recompute, kRecomputes);
+  carry_rope(b.section("rope"), model.rope);
+  carry_mla(b.section("mla"), model.mla);
   carry_moe(b.section("moe"), model.moe);
 }
 
 void resolve_defaults(ModelConfig& model) {
   if (model.num_kv_heads == 0) model.num_kv_heads = model.num_heads;
+  if (model.head_dim == 0 && model.mla.enabled()) {
+    model.head_dim = model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim;
+  }
   if (model.head_dim == 0 && model.num_heads > 0 && model.hidden_size % model.num_heads == 0) {
     model.head_dim = model.hidden_size / model.num_heads;
   }
@@ -152,6 +291,7 @@ void resolve_defaults(ModelConfig& model) {
 
 void check(const ModelConfig& model, Rules& rules) {
   check_attention(model, rules);
+  check_rope(model, rules);
   check_experts(model, rules);
   check_sizes(model, rules);
 }

@@ -68,6 +68,9 @@ bool is_path(const FieldDescriptor& field) {
 bool is_required(const FieldDescriptor& field) {
   return annotation(field).required();
 }
+std::string former_key_of(const FieldDescriptor& field) {
+  return annotation(field).former();
+}
 
 std::string range_of(const FieldDescriptor& field) {
   const schema::Option& o = annotation(field);

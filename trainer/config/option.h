@@ -24,6 +24,7 @@ std::string help_of(const google::protobuf::FieldDescriptor&);
 std::string unit_of(const google::protobuf::FieldDescriptor&);
 bool is_path(const google::protobuf::FieldDescriptor&);  // text that names a file or directory
 bool is_required(const google::protobuf::FieldDescriptor&);
+std::string former_key_of(const google::protobuf::FieldDescriptor&);  // or ""
 // "at least 0 and less than 1"; empty when every value of the type will do.
 std::string range_of(const google::protobuf::FieldDescriptor&);
 bool in_range(const google::protobuf::FieldDescriptor&, double value);

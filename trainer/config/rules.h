@@ -24,6 +24,7 @@ class Rules {
     if (!are_good(keys) || holds()) return;
     findings_.add_for(keys.front(), fmt::format(format, std::forward<Args>(args)...));
   }
+  bool was_given(const std::string& key) const { return findings_.was_given(key); }
   bool are_good(const std::vector<std::string>& keys) const {
     return std::all_of(keys.begin(), keys.end(),
                        [&](const std::string& key) { return findings_.is_good(key); });

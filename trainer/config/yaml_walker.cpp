@@ -102,6 +102,7 @@ void YamlWalker::walk_section(const YamlNode& node, Message& section, const std:
       continue;
     }
     const FieldDescriptor* field = section.GetDescriptor()->FindFieldByName(name.text);
+    if (field == nullptr && walk_former(node.items[i], name.place, key)) continue;
     if (field == nullptr && name.text.find('.') != std::string::npos) {
       dotted_key(name.place, prefix, name.text);
     } else if (field == nullptr) {
@@ -114,12 +115,49 @@ void YamlWalker::walk_section(const YamlNode& node, Message& section, const std:
 
 void YamlWalker::walk_value(const YamlNode& node, Message& section, const FieldDescriptor& field,
                             const std::string& key) {
+  if (given_twice(key, node.place)) return;
   findings_.given(key, node.place);
   if (field.is_repeated()) return walk_list(node, section, field, key);
   if (!is_section(field)) return set_scalar(node, section, field, key);
   if (node.kind == YamlNode::Kind::kNull) return;  // a section whose options are all commented out
   if (!is_section_of(node, key)) return;
   walk_section(node, *section.GetReflection()->MutableMessage(&section, &field), key + ".");
+}
+
+std::optional<YamlWalker::Target> YamlWalker::formerly(const std::string& key) {
+  for (const NamedOption& option : all_options(*whole_.GetDescriptor())) {
+    if (former_key_of(*option.field) != key) continue;
+    Message* section = &whole_;
+    for (std::string_view rest = option.key; rest.find('.') != std::string_view::npos;) {
+      const auto [name, inner] = cut(rest, '.');
+      const FieldDescriptor* field = section->GetDescriptor()->FindFieldByName(std::string(name));
+      section = section->GetReflection()->MutableMessage(section, field);
+      rest = inner;
+    }
+    return Target{section, option.field, option.key};
+  }
+  return std::nullopt;
+}
+
+bool YamlWalker::walk_former(const YamlNode& node, const ConfigPlace& place, const std::string& key) {
+  const std::optional<Target> meant = formerly(key);
+  if (!meant) return false;
+  former_names_[meant->key] = place;
+  if (!given_twice(meant->key, place)) walk_value(node, *meant->section, *meant->field, meant->key);
+  return true;
+}
+
+bool YamlWalker::given_twice(const std::string& key, const ConfigPlace& place) {
+  const auto former = former_names_.find(key);
+  if (former == former_names_.end() || place.line == 0) return false;
+  const bool again = findings_.was_given(key) && findings_.place_of(key).source == place.source &&
+                     former->second.source == place.source;
+  if (again) {
+    findings_.add_for(
+        key, place,
+        fmt::format("{} is given under two names; first in line {}", key, findings_.place_of(key).line));
+  }
+  return again;
 }
 
 void YamlWalker::walk_list(const YamlNode& node, Message& section, const FieldDescriptor& field,
@@ -218,6 +256,10 @@ void YamlWalker::override_in(Message& section, const std::string& prefix, std::s
   const FieldDescriptor* field = section.GetDescriptor()->FindFieldByName(std::string(name));
   const bool is_last = name.size() == path.size();
   const bool is_leaf = field != nullptr && field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE;
+  if (field == nullptr) {
+    const std::optional<Target> meant = formerly(prefix + std::string(path));
+    if (meant) return override_value(*meant->section, *meant->field, meant->key, value);
+  }
   if (field == nullptr || (is_leaf && !is_last)) return unknown_key(kCommandLine, section, prefix, path);
   const std::string key = prefix + std::string(name);
   if (is_last) return override_value(section, *field, key, value);

@@ -3,6 +3,7 @@
 // wrong.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +40,17 @@ class YamlWalker {
   void walk_list(const YamlNode& node, Message& section, const Field& field, const std::string& key);
   // Whether the node can be walked as one; else reports it.
   bool is_section_of(const YamlNode& node, const std::string& key);
+  struct Target {
+    Message* section;
+    const Field* field;
+    std::string key;
+  };
+  // The option that older files have under `key`.
+  std::optional<Target> formerly(const std::string& key);
+  // Its value, if there is one.
+  bool walk_former(const YamlNode& node, const ConfigPlace& place, const std::string& key);
+  // Whether one file gives `key` under its former name too; reports it.
+  bool given_twice(const std::string& key, const ConfigPlace& place);
   void set_scalar(const YamlNode& node, Message& section, const Field& field, const std::string& key);
   std::string store(const YamlNode& node, Message& section, const Field& field);
   void override_in(Message& section, const std::string& prefix, std::string_view path,
@@ -56,6 +68,7 @@ class YamlWalker {
 
   Message& whole_;
   Findings& findings_;
+  std::map<std::string, ConfigPlace> former_names_;  // where options were given under these
 };
 
 }  // namespace jevons

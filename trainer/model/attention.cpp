@@ -1,7 +1,5 @@
 #include "trainer/model/attention.h"
 
-#include <cmath>
-
 #include "kernels/core/error.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
@@ -39,7 +37,7 @@ Attention::Attention(ParamStore& store, const ModelConfig& config, const std::st
                   .init_std = config.output_init_std()}}),
       norm_kind_(config.qk_norm),
       eps_(static_cast<float>(config.norm_eps)),
-      softmax_scale_(static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)))),
+      softmax_scale_(static_cast<float>(softmax_scale(config))),
       heads_(config.num_heads / store.mesh().tp().size()),
       kv_heads_(config.num_kv_heads / store.mesh().tp().size()),
       head_dim_(config.head_dim) {
@@ -90,8 +88,9 @@ Tensor Attention::backward_input(const Context& ctx, Tensor dy, Saved& saved, co
   const HeadView dq = query(d_qkv), dk = key(d_qkv);
   attention_backward(ctx, core_shape(saved), core_saved(saved), query(d_o),
                      {.dq = dq, .dk = dk, .dv = value(d_qkv)});
-  rope_backward(ctx, dq, saved.sequences.positions, rope_->cos(), rope_->sin());
-  rope_backward(ctx, dk, saved.sequences.positions, rope_->cos(), rope_->sin());
+  const Rotation rotation = rope_->at(saved.sequences.positions);
+  rope_backward(ctx, dq, rotation);
+  rope_backward(ctx, dk, rotation);
   if (qk_norm_) denormalise(ctx, norm_unit(dq), norm_unit(dk), saved);
   return gather_.backward(ctx, qkv_.backward_input(ctx, d_qkv, saved.qkv), *ctx.work);
 }
@@ -127,8 +126,9 @@ void Attention::normalise_and_rotate(const Context& ctx, Saved& saved) const {
     head_rmsnorm_forward(ctx, q, store_->weight(qk_norm_->q), eps_, norm_unit(query(rotated)), saved.q_rstd);
     head_rmsnorm_forward(ctx, k, store_->weight(qk_norm_->k), eps_, norm_unit(key(rotated)), saved.k_rstd);
   }
-  rope_forward(ctx, query(rotated), saved.sequences.positions, rope_->cos(), rope_->sin());
-  rope_forward(ctx, key(rotated), saved.sequences.positions, rope_->cos(), rope_->sin());
+  const Rotation rotation = rope_->at(saved.sequences.positions);
+  rope_forward(ctx, query(rotated), rotation);
+  rope_forward(ctx, key(rotated), rotation);
 }
 
 AttentionSaved Attention::core_saved(const Saved& saved) const {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/moe/routing.h"
+#include "kernels/rope.h"
 
 namespace jevons {
 
@@ -18,6 +19,35 @@ enum class Recompute : std::uint8_t {
   kNone,
   kSelective,  // norms' and SwiGLU's outputs are made again in the backward pass
   kFull,       // a block keeps its input and its routing only
+};
+
+// How the frequencies of rotary positions reach a context longer than that of pretraining (rope.h).
+enum class RopeScaling : std::uint8_t { kNone, kLinear, kDynamic, kLlama3, kYarn };
+
+struct RopeConfig {
+  double theta = 10000;
+  RopeLayout layout = RopeLayout::kHalf;
+  RopeScaling scaling = RopeScaling::kNone;
+  double factor = 1;
+  std::int64_t original_seq_len = 0;                 // context of pretraining
+  double beta_fast = 32, beta_slow = 1;              // YaRN: turns within it from which on, up to which, ...
+  bool truncate = true;                              // YaRN: the pairs of these are whole numbers
+  double mscale = 0, mscale_all_dim = 0;             // YaRN; 0: not given
+  double attention_factor = 0;                       // YaRN; 0: from factor and mscale
+  double low_freq_factor = 1, high_freq_factor = 4;  // Llama 3
+  bool operator==(const RopeConfig&) const = default;
+};
+
+// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1).
+struct MlaConfig {
+  std::int64_t kv_lora_rank = 0;      // width of the latent of keys and values; 0: grouped-query attention
+  std::int64_t q_lora_rank = 0;       // width of the queries' latent; 0: none
+  std::int64_t qk_nope_head_dim = 0;  // columns of a head of q and k without rotation, in front
+  std::int64_t qk_rope_head_dim = 0;  // rotated columns behind them; those of k are shared by all heads
+  std::int64_t v_head_dim = 0;
+
+  bool enabled() const { return kv_lora_rank > 0; }
+  bool operator==(const MlaConfig&) const = default;
 };
 
 struct MoeConfig {
@@ -45,9 +75,10 @@ struct ModelConfig {
   std::int64_t ffn_hidden_size = 0;  // F of dense FFNs
   std::int64_t num_heads = 0;        // H
   std::int64_t num_kv_heads = 0;
-  std::int64_t head_dim = 0;
+  std::int64_t head_dim = 0;  // of queries and keys; with MLA the sum of its two parts
   std::int64_t seq_len = 0;
-  double rope_theta = 10000;
+  RopeConfig rope;
+  MlaConfig mla;
   double norm_eps = 1e-5;
   QkNorm qk_norm = QkNorm::kNone;
   bool tie_embeddings = false;
@@ -58,6 +89,8 @@ struct ModelConfig {
   std::int64_t max_logit_bytes = std::int64_t{1} << 30;
   MoeConfig moe;
 
+  std::int64_t rope_dim() const { return mla.enabled() ? mla.qk_rope_head_dim : head_dim; }
+  std::int64_t v_head_dim() const { return mla.enabled() ? mla.v_head_dim : head_dim; }
   double output_init_std() const { return init_std / std::sqrt(2.0 * static_cast<double>(num_layers)); }
   bool is_moe_layer(std::int64_t layer) const {
     return moe.router.num_experts > 0 && layer >= moe.first_dense_layers;

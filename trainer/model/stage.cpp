@@ -45,7 +45,7 @@ Stage::Stage(ParamStore& store, const ModelConfig& config, const StageRange& ran
     : store_(&store),
       config_(config),
       range_(range),
-      rope_(store.device(), store.compute(), config.seq_len, rope_frequencies(config)) {
+      rope_(store.device(), store.compute(), config.seq_len, rope_frequencies(config), config.rope.layout) {
   if (range.embedding) {
     units_.embedding = store.begin_unit();
     embedding_.emplace(store, config);
