@@ -31,11 +31,14 @@ namespace fs = std::filesystem;
 class TokenSink final : public DocumentSink {
  public:
   TokenSink(const Tokenizer& tokenizer, TokenWriter& writer, ProgressLine& progress)
-      : tokenizer_(tokenizer), writer_(writer), progress_(progress) {}
+      : separator_(*tokenizer.separator()),
+        encoder_(tokenizer.encoder(Specials::kAreText)),
+        writer_(writer),
+        progress_(progress) {}
 
   void text(std::string_view piece) override {
     ids_.clear();
-    tokenizer_.encode(piece, ids_);
+    encoder_->encode(piece, TextPart::kBeginning, ids_);
     writer_.append(ids_);
     document_tokens_ += ids_.size();
     text_bytes_ += piece.size();
@@ -45,8 +48,7 @@ class TokenSink final : public DocumentSink {
   // One without tokens is none.
   void end_document() override {
     if (document_tokens_ == 0) return;
-    const std::int32_t separator = tokenizer_.separator();
-    writer_.append({&separator, 1});
+    writer_.append({&separator_, 1});
     writer_.end_document();
     document_tokens_ = 0;
   }
@@ -58,7 +60,8 @@ class TokenSink final : public DocumentSink {
   std::uint64_t input_bytes() const { return files_before_; }
 
  private:
-  const Tokenizer& tokenizer_;
+  std::int32_t separator_;
+  std::unique_ptr<Encoder> encoder_;
   TokenWriter& writer_;
   ProgressLine& progress_;
   std::vector<std::int32_t> ids_;
@@ -203,7 +206,7 @@ void read_input(const std::string& path, const PrepareOptions& options, PrepareS
 PrepareSummary prepare_tokens(const PrepareOptions& options) {
   if (options.inputs.empty()) fail(ExitCode::kUsage, "no input file is given");
   if (options.output.empty()) fail(ExitCode::kUsage, "no output prefix is given");
-  const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(options.tokenizer);
+  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.tokenizer);
   const std::vector<std::string> paths = expanded(options.inputs);
   const std::optional<std::uint64_t> total = total_size(paths);
   check_prefix(options.output, paths);

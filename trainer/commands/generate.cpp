@@ -48,15 +48,14 @@ void check_vocabulary(const RunConfig& config, const std::string& path, const To
 // The prompt's tokens, or the separator for none. Throws Error(kUsage) for one that the model does not know.
 std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokenizer& tokenizer,
                                         std::int64_t vocab_size) {
-  std::vector<std::int32_t> tokens;
-  tokenizer.encode(prompt, tokens);
+  std::vector<std::int32_t> tokens = tokenizer.encode(prompt);
   for (const std::int32_t token : tokens) {
     if (token < vocab_size) continue;
     const bool printable = token > ' ' && token < 127;
     fail(ExitCode::kUsage, "--prompt: byte {}{} is not in the model's vocabulary of {}", token,
          printable ? fmt::format(" (\"{}\")", static_cast<char>(token)) : "", vocab_size);
   }
-  if (tokens.empty()) tokens.push_back(tokenizer.separator());
+  if (tokens.empty()) tokens.push_back(*tokenizer.separator());
   return tokens;
 }
 
@@ -77,7 +76,7 @@ int run_generate(const GenerateOptions& options) {
                           .temperature = options.temperature,
                           .top_k = options.top_k,
                           .seed = options.seed};
-  generate(worker, tokens, sampling, tokenizer.separator(), [&](std::int32_t token) {
+  generate(worker, tokens, sampling, *tokenizer.separator(), [&](std::int32_t token) {
     fmt::print("{}", tokenizer.decode({&token, 1}));
     std::fflush(stdout);
   });

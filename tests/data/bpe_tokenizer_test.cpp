@@ -1,0 +1,215 @@
+// Tokenizers from files against ids that Hugging Face's tokenizers made (tokenizers/make.py); what is
+// refused; cuts.
+#include <nlohmann/json.hpp>
+
+#include "data/tokenizer.h"
+#include "data/tokenizer/unicode.h"
+#include "kernels/core/rng.h"
+#include "tests/data/temp_files.h"
+
+namespace jevons {
+namespace {
+
+using Json = nlohmann::json;
+using Ids = std::vector<std::int32_t>;
+
+const std::string kFolder = JEVONS_SOURCE_DIR "/tests/data/tokenizers/";
+
+Json json_of(const std::string& name) {
+  return Json::parse(read_bytes(kFolder + name));
+}
+
+Ids encoded(const Tokenizer& tokenizer, const std::string& text, Specials specials = Specials::kAreText) {
+  Ids ids;
+  tokenizer.encoder(specials)->encode(text, TextPart::kBeginning, ids);
+  return ids;
+}
+
+// Words, numbers, marks and white space in a row, all of one seed.
+std::string random_text(std::uint64_t seed) {
+  const std::string parts[] = {"the",     "Earth",  "\u00e9t\u00e9", "\u4f60\u597d", "12345",
+                               "'s",      "don't",  "...",           "=>",           " ",
+                               "  ",      "\n",     "\n\n",          "\r\n",         "\t",
+                               "\u2581",  "\u3000", "<mask>",        "<|end|>",      "fox",
+                               "e\u0301", "\xff",   "\xe2\x82",      "\U0001f642",   " a ",
+                               "x\n"};
+  const RandomStream random(seed, "text");
+  std::string text;
+  for (std::uint64_t i = 0; i < 40; ++i) text += parts[random.below(i, std::size(parts))];
+  return text;
+}
+
+// tokenizer.json of a vocabulary of a, b, ab, with something changed.
+std::string refusal_of(const Json& change) {
+  Json json = {{"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"ab", 2}}}, {"merges", {"a b"}}}}};
+  json.merge_patch(change);
+  const TempDir dir;
+  write_bytes(dir / "tokenizer.json", json.dump());
+  const std::string message = message_of(ExitCode::kData, [&] { load_tokenizer(dir / "tokenizer.json"); });
+  CHECK(contains(message, "tokenizer.json: "));
+  return message;
+}
+
+}  // namespace
+
+TEST_CASE("ids are those of Hugging Face's tokenizers, and decode to the text", "[tokenizer]") {
+  const Json vectors = json_of("vectors.json");
+  for (const char* name : {"bytes", "characters"}) {
+    const auto tokenizer = load_tokenizer(kFolder + name + ".json");
+    for (const auto& [kind, specials] :
+         {std::pair("text", Specials::kAreText), {"tokens", Specials::kAreTokens}}) {
+      for (const Json& vector : vectors.at(fmt::format("{} {}", name, kind))) {
+        const auto text = vector["text"].get<std::string>();
+        INFO(name << " " << kind << " '" << text << "'");
+        const Ids ids = encoded(*tokenizer, text, specials);
+        CHECK(ids == vector["ids"].get<Ids>());
+        std::string bytes, normal;
+        for (const std::int32_t id : ids) bytes += tokenizer->bytes_of(id);
+        CHECK((bytes == tokenizer->decode(ids) || bytes == " " + tokenizer->decode(ids)));
+        // Tokens that swallow blanks do not give them back, U+2581 is a blank in one of them, and that puts
+        // one behind a special token.
+        if (specials == Specials::kAreTokens && contains(text, "<|end|>")) continue;
+        if (contains(text, "<mask>") || contains(text, "<right>") || contains(text, "\u2581")) continue;
+        CHECK(tokenizer->decode(ids) ==
+              (std::string(name) == "bytes" ? normalized(text, NormalForm::kC, normal) : text));
+      }
+    }
+  }
+}
+
+TEST_CASE("a tokenizer knows its size, its separator and its own rule for a beginning", "[tokenizer]") {
+  const auto bytes = load_tokenizer(kFolder + "bytes.json");
+  CHECK(bytes->vocab_size() == 603);
+  CHECK(bytes->prefix() == Ids{0});
+  CHECK_FALSE(bytes->separator());  // "<|end|>" is no usual name
+  CHECK(bytes->name() == kFolder + "bytes.json");
+  CHECK(bytes->hash() != load_tokenizer(kFolder + "characters.json")->hash());
+
+  const TempDir dir;
+  Json json = json_of("bytes.json");
+  write_bytes(dir / "tokenizer.json", json.dump(2));
+  CHECK(load_tokenizer(dir / "tokenizer.json")->hash() == bytes->hash());
+  write_bytes(dir / "tokenizer_config.json",
+              R"({"eos_token": {"content": "<|end|>"}, "add_bos_token": false})");
+  const auto folder = load_tokenizer(dir / "");
+  CHECK(folder->separator() == 1);
+  CHECK(folder->prefix().empty());
+  CHECK(folder->hash() == bytes->hash());
+  json["added_tokens"][4]["single_word"] = false;
+  write_bytes(dir / "tokenizer.json", json.dump());
+  CHECK(load_tokenizer(dir / "")->hash() != bytes->hash());
+  write_bytes(dir / "tokenizer_config.json", R"({"eos_token": "<|gone|>"})");
+  CHECK(contains(message_of(ExitCode::kData, [&] { load_tokenizer(dir / ""); }), "\"<|gone|>\" is not in"));
+}
+
+TEST_CASE("a text cut where it may be has the same ids", "[tokenizer]") {
+  for (const char* name : {"bytes", "characters"}) {
+    const auto tokenizer = load_tokenizer(kFolder + name + ".json");
+    const auto encoder = tokenizer->encoder(Specials::kAreTokens);
+    std::size_t cuts = 0;
+    for (std::uint64_t seed = 0; seed < 300; ++seed) {
+      const std::string text = random_text(seed);
+      Ids whole;
+      encoder->encode(text, TextPart::kBeginning, whole);
+      for (std::size_t end = 1; end <= text.size(); end += 7) {
+        const std::size_t at = tokenizer->cut(std::string_view(text).substr(0, end));
+        if (at == 0) continue;
+        Ids parts;
+        encoder->encode(text.substr(0, at), TextPart::kBeginning, parts);
+        encoder->encode(text.substr(at), TextPart::kRest, parts);
+        INFO(name << " '" << text << "' at " << at);
+        REQUIRE(parts == whole);
+        ++cuts;
+      }
+    }
+    CHECK(cuts > 3000);
+  }
+}
+
+TEST_CASE("long pieces are merged as short ones", "[tokenizer]") {
+  const auto tokenizer = load_tokenizer(kFolder + "bytes.json");
+  // Pieces of letters only: 60 that are one piece, whose merges do not depend on how they are looked for.
+  const RandomStream random(7, "letters");
+  for (std::uint64_t n = 0; n < 200; ++n) {
+    std::string text;
+    for (std::uint64_t i = 0; i < 20 + n; ++i) text += "tehoind "[random.below(1000 * n + i, 7)];
+    const Ids ids = encoded(*tokenizer, text);
+    CHECK(tokenizer->decode(ids) == text);
+    // No pair that is left is itself the start of a shorter way: encoding the text of each pair again keeps
+    // it apart.
+    for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
+      const std::string pair =
+          std::string(tokenizer->bytes_of(ids[i])) + std::string(tokenizer->bytes_of(ids[i + 1]));
+      CHECK(encoded(*tokenizer, pair) != Ids{ids[i]});
+    }
+  }
+}
+
+TEST_CASE("bytes that are no UTF-8 count as U+FFFD, one for each longest part", "[tokenizer]") {
+  std::string fixed;
+  const auto repaired = [&](const std::string& text) { return std::string(valid_utf8(text, fixed)); };
+  const std::string bad = "\ufffd";
+  CHECK(repaired("a\xff"
+                 "b") == "a" + bad + "b");
+  CHECK(repaired("\xe2\x82") == bad);
+  CHECK(repaired("\xe2\x82\xe2\x82\xac") == bad + "\u20ac");
+  CHECK(repaired("\xf0\x9f\x98") == bad);
+  CHECK(repaired("\xed\xa0\x80") == bad + bad + bad);
+  CHECK(repaired("\xc0\xaf") == bad + bad);
+  CHECK(repaired("\xf4\x90\x80\x80") == bad + bad + bad + bad);
+  CHECK(repaired("\xf4\x8f\xbf\xbf") == "\U0010ffff");
+  CHECK(is_utf8("\u00e9\u20ac\U0001f642"));
+}
+
+TEST_CASE("what a tokenizer.json asks for and is not done is refused by name", "[tokenizer]") {
+  const auto refused = [](const Json& change, const std::string& what) {
+    const std::string message = refusal_of(change);
+    INFO(message);
+    CHECK(contains(message, what));
+  };
+  refused({{"model", {{"type", "Unigram"}}}}, "model: the model Unigram is not supported");
+  refused({{"model", {{"type", "WordPiece"}}}}, "WordPiece");
+  refused({{"model", {{"dropout", 0.1}}}}, "model.dropout");
+  refused({{"model", {{"continuing_subword_prefix", "##"}}}}, "model.continuing_subword_prefix: \"##\"");
+  refused({{"model", {{"merges", {"a c"}}}}}, "model.merges[0]: \"c\" is not in the vocabulary");
+  refused({{"model", {{"merges", {"b a"}}}}}, "model.merges[0]: \"ba\" is not in the vocabulary");
+  refused({{"model", {{"merges", {"a b c"}}}}}, "model.merges[0]: expected two tokens");
+  refused({{"model", {{"merges", {{"a", "b", "c"}}}}}}, "model.merges[0]: expected two tokens, found 3");
+  refused({{"model", {{"vocab", {{"a", -1}}}}}}, "model.vocab.a: expected a token id");
+  refused({{"model", {{"vocab", {{"a", 4294967296}}}}}}, "model.vocab.a: expected a token id");
+  refused({{"model", {{"vocab", {{"c", 1}}}}}}, "id 1 is both");
+  refused({{"model", {{"unk_token", "u"}}}}, "model.unk_token: \"u\" is not in the vocabulary");
+  refused({{"model", 3}}, "model: expected an object, found number");
+  refused({{"normalizer", {{"type", "Lowercase"}}}}, "normalizer: the normalizer Lowercase is not supported");
+  refused({{"normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Nmt"}}}}}}},
+          "normalizer.normalizers[1]: the normalizer Nmt");
+  refused({{"pre_tokenizer", {{"type", "BertPreTokenizer"}}}},
+          "pre_tokenizer: the pre-tokenizer BertPreTokenizer");
+  const auto split = [](const std::string& pattern, const std::string& behavior = "Isolated") {
+    return Json{
+        {"pre_tokenizer", {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", behavior}}}};
+  };
+  refused(split("a", "Sideways"), "the behavior Sideways");
+  refused(split("a("), "pre_tokenizer: ");
+  refused(split(R"(\h+)"), R"(\h at 0)");
+  refused(split("[a[b]]"), "a set within a set");
+  refused(split("[a&&b]"), "an intersection");
+  refused(split(R"(\p{N}{1,3}+)"), "+ behind {...}");
+  refused(split("(?m:a.)"), "such a group");
+  refused({{"decoder", {{"type", "WordPiece"}}}}, "decoder: the decoder WordPiece");
+  refused({{"post_processor", {{"type", "BertProcessing"}}}},
+          "post_processor: the post-processor BertProcessing");
+  refused({{"added_tokens", {{{"id", 7}, {"content", "a"}}}}}, "\"a\" is 0 in the vocabulary and 7");
+  refused({{"added_tokens", {{{"content", "x"}}}}}, "added_tokens[0]: there is no \"id\"");
+}
+
+TEST_CASE("what is no tokenizer is named", "[tokenizer]") {
+  const TempDir dir;
+  CHECK(contains(message_of(ExitCode::kUsage, [&] { load_tokenizer(dir / "none"); }), "none"));
+  CHECK(contains(message_of(ExitCode::kData, [&] { load_tokenizer(dir / ""); }), "no tokenizer.json"));
+  write_bytes(dir / "tokenizer.json", "{\"model\": ");
+  CHECK(contains(message_of(ExitCode::kData, [&] { load_tokenizer(dir / ""); }),
+                 "tokenizer.json: not valid JSON"));
+}
+
+}  // namespace jevons
