@@ -85,6 +85,7 @@ CommandLine parse_command_line(int argc, char** argv) {
       "75 stopped early with a checkpoint saved, start the same command again.");
   add_train(app, line.command);
   add_generate(app, line.command);
+  add_score(app, line.command);
   add_plan(app, line.command);
   add_data(app, line.command);
   add_config(app, line.command);

@@ -60,8 +60,13 @@ std::string rank_file_name(int rank) {
 
 RankFile write_rank_file(const std::filesystem::path& directory, int rank, std::int64_t step,
                          const Snapshot& snapshot) {
+  return write_rank_file(directory, rank, step, snapshot.pieces(),
+                         [](const Piece& piece) { return piece.host; });
+}
+
+RankFile write_rank_file(const std::filesystem::path& directory, int rank, std::int64_t step,
+                         const std::vector<Piece>& pieces, const PieceContents& contents) {
   const Clock::time_point began = Clock::now();
-  const std::vector<Piece>& pieces = snapshot.pieces();
   if (pieces.empty()) return {};
   const std::string start = format_safetensors_header(header_of(pieces, step));
   ENSURE(start.size() <= kMaxSafetensorsHeader, "checkpoint: {} boxes are too many for one file",
@@ -71,7 +76,8 @@ RankFile write_rank_file(const std::filesystem::path& directory, int rank, std::
   file.write(start);
   std::map<std::string, StoredTensor> tensors;
   for (const Piece& piece : pieces) {
-    const std::span bytes(static_cast<const std::byte*>(piece.host.data), piece.host.bytes());
+    const Tensor made = contents(piece);
+    const std::span bytes(static_cast<const std::byte*>(made.data), made.bytes());
     file.write(bytes);
     StoredTensor& tensor = tensors[piece.name];
     tensor.name = piece.name;

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/snapshot.h"
@@ -24,5 +26,9 @@ struct RankFile {
 // Writes and flushes (fsync) <directory>/<name>.tmp. Makes no MPI call: it may run on a thread of its own.
 RankFile write_rank_file(const std::filesystem::path& directory, int rank, std::int64_t step,
                          const Snapshot& snapshot);
+// The same of pieces of which only dtype and shape are known before: `contents` makes each when it is due.
+using PieceContents = std::function<Tensor(const Piece& piece)>;
+RankFile write_rank_file(const std::filesystem::path& directory, int rank, std::int64_t step,
+                         const std::vector<Piece>& pieces, const PieceContents& contents);
 
 }  // namespace jevons

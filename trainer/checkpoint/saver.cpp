@@ -1,6 +1,5 @@
 // Saving in five steps, each of which all ranks finish before one begins the next: copy the boxes and prepare
-// the directory; write temporary files (on threads); take back an older checkpoint of the same step; rename
-// the files; commit the manifest.
+// the directory; write temporary files (on threads); then the three of commit_checkpoint.
 #include "trainer/checkpoint/saver.h"
 
 #include <algorithm>
@@ -10,58 +9,11 @@
 #include "kernels/core/error.h"
 #include "parallel/agree.h"
 #include "parallel/host_exchange.h"
-#include "trainer/checkpoint/manifest.h"
 #include "trainer/io/file.h"
 
 namespace jevons {
-namespace {
 
 namespace fs = std::filesystem;
-
-Manifest merge_parts(const std::vector<std::string>& serialized) {
-  std::vector<Manifest> parts;
-  for (const std::string& bytes : serialized) {
-    parts.push_back(parse_manifest(bytes, "boxes of a rank", ManifestExtent::kPart));
-  }
-  return merge_manifests(parts);
-}
-
-// Removes the regular files whose name ends in `suffix`.
-void remove_leftovers(const fs::path& directory, const std::string& suffix) {
-  std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    if (entry.is_regular_file() && entry.path().filename().string().ends_with(suffix)) {
-      found.push_back(entry.path());
-    }
-  }
-  for (const fs::path& path : found) remove_file(path);
-}
-
-// From here to the commit, the directory holds no checkpoint.
-void withdraw(const fs::path& directory) {
-  remove_file(directory / kManifestName);
-  sync_directory(directory.string());
-  remove_leftovers(directory, ".safetensors");
-}
-
-// The commit.
-void write_manifest(const fs::path& directory, const Manifest& manifest) {
-  const std::string path = (directory / kManifestName).string();
-  {
-    File file = File::create(path + kTemporarySuffix);
-    file.write(serialize_manifest(manifest));
-    file.sync();
-  }
-  rename_durably(path + kTemporarySuffix, path);
-  sync_directory(directory.parent_path().string());  // the new directory's own name
-}
-
-}  // namespace
-
-CheckpointSaver::TemporaryFile::~TemporaryFile() {
-  std::error_code ignored;
-  fs::remove(path_, ignored);
-}
 
 CheckpointSaver::CheckpointSaver(Communicator& world, const std::string& dir, const Stream* stream)
     : world_(world), dir_(dir.empty() ? "." : dir), stream_(stream) {}
@@ -92,7 +44,7 @@ SavedCheckpoint CheckpointSaver::commit() {
   const std::unique_ptr<TemporaryFile> until_the_end = std::move(temporary_);
   RankFile file;
   agree(world_, [&] { file = written_.get(); });  // nothing is under way from here on
-  publish(file.part);
+  commit_checkpoint(world_, directory_, state_, file.part);
   return {.step = state_.step,
           .path = directory_.string(),
           .bytes = all_reduce(world_, file.bytes),
@@ -100,25 +52,18 @@ SavedCheckpoint CheckpointSaver::commit() {
           .disk_seconds = all_reduce(world_, file.disk_seconds, ReduceOp::kMax)};
 }
 
-void CheckpointSaver::publish(const Manifest& part) {
-  const bool first = world_.rank() == 0;
-  const std::vector<std::string> parts = gather_texts(world_, serialize_manifest(part));
-  Manifest manifest;
-  agree(world_, [&] {
-    if (!first) return;
-    manifest = merge_parts(parts);
-    manifest.state = state_;
-    withdraw(directory_);
+void save_one_by_one(Communicator& world, const std::string& directory, const TrainState& state,
+                     const std::vector<TensorBox>& boxes, const BoxContents& contents) {
+  const fs::path path(directory);
+  RankFile file;
+  const TemporaryFile until_the_end(path / (rank_file_name(world.rank()) + kTemporarySuffix));
+  agree(world, [&] {
+    const std::vector<Piece> pieces = pieces_of(boxes);
+    file = write_rank_file(path, world.rank(), state.step, pieces, [&](const Piece& piece) {
+      return contents({piece.name, piece.global_shape, piece.box.offset, piece.host});
+    });
   });
-  agree(world_, [&] {
-    for (const StoredFile& file : part.files) {
-      const std::string path = (directory_ / file.name).string();
-      rename_durably(path + kTemporarySuffix, path);
-    }
-  });
-  agree(world_, [&] {
-    if (first) write_manifest(directory_, manifest);
-  });
+  commit_checkpoint(world, path, state, file.part);
 }
 
 }  // namespace jevons

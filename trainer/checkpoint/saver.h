@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "parallel/communicator.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/commit.h"
 #include "trainer/checkpoint/rank_file.h"
 #include "trainer/checkpoint/snapshot.h"
 
@@ -48,21 +50,6 @@ class CheckpointSaver {
   // nothing is under way then, temporary files are gone and no manifest is left.
 
  private:
-  // Removes the file, if it is still there, when a save ends: after a failure nothing takes space on a full
-  // disk.
-  class TemporaryFile {
-   public:
-    explicit TemporaryFile(std::filesystem::path path) : path_(std::move(path)) {}
-    ~TemporaryFile();
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-   private:
-    std::filesystem::path path_;
-  };
-
-  void publish(const Manifest& part);
-
   Communicator& world_;
   std::filesystem::path dir_;
   const Stream* stream_;
@@ -72,5 +59,13 @@ class CheckpointSaver {
   std::unique_ptr<TemporaryFile> temporary_;
   std::future<RankFile> written_;  // last: its destructor waits for the thread, which uses the others
 };
+
+// Makes the contents of a box, which lie in host memory until the next call.
+using BoxContents = std::function<Tensor(const TensorBox& box)>;
+// Writes and commits `directory`, which exists and has no rank's file, as a checkpoint whose boxes are made
+// one after another: of each only the shape is given (`local` without memory), and no two are in memory at
+// once. Collective; fails as CheckpointSaver does.
+void save_one_by_one(Communicator& world, const std::string& directory, const TrainState& state,
+                     const std::vector<TensorBox>& boxes, const BoxContents& contents);
 
 }  // namespace jevons

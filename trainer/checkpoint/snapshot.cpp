@@ -22,6 +22,12 @@ void check_box(const TensorBox& box, const Box& place) {
          box.name, place.to_string(), box.local.shape.to_string(), box.global_shape.to_string());
 }
 
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
 std::vector<Piece> pieces_of(const std::vector<TensorBox>& boxes) {
   std::vector<Piece> pieces;
   for (const TensorBox& source : boxes) {
@@ -38,12 +44,6 @@ std::vector<Piece> pieces_of(const std::vector<TensorBox>& boxes) {
   });
   return pieces;
 }
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-}  // namespace
 
 void Snapshot::take(const std::vector<TensorBox>& boxes, const Stream* stream, Originals originals) {
   pieces_ = pieces_of(boxes);

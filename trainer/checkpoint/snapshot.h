@@ -22,6 +22,10 @@ struct Piece {
   Tensor host;  // the box's bytes
 };
 
+// Checked, widest elements first, so that each tensor is aligned in the file; then by key. Empty boxes are
+// left out. Throws Error(kFailure) for a box that cannot be stored.
+std::vector<Piece> pieces_of(const std::vector<TensorBox>& boxes);
+
 // kCopied: the originals may change at once. kLent: those in host memory are not copied and must stay as they
 // are until they are written.
 enum class Originals : std::uint8_t { kCopied, kLent };
@@ -32,7 +36,6 @@ class Snapshot {
   // which alone need one. Throws Error(kFailure) for a box that cannot be stored; not collective.
   void take(const std::vector<TensorBox>& boxes, const Stream* stream, Originals originals);
 
-  // Widest elements first, so that each tensor is aligned in the file; then by key.
   const std::vector<Piece>& pieces() const { return pieces_; }
 
  private:

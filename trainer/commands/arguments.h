@@ -17,6 +17,9 @@ void add_config_arguments(CLI::App& command, ConfigArguments& config);
 inline constexpr const char* kCheckpointHelp =
     "A checkpoint, or a run's directory: then the one on which it stands";
 
+inline constexpr const char* kModelHelp =
+    "A checkpoint, a run's directory (then the checkpoint on which it stands), or a Hugging Face folder";
+
 // Numbers, not below `least`.
 CLI::Validator at_least(int least);
 // For files that are made: a shell leaves the ~ of --csv=~/x as it is.

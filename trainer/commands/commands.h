@@ -31,6 +31,7 @@ struct ChosenCommand {
 // Each adds its command to `app`, which fills `chosen` when it is parsed; both outlive that.
 void add_train(CLI::App& app, ChosenCommand& chosen);
 void add_generate(CLI::App& app, ChosenCommand& chosen);
+void add_score(CLI::App& app, ChosenCommand& chosen);
 void add_plan(CLI::App& app, ChosenCommand& chosen);
 void add_data(CLI::App& app, ChosenCommand& chosen);
 void add_config(CLI::App& app, ChosenCommand& chosen);

@@ -7,9 +7,9 @@
 #include "data/tokenizer.h"
 #include "kernels/core/error.h"
 #include "parallel/meta/meta_communicator.h"
-#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
+#include "trainer/hf/model_source.h"
 #include "trainer/run/host.h"
 #include "trainer/step/generate.h"
 #include "trainer/step/run_state.h"
@@ -26,12 +26,9 @@ struct GenerateOptions {
   std::uint64_t seed = 1;
 };
 
-// The configuration that the checkpoint was trained with, for one worker.
-RunConfig config_of(const CheckpointReader& reader, const std::string& path) {
-  const auto& passport = reader.state().passport;
-  const auto found = passport.find("config");
-  if (found == passport.end()) fail(ExitCode::kData, "{}: the checkpoint's passport has no config", path);
-  RunConfig config = parse_run_config(found->second, path + " (passport)", {});
+// The configuration that the model was trained with, for one worker.
+RunConfig config_of(const ModelSource& source) {
+  RunConfig config = parse_run_config(source.config(), source.path + " (passport)", {});
   config.parallel.layout = {};
   config.threads = usable_cores();
   return config;
@@ -60,16 +57,15 @@ std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokeniz
 }
 
 int run_generate(const GenerateOptions& options) {
-  const std::string path = find_checkpoint(options.checkpoint);
-  const CheckpointReader reader(path);
-  const RunConfig config = config_of(reader, path);
+  const ModelSource source = open_model(options.checkpoint, SourceCheck::kContents);
+  const RunConfig config = config_of(source);
   const ByteTokenizer tokenizer;
-  check_vocabulary(config, path, tokenizer);
+  check_vocabulary(config, source.path, tokenizer);
   std::vector<std::int32_t> tokens = encode_prompt(options.prompt, tokenizer, config.model.vocab_size);
 
   MetaCommunicator world(0, 1);
   Worker worker(config, world, {}, nullptr);
-  restore_weights(worker, reader);
+  restore_weights(worker, *source.weights);
 
   fmt::print("{}", options.prompt);
   const Sampling sampling{.max_tokens = options.max_tokens,
@@ -89,7 +85,7 @@ int run_generate(const GenerateOptions& options) {
 void add_generate(CLI::App& app, ChosenCommand& chosen) {
   CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model, on one worker");
   auto options = std::make_shared<GenerateOptions>();
-  command->add_option("checkpoint", options->checkpoint, kCheckpointHelp)->required()->type_name("PATH");
+  command->add_option("checkpoint", options->checkpoint, kModelHelp)->required()->type_name("PATH");
   command->add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
   command->add_option("--max-tokens", options->max_tokens, "Length of the continuation, in tokens")
       ->capture_default_str()

@@ -1,8 +1,6 @@
 // jevons train: one worker of a run.
-#include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <thread>
 #include <utility>
 
 #include "kernels/core/device.h"
@@ -32,7 +30,7 @@ struct TrainOptions {
   ConfigArguments config;
   // auto: the checkpoint on which the run stands; never; or the path of a checkpoint.
   std::string resume = "auto";
-  std::string init_from;          // else weights from this checkpoint or run; empty: random weights
+  std::string init_from;          // else weights from there (open_model); empty: random weights
   double exit_after_minutes = 0;  // since the start of the process; 0: no limit
   std::chrono::steady_clock::time_point process_start;  // for the account of device-seconds
   int local_workers = 1;  // workers on this node, which share its cores (MpiSession::local_size)
@@ -46,12 +44,6 @@ struct TrainStart {
   ReadConfig read;                   // once; that of rank 0 counts
   std::exception_ptr problem;        // why nothing was read
 };
-
-// Workers of one node share its cores; a binding that gives a worker fewer is respected.
-int threads_per_worker(int local_workers) {
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  return std::clamp(cores / local_workers, 1, usable_cores());
-}
 
 // Name and peak of the GPUs, unless the configuration says otherwise. Those of a host are alike.
 void describe_gpu(CostConfig& cost) {
@@ -216,9 +208,10 @@ void add_train(CLI::App& app, ChosenCommand& chosen) {
       ->capture_default_str()
       ->type_name("auto|never|PATH");
   command
-      ->add_option("--init-from", options->init_from,
-                   "If nothing is resumed: weights from this checkpoint or run, step 0; a dense FFN becomes "
-                   "every expert of its layer")
+      ->add_option(
+          "--init-from", options->init_from,
+          "If nothing is resumed: weights from this checkpoint, run or Hugging Face folder, step 0; a "
+          "dense FFN becomes every expert of its layer")
       ->type_name("PATH");
   command
       ->add_option("--exit-after-minutes", options->exit_after_minutes,

@@ -122,6 +122,12 @@ std::string read_text_file(const std::string& path) {
   return text;
 }
 
+void write_new_file(const std::string& path, std::string_view text) {
+  File file = File::create_new(path);
+  file.write(text);
+  file.sync();
+}
+
 void make_directories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

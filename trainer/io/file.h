@@ -45,6 +45,7 @@ class File {
 };
 
 std::string read_text_file(const std::string& path);
+void write_new_file(const std::string& path, std::string_view text);  // flushed; fails if something is there
 void make_directories(const std::string& path);
 void remove_file(const std::string& path);  // no error if there is none
 // Renames and makes the new name durable.

@@ -26,7 +26,7 @@ class LmHead {
   Tensor backward_input(const Context& ctx, double scale, Saved& saved) const;
   void backward_weight(const Context& ctx, const Saved& saved) const;
 
-  // (n, D) -> (n, V) in ctx.stash, without loss; tp = 1.
+  // (S, D) -> (T, V / tp), this rank's part of the vocabulary, in ctx.stash, without loss.
   Tensor logits(const Context& ctx, Tensor x) const;
 
  private:

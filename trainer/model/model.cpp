@@ -13,6 +13,11 @@ void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_su
   infer(ctx, batch, loss_sum);
 }
 
+Tensor Model::logits(const Context& ctx, Tensor tokens) const {
+  const Sequences rows = sequences(ctx, tokens.shape[0], config().seq_len, {});
+  return infer_logits(ctx, infer_rows(ctx, tokens, rows, {}));
+}
+
 Tensor Model::next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) const {
   const std::int64_t length = tokens.shape[0];
   ENSURE(length <= config().seq_len, "{} tokens exceed the context of {}", length, config().seq_len);

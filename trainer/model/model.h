@@ -11,6 +11,9 @@ class Model : public Stage {
 
   // Loss without backward, added to loss_sum (1) f64; ctx.stash stays as it is.
   void evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_sum);
+  // Logits (T, V / tp), this tp rank's part of the vocabulary, compute dtype, in ctx.stash, of whole
+  // sequences of seq_len (T) i32. Collective.
+  Tensor logits(const Context& ctx, Tensor tokens) const;
   // Logits (n, V), compute dtype, in ctx.stash, of the given rows of one sequence of at most seq_len tokens
   // (T) i32. rows (n) i32. One worker.
   Tensor next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) const;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/core/error.h"
 #include "kernels/gemm.h"
 
 namespace jevons {
@@ -62,9 +61,9 @@ void VocabHead::backward_weight(const Context& ctx, const Saved& saved) const {
 }
 
 Tensor VocabHead::logits(const Context& ctx, Tensor x) const {
-  ENSURE(store_->mesh().tp().size() == 1, "logits of the whole vocabulary need tp 1");
-  const Tensor w = store_->weight(id_), y = ctx.stash->alloc({x.rows(), w.shape[0]}, x.dtype);
-  linear_forward(ctx, x, w, y);
+  const Tensor rows = gather_.forward(ctx, x, *ctx.stash), w = store_->weight(id_);
+  const Tensor y = ctx.stash->alloc({rows.rows(), w.shape[0]}, x.dtype);
+  linear_forward(ctx, rows, w, y);
   return y;
 }
 

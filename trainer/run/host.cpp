@@ -7,6 +7,7 @@
 #include <ctime>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "jevons_git_id.h"
 
@@ -16,6 +17,11 @@ int usable_cores() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
   return std::max(1, CPU_COUNT(&set));
+}
+
+int threads_per_worker(int local_workers) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(cores / local_workers, 1, usable_cores());
 }
 
 std::chrono::steady_clock::time_point process_start_time() {

@@ -13,6 +13,8 @@
 #include "parallel/host_exchange.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/config/advice.h"
+#include "trainer/hf/carried.h"
+#include "trainer/hf/model_source.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/run/continuation.h"
 #include "trainer/run/data_report.h"
@@ -279,6 +281,10 @@ void Trainer::resume(const std::string& path) {
   std::vector<std::string> notices;
   agree(world_, [&] {
     reader = std::make_unique<CheckpointReader>(path);
+    if (reader->state().passport.contains("source")) {
+      fail(ExitCode::kUsage,
+           "{}: has weights but no optimizer state, as imported ones; begin with --init-from {}", path, path);
+    }
     notices = check_continuation(reader->state(), path,
                                  {.config = config_.to_yaml(),
                                   .data = fingerprint_,
@@ -298,15 +304,17 @@ void Trainer::resume(const std::string& path) {
 }
 
 void Trainer::take_weights(const std::string& path) {
-  std::unique_ptr<CheckpointReader> reader;
+  const bool first = world_.rank() == 0;
+  ModelSource source;
   std::vector<std::string> notices;
   agree(world_, [&] {
-    reader = std::make_unique<CheckpointReader>(find_checkpoint(path));
-    notices = model_differences(reader->state(), path, config_.to_yaml());
+    source = open_model(path, first ? SourceCheck::kContents : SourceCheck::kHeaders);
+    notices = model_differences(source.state, source.path, config_.to_yaml());
+    if (first && !source.carried.empty()) carry_into(source.carried, config_.run_dir);
   });
-  const std::int64_t upcycled = restore_weights(worker_, *reader);
-  if (world_.rank() != 0) return;
-  log_info("weights from {}, step {}", path, reader->state().step);
+  const std::int64_t upcycled = restore_weights(worker_, *source.weights);
+  if (!first) return;
+  log_info("weights from {}, step {}", path, source.state.step);
   if (!notices.empty()) log_warning("the model differs from that one's:\n  {}", fmt::join(notices, "\n  "));
   if (upcycled == 0) return;
   log_info("{} layers upcycled: each expert starts as the dense FFN", upcycled);
