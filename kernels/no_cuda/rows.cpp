@@ -9,6 +9,7 @@
 #include "kernels/row/elementwise.h"
 #include "kernels/row/embedding.h"
 #include "kernels/row/launch.h"
+#include "kernels/row/next_tokens.h"
 #include "kernels/row/norm.h"
 #include "kernels/row/optimizer.h"
 #include "kernels/row/ordered_sum.h"
@@ -30,6 +31,7 @@ JEVONS_BALANCE_KERNELS(LAUNCHER)
 JEVONS_CROSS_ENTROPY_KERNELS(LAUNCHER)
 JEVONS_ELEMENTWISE_KERNELS(LAUNCHER)
 JEVONS_EMBEDDING_KERNELS(LAUNCHER)
+JEVONS_NEXT_TOKENS_KERNELS(LAUNCHER)
 JEVONS_NORM_KERNELS(LAUNCHER)
 JEVONS_OPTIMIZER_KERNELS(LAUNCHER)
 JEVONS_ORDERED_SUM_KERNELS(LAUNCHER)

@@ -76,10 +76,10 @@ StepOutcome make_step(Worker& worker, HostBatch& batch, std::int64_t step) {
 double validate(Worker& worker) {
   const TrainConfig& train = worker.config().train;
   const std::int64_t ranks = worker.dp_size(), rounds = kSequences / (train.micro_batch_size * ranks);
-  const std::optional<double> loss = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& part) {
+  const Evaluation found = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& part) {
     fill_batch(worker.config(), 1000 + (round * ranks + worker.dp_rank()) * part.sequences, part);
   });
-  return loss.value();
+  return found.loss.value();
 }
 
 struct RankResult {
@@ -146,7 +146,11 @@ std::vector<TinyRun> tiny_runs(const std::string& family) {
             {"untied", {"model.recompute=full"}, {{}, {.dp = 2}, {.tp = 2}, {.tp = 4}}},
             {"hidden-norm",
              {"model.qk_norm=hidden", "model.recompute=selective", "parallel.zero_stage=0"},
-             {{}, {.dp = 2}, {.dp = 4}}}};
+             {{}, {.dp = 2}, {.dp = 4}}},
+            {"mtp",
+             {"model.mtp.depth=2", "model.recompute=selective", "data.document_mask=true",
+              "train.micro_batch_size=2"},
+             {{}, {.dp = 2}, {.tp = 2}, {.dp = 2, .tp = 2}}}};
   }
   ENSURE(family == "moe", "no family {}", family);
   const auto with_experts = [](std::vector<std::string> options) {
@@ -177,7 +181,13 @@ std::vector<TinyRun> tiny_runs(const std::string& family) {
       {"layout-invariant",
        with_experts({"numerics=layout_invariant", "model.moe.sequence_balance_loss=0.02",
                      "model.moe.num_shared_experts=2", "data.document_mask=true"}),
-       {{}, {.dp = 2, .ep = 2}, {.dp = 4, .ep = 2}}}};
+       {{}, {.dp = 2, .ep = 2}, {.dp = 4, .ep = 2}}},
+      {"mtp",
+       with_experts({"model.mtp.depth=1", "model.moe.router.score=sigmoid",
+                     "model.moe.router.selection_bias=true", "model.moe.router.bias_update_rate=0.02",
+                     "model.moe.sequence_balance_loss=0.02", "model.moe.first_dense_layers=1",
+                     "model.recompute=full", "model.tie_embeddings=true"}),
+       {{}, {.dp = 2, .ep = 2}, {.tp = 2, .ep = 2}, {.dp = 2, .tp = 2, .ep = 4}}}};
 }
 
 std::string short_name(const Layout& layout) {

@@ -105,21 +105,28 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
   const ModelConfig& config = model.config();
   const MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
   const auto targets = static_cast<double>(count_targets(all));
-  const LossScales scales{.token = 1 / targets,
-                          .micro_batch = static_cast<double>(point.micro_batch) / kSequences,
-                          .sequence = 1.0 / kSequences,
-                          .position = 1.0 / static_cast<double>(kSequences * config.seq_len)};
+  LossScales scales{.token = 1 / targets,
+                    .micro_batch = static_cast<double>(point.micro_batch) / kSequences,
+                    .sequence = 1.0 / kSequences,
+                    .position = 1.0 / static_cast<double>(kSequences * config.seq_len)};
+  for (std::int64_t depth = 0; depth < config.mtp.depth; ++depth) {
+    scales.mtp.push_back(0.5 / static_cast<double>(count_targets_of_depth(all, config, depth)));
+  }
   const std::int64_t mine = kSequences / point.layout.dp, first = bed.mesh.dp_rank() * mine;
-  const Tensor sum = bed.tensor({1}, DType::kF64);
+  const Tensor sum = bed.tensor({1 + config.mtp.depth}, DType::kF64);
   Model::Saved saved;
   for (std::int64_t s = 0; s < mine; s += point.micro_batch) {
     reset_and_poison(bed.stash);
     reset_and_poison(bed.work);
     const MicroBatch batch = part_of(all, config, first + s, point.micro_batch);
-    const double evaluated = evaluated_loss(bed.ctx, model, batch);
-    const double loss = forward_loss(bed.ctx, model, batch, saved);
-    ENSURE(evaluated == loss, "evaluation gives a loss of {}, training {}", evaluated, loss);
-    sum.ptr<double>()[0] += loss;
+    const std::vector<double> evaluated = evaluated_figures(bed.ctx, model, batch);
+    const std::vector<double> figures = forward_figures(bed.ctx, model, batch, saved);
+    for (std::int64_t at = 0; at <= config.mtp.depth; ++at) {
+      const auto i = static_cast<std::size_t>(at);
+      ENSURE(evaluated[i] == figures[i], "evaluation gives a loss of {}, training {}", evaluated[i],
+             figures[i]);
+      sum.ptr<double>()[i] += figures[i];
+    }
     const bool last = s + point.micro_batch == mine;
     const UnitDone done = [&](std::int64_t unit) {
       if (last && reducer != nullptr) reducer->start_unit(bed.ctx, unit);
@@ -127,7 +134,10 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
     model.backward(bed.ctx, saved, scales, done);
   }
   bed.mesh.stage().all_reduce(sum).wait();
-  return sum.ptr<double>()[0] / targets;
+  double loss = sum.ptr<double>()[0] / targets;
+  for (std::size_t depth = 0; depth < scales.mtp.size(); ++depth)
+    loss += scales.mtp[depth] * sum.ptr<double>()[depth + 1];
+  return loss;
 }
 
 StepResult one_worker(const GridModel& grid_model, std::int64_t micro_batch) {

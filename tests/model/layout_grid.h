@@ -37,8 +37,8 @@ struct StepResult {
   std::vector<double> state;  // selection biases after the step
 };
 
-// Adds to the gradients; returns the mean loss over the global batch. `reducer` starts units in the last
-// pass.
+// Adds to the gradients; returns the mean loss over the global batch, with half of that of each depth of
+// multi-token prediction. `reducer` starts units in the last pass.
 double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradReducer* reducer = nullptr);
 
 StepResult one_worker(const GridModel& model, std::int64_t micro_batch);

@@ -72,6 +72,16 @@ TEST_CASE("layout grid: MoE model whose tokens travel in chunks", "[model][layou
   check_points({config}, moe_grid(), want);
 }
 
+TEST_CASE("layout grid: multi-token prediction", "[model][layout][ranks]") {
+  ModelConfig dense = tiny_dense(), moe = tiny_moe();
+  dense.mtp.depth = 2;
+  dense.tie_embeddings = true;
+  moe.mtp.depth = 1;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32);
+  check_points({dense, dtype}, grid(), one_worker({dense, dtype}, 1));
+  check_points({moe, dtype}, moe_grid(), one_worker({moe, dtype}, 1));
+}
+
 // These losses depend on how the global batch is cut, by definition: the same cut is compared.
 TEST_CASE("layout grid: MoE model with the balance loss over a micro-batch", "[model][layout][ranks]") {
   ModelConfig config = tiny_moe();
@@ -95,6 +105,7 @@ TEST_CASE("layout grid: MoE model with the balance loss over the global batch", 
 
 TEST_CASE("layout grid: recompute modes change no layout's result", "[model][layout][ranks]") {
   ModelConfig config = tiny_moe();
+  config.mtp.depth = GENERATE(0, 2);
   const StepResult want = one_worker({config}, 1);
   config.recompute = GENERATE(Recompute::kSelective, Recompute::kFull);
   const std::vector<GridPoint> points = {

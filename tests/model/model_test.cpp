@@ -148,7 +148,8 @@ std::vector<double> measure(Communicator& world, const ModelConfig& config, cons
   const MicroBatch batch = random_batch(bed, config, 2, "batch");
   Model::Saved saved;
   forward_loss(bed.ctx, model, batch, saved);
-  model.backward(bed.ctx, saved, {.token = 1});
+  const std::vector<double> mtp(static_cast<std::size_t>(config.mtp.depth), 0.3);
+  model.backward(bed.ctx, saved, {.token = 1, .mtp = mtp});
   return {static_cast<double>(bed.stash.peak_bytes()), static_cast<double>(bed.work.peak_bytes()),
           bed.meter.total_flops()};
 }
@@ -159,6 +160,7 @@ TEST_CASE(
     "model: a dry run predicts both arenas' peaks and the FLOPs exactly, of balanced routing or a capacity",
     "[model][ranks]") {
   ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
+  config.mtp.depth = GENERATE(0, 2);
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   config.moe.capacity_factor = GENERATE(0.0, 0.9);
   if (config.moe.capacity_factor == 0)

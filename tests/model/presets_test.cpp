@@ -62,17 +62,46 @@ TEST_CASE("presets: a dry run's products are 6 FLOPs per matmul weight and token
       ModelConfig config = model.config;
       config.seq_len = 1024;
       config.max_logit_bytes = std::int64_t{1} << 40;  // never in chunks
+      config.mtp.depth = 1;
       Model built(bed.store, config);
       bed.store.allocate();
       const MicroBatch batch = random_batch(bed, config, 1, "batch");
       Model::Saved saved;
       forward_loss(bed.ctx, built, batch, saved);
-      built.backward(bed.ctx, saved, {});
+      built.backward(bed.ctx, saved, {.mtp = {0.3}});
       const double per_rank = static_cast<double>(config.seq_len) / layout.tp;
       const double products = bed.meter[WorkKind::kGemm].flops + bed.meter[WorkKind::kGroupedGemm].flops;
+      const ModelCounts count = count_model(config);
       CHECK(products ==
-            Approx(6 * static_cast<double>(count_model(config).matmul) * per_rank).epsilon(1e-12));
+            Approx(6 * static_cast<double>(count.matmul + count.mtp.matmul) * per_rank).epsilon(1e-12));
     }
+  }
+}
+
+// DeepSeek-V3's form of it: a whole block, a projection of twice the width, three norms, and the head again.
+TEST_CASE("presets: multi-token prediction is counted apart", "[model]") {
+  for (ModelConfig config : {llama3_8b(), qwen3_30b_a3b()}) {
+    const ModelCounts without = count_model(config);
+    config.mtp.depth = 2;
+    const ModelCounts count = count_model(config);
+    CHECK(count.total == without.total);
+    CHECK(count.active == without.active);
+    CHECK(count.matmul == without.matmul);
+    CHECK(count.flops_per_token == without.flops_per_token);
+    CHECK(without.mtp.total == 0);
+    CHECK(without.mtp.flops_per_token == 0);
+
+    // The blocks of these models are alike: a model with one layer more has one block more.
+    config.mtp.depth = 0;
+    config.num_layers += 1;
+    const ModelCounts deeper = count_model(config);
+    const std::int64_t d = config.hidden_size;
+    CHECK(count.mtp.total == 2 * (deeper.total - without.total + 2 * d * d + 3 * d));
+    CHECK(count.mtp.active == 2 * (deeper.active - without.active + 2 * d * d + 3 * d));
+    CHECK(count.mtp.matmul == 2 * (deeper.matmul - without.matmul + 2 * d * d + config.vocab_size * d));
+    CHECK(count.mtp.flops_per_token ==
+          Approx(2 * (deeper.flops_per_token - without.flops_per_token +
+                      6.0 * static_cast<double>(2 * d * d + config.vocab_size * d))));
   }
 }
 

@@ -34,7 +34,7 @@ std::vector<Action> actions_of(const std::string& text) {
 }
 
 struct Run {
-  std::vector<double> losses;  // of each micro-batch
+  std::vector<double> losses;  // and what else a pass adds up, of each micro-batch
   NamedValues gradients;
   std::vector<LayerHealth> health;
   std::vector<std::int64_t> units;   // in the order in which their gradients were done
@@ -60,7 +60,8 @@ Run run(TestBed& bed, const ModelConfig& config, const std::vector<StageRange>& 
   }
   reset_and_poison(bed.work);
   const MicroBatch all = random_batch(bed, config, 2 * kMicroBatches, "batch", 5);
-  const Tensor losses = bed.tensor({kMicroBatches}, DType::kF64);
+  const std::int64_t count = num_figures(config);
+  const Tensor figures = bed.tensor({kMicroBatches, count}, DType::kF64);
   const std::int64_t rows = 2 * config.seq_len;
   const PassHooks hooks{.read =
                             [&](const Context&, std::int64_t i) {
@@ -68,11 +69,15 @@ Run run(TestBed& bed, const ModelConfig& config, const std::vector<StageRange>& 
                               return MicroBatch{
                                   .tokens = part(all.tokens), .targets = part(all.targets), .doc_start = {}};
                             },
-                        .loss_sum = [&](std::int64_t i) { return losses.slice(i, i + 1); },
+                        .figures = [&](std::int64_t i) { return figures.slice(i, i + 1).reshape({count}); },
                         .unit_done = [&](std::int64_t unit) { result.units.push_back(unit); }};
-  const LossScales scales{.token = 0.1, .micro_batch = 0.25, .sequence = 0.125, .position = 1.0 / 64};
+  const LossScales scales{.token = 0.1,
+                          .micro_batch = 0.25,
+                          .sequence = 0.125,
+                          .position = 1.0 / 64,
+                          .mtp = std::vector<double>(static_cast<std::size_t>(config.mtp.depth), 0.05)};
   forward_backward(bed.ctx, in_flight, actions, scales, hooks);
-  result.losses = to_vector(losses);
+  result.losses = to_vector(figures);
   result.gradients = gradients_of(bed.store);
   for (Stage& stage : stages) {
     for (LayerHealth& layer : stage.end_step(bed.ctx, BiasUpdate::kApply)) result.health.push_back(layer);
@@ -158,8 +163,33 @@ TEST_CASE("stages: a head tied to the embedding on another stage of the same ran
   CHECK_THROWS_AS(Stage(bed.store, config, kCut[1]), Error);
 }
 
+TEST_CASE("stages: multi-token prediction on the last stage, with the embedding on the same rank",
+          "[model][stage]") {
+  ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
+  config.mtp.depth = 2;
+  config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  config.tie_embeddings = GENERATE(false, true);
+  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
+  const Run cut = run_alone(config, kCut, actions_of(kOneAtATime));
+  const Run halves =
+      run_alone(config, kWhole, actions_of("F0.0 B0.0 W0.0 F0.1 F0.2 B0.1 W0.1 B0.2 W0.2 F0.3 B0.3 W0.3"));
+  for (const Run& got : {cut, halves}) {
+    CHECK(got.losses == want.losses);
+    CHECK(got.gradients == want.gradients);
+    CHECK(got.health.size() == want.health.size());
+    CHECK(got.units == want.units);
+  }
+  // Two depths, head, three blocks.
+  CHECK(want.units == std::vector<std::int64_t>{7, 6, 5, 4, 3, 2});
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  CHECK_THROWS_WITH(Stage(bed.store, config, kCut[1]),
+                    Catch::Matchers::ContainsSubstring("needs the embedding") ||
+                        Catch::Matchers::ContainsSubstring("needs that on the same rank"));
+}
+
 TEST_CASE("stages: over two tp ranks, the cut model gives the whole model's bits", "[model][stage][ranks]") {
-  const ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
+  ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
   run_ranks(2, [&](Communicator& world) {
     TestBed bed(world, DType::kF32, {.tp = 2}), cut_bed(world, DType::kF32, {.tp = 2});
     const Run want = run(bed, config, kWhole, one_stage_schedule(kMicroBatches));

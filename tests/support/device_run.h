@@ -18,6 +18,7 @@
 #include "kernels/moe/balance.h"
 #include "kernels/moe/routing.h"
 #include "kernels/moe/slot_order.h"
+#include "kernels/next_tokens.h"
 #include "kernels/norm.h"
 #include "kernels/optimizer.h"
 #include "kernels/rope.h"
@@ -57,6 +58,14 @@ void visit_tensors(F& f, Rotation& by) {
 template <class F>
 void visit_tensors(F& f, Targets& targets) {
   f(targets.ids);
+}
+template <class F>
+void visit_tensors(F& f, SequenceTokens& rows) {
+  f(rows.tokens), f(rows.targets), f(rows.doc_start);
+}
+template <class F>
+void visit_tensors(F& f, Choices& choices) {
+  f(choices.model), f(choices.ahead), f(choices.targets);
 }
 template <class F>
 void visit_tensors(F& f, RouterOutput& out) {

@@ -87,19 +87,42 @@ inline std::int64_t count_targets(const MicroBatch& batch) {
   return std::ranges::count_if(batch.targets.span<std::int32_t>(), [](std::int32_t t) { return t >= 0; });
 }
 
-// What `forward`, of a model or a head, adds to the loss sum (1) that it is given.
+// What `forward`, of a model or a head, adds to the (count) figures that it is given.
+template <class Forward>
+std::vector<double> figures_of(const Context& ctx, std::int64_t count, Forward forward) {
+  std::vector<double> values(static_cast<std::size_t>(count));
+  const Buffer memory(ctx.device, values.size() * sizeof(double));
+  const Tensor figures = memory.view(0, {count}, DType::kF64);
+  forward(figures);
+  if (ctx.device != Device::kMeta) std::ranges::copy(figures.span<double>(), values.begin());
+  return values;
+}
 template <class Forward>
 double loss_of(const Context& ctx, Forward forward) {
-  const Buffer memory(ctx.device, sizeof(double));
-  const Tensor sum = memory.view(0, {1}, DType::kF64);
-  forward(sum);
-  return ctx.device == Device::kMeta ? 0 : *sum.ptr<double>();
+  return figures_of(ctx, 1, forward)[0];
+}
+inline std::vector<double> forward_figures(const Context& ctx, Model& model, const MicroBatch& batch,
+                                           Model::Saved& saved) {
+  return figures_of(ctx, num_figures(model.config()),
+                    [&](Tensor figures) { model.forward(ctx, batch, figures, saved); });
+}
+inline std::vector<double> evaluated_figures(const Context& ctx, Model& model, const MicroBatch& batch) {
+  return figures_of(ctx, num_figures(model.config()),
+                    [&](Tensor figures) { model.evaluate(ctx, batch, figures); });
 }
 inline double forward_loss(const Context& ctx, Model& model, const MicroBatch& batch, Model::Saved& saved) {
-  return loss_of(ctx, [&](Tensor sum) { model.forward(ctx, batch, sum, saved); });
+  return forward_figures(ctx, model, batch, saved)[0];
 }
 inline double evaluated_loss(const Context& ctx, Model& model, const MicroBatch& batch) {
-  return loss_of(ctx, [&](Tensor sum) { model.evaluate(ctx, batch, sum); });
+  return evaluated_figures(ctx, model, batch)[0];
+}
+
+// Of a micro-batch: the targets of a depth of multi-token prediction that are not masked.
+inline std::int64_t count_targets_of_depth(const MicroBatch& batch, const ModelConfig& config,
+                                           std::int64_t depth) {
+  std::span<const std::int32_t> doc_start;
+  if (batch.doc_start.defined()) doc_start = batch.doc_start.span<std::int32_t>();
+  return count_targets_ahead(batch.targets.span<std::int32_t>(), doc_start, {config.seq_len, depth + 1});
 }
 
 }  // namespace jevons::test

@@ -65,8 +65,10 @@ void poison(Worker& worker, int rank, const std::string& name, float value = kNa
 }
 
 // What the ranks, which must agree on it, say of a step with a poisoned weight.
-std::string origin_with(int rank, const std::string& name) {
-  const auto said = run_workers(2, {"parallel.ep=2"}, [&](Worker& worker) {
+std::string origin_with(int rank, const std::string& name, const std::vector<std::string>& more = {}) {
+  std::vector<std::string> options = {"parallel.ep=2"};
+  options.insert(options.end(), more.begin(), more.end());
+  const auto said = run_workers(2, options, [&](Worker& worker) {
     poison(worker, rank, name);
     const StepOutcome outcome = one_step(worker);
     ENSURE(outcome.skipped && !outcome.spike, "not skipped");
@@ -84,6 +86,13 @@ TEST_CASE("a step that is not finite names the tensor and the rank where it bega
   CHECK(contains(origin_with(0, "layers.0.ffn.down"), "rank 0: output of layer 0, "));
   CHECK(contains(origin_with(1, "layers.1.attn.o"), "rank 1: router logits of layer 1, 64 of 64"));
   CHECK(contains(origin_with(1, "lm_head"), "rank 1: logits or loss, micro-batch 0"));
+  const std::vector<std::string> mtp = {"model.mtp.depth=2"};
+  CHECK(contains(origin_with(1, "layers.3.mtp.eh_proj", mtp),
+                 "rank 1: input of layer 3 (multi-token prediction), "));
+  CHECK(contains(origin_with(0, "layers.2.moe.router", mtp), "rank 0: router logits of layer 2, 16 of 64"));
+  CHECK(contains(origin_with(1, "layers.2.moe.shared.down", mtp), "rank 1: output of layer 2, "));
+  CHECK(contains(origin_with(1, "layers.3.mtp.norm", mtp),
+                 "rank 1: logits or loss of multi-token prediction, depth 1, micro-batch 0"));
 }
 
 TEST_CASE("a gradient that overflows on one rank is named", "[health][ranks]") {
@@ -165,8 +174,8 @@ TEST_CASE("a batch without targets has no loss and changes nothing, on every lay
       ENSURE(!empty.loss && empty.skipped && !empty.spike && empty.origin.empty(), "not without a loss");
       ENSURE(std::isfinite(empty.grad_norm) && empty.target_tokens == 0, "norm {}", empty.grad_norm);
       ENSURE(bits_of_state(worker) == before, "the state has changed");
-      ENSURE(!evaluate(worker, 1, [](std::int64_t, HostBatch& b) { std::ranges::fill(b.targets, -1); }),
-             "a validation without targets has a loss");
+      const auto without = [](std::int64_t, HostBatch& b) { std::ranges::fill(b.targets, -1); };
+      ENSURE(!evaluate(worker, 1, without).loss, "a validation without targets has a loss");
       // A single target on one dp rank is enough for all.
       if (worker.dp_rank() == worker.dp_size() - 1) batch.targets[3] = targets[3];
       const StepOutcome one = train_step(worker, batch, position);

@@ -93,10 +93,12 @@ Trajectory run(const Setting& s, std::int64_t sequences, const std::vector<std::
       add_figures(outcome, mine);
     }
     const std::int64_t rounds = sequences / (s.micro_batch * s.layout.dp);
-    const std::optional<double> loss = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& part) {
+    const Evaluation found = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& part) {
       fill_batch(config, (round * s.layout.dp + worker.dp_rank()) * s.micro_batch, part);
     });
-    mine.validation = loss.value();
+    mine.validation = found.loss.value();
+    for (const auto& loss : found.mtp_losses) mine.figures.push_back(loss.value());
+    mine.figures.push_back(found.mtp_acceptance.value_or(-1));
     mine.pieces = test::pieces_of(boxes_to_save(worker));
     return mine;
   });
@@ -179,6 +181,18 @@ TEST_CASE("layout-invariant numerics: chunks of a sequence on every layout", "[n
   if (!runs_here("f32")) return;
   const std::vector<std::string> more = {"model.moe.dispatch_chunks=3"};
   const Trajectory want = run({}, 8, more);
+  for (const Setting& setting :
+       {Setting{{}, 1, 8}, Setting{{.dp = 2, .ep = 2}, 1, 2}, Setting{{.dp = 4, .ep = 2}}}) {
+    INFO(setting.to_string());
+    CHECK(difference(want, run(setting, 8, more)) == "");
+  }
+}
+
+TEST_CASE("layout-invariant numerics: multi-token prediction on every layout", "[numerics][ranks]") {
+  if (!runs_here("f32")) return;
+  const std::vector<std::string> more = {"model.mtp.depth=2", "model.recompute=selective"};
+  const Trajectory want = run({}, 8, more);
+  CHECK(want.state.contains("layers.3.mtp.eh_proj"));
   for (const Setting& setting :
        {Setting{{}, 1, 8}, Setting{{.dp = 2, .ep = 2}, 1, 2}, Setting{{.dp = 4, .ep = 2}}}) {
     INFO(setting.to_string());

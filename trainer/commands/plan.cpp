@@ -67,6 +67,9 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
                                  {"parameters", counts.total},
                                  {"active_parameters", counts.active},
                                  {"model_flops_per_token", counts.flops_per_token},
+                                 {"mtp_parameters", counts.mtp.total},
+                                 {"mtp_active_parameters", counts.mtp.active},
+                                 {"mtp_flops_per_token", counts.mtp.flops_per_token},
                                  {"tokens_per_step", run.global_sequences * config.model.seq_len},
                                  {"memory_bytes",
                                   {{"weights_and_gradients", m.weights_and_grads},
@@ -101,6 +104,10 @@ int run_plan(const PlanOptions& options) {
   fmt::print("parameters: {} in all, {} active for a token\n", counts.total, counts.active);
   fmt::print("model FLOPs: {:.4g} per token, {:.4g} per step of {:.0f} tokens\n", counts.flops_per_token,
              counts.flops_per_token * tokens, tokens);
+  if (config.model.mtp.depth > 0) {
+    fmt::print("multi-token prediction, apart: {} parameters, {} active; {:.4g} FLOPs per token\n",
+               counts.mtp.total, counts.mtp.active, counts.mtp.flops_per_token);
+  }
   print_memory(run.memory, config.device);
   print_work(run.work.totals());
   if (config.train.steps > 0 || config.train.tokens > 0) {

@@ -112,6 +112,18 @@ void check_mla(const ModelConfig& m, Rules& rules) {
       "model.qk_norm is not for model.mla, whose norms are those of the latents");
 }
 
+void carry_mtp(Bridge b, MtpConfig& mtp) {
+  b("depth", mtp.depth);
+  b("loss_weight", mtp.loss_weight);
+}
+
+// The last depth predicts depth + 1 rows further than the model.
+void check_mtp(const ModelConfig& m, Rules& rules) {
+  rules.require(
+      {"model.mtp.depth", "model.seq_len"}, [&] { return m.mtp.depth < m.seq_len; },
+      "model.mtp.depth = {} leaves no target in a sequence of model.seq_len = {}", m.mtp.depth, m.seq_len);
+}
+
 void check_attention(const ModelConfig& m, Rules& rules) {
   check_mla(m, rules);
   if (m.mla.enabled()) return;
@@ -251,8 +263,9 @@ void check_sizes(const ModelConfig& m, Rules& rules) {
   const double experts = static_cast<double>(m.moe.expert_hidden_size) *
                          static_cast<double>(m.moe.router.num_experts + m.moe.num_shared_experts);
   const double layer = attention + 3 * width * (static_cast<double>(m.ffn_hidden_size) + experts);
+  const double mtp = static_cast<double>(m.mtp.depth) * (layer + 2 * width * width);
   const double weights =
-      2 * width * static_cast<double>(m.vocab_size) + layer * static_cast<double>(m.num_layers);
+      2 * width * static_cast<double>(m.vocab_size) + layer * static_cast<double>(m.num_layers) + mtp;
   rules.require(
       {"model.num_layers", "model"}, [&] { return weights <= kMostWeights; },
       "the model would have about {:.1e} weights; at most {:.0e}", weights, kMostWeights);
@@ -277,6 +290,7 @@ void carry(Bridge b, ModelConfig& model) {
   carry_rope(b.section("rope"), model.rope);
   carry_mla(b.section("mla"), model.mla);
   carry_moe(b.section("moe"), model.moe);
+  carry_mtp(b.section("mtp"), model.mtp);
 }
 
 void resolve_defaults(ModelConfig& model) {
@@ -293,6 +307,7 @@ void check(const ModelConfig& model, Rules& rules) {
   check_attention(model, rules);
   check_rope(model, rules);
   check_experts(model, rules);
+  check_mtp(model, rules);
   check_sizes(model, rules);
 }
 

@@ -17,6 +17,8 @@ class Embedding {
   };
   // Declares `embedding` (V, D).
   Embedding(ParamStore& store, const ModelConfig& config);
+  // Uses a table that another one declared.
+  Embedding(ParamStore& store, ParamId table);
 
   // (T) -> (T / tp, D).
   Tensor forward(const Context& ctx, Tensor tokens, Saved& saved) const;

@@ -52,8 +52,8 @@ void forward_backward(const Context& outer, std::span<StageInFlight> stages, std
       case ActionKind::kForward: {
         pass.stash->reset();
         const Tensor x = at > 0 ? pass_of(stages[at - 1], i).y : Tensor{};
-        const Tensor loss = stage.range().head ? hooks.loss_sum(i) : Tensor{};
-        pass.y = stage.forward(ctx, hooks.read(ctx, i), loss, pass.saved, x);
+        const Tensor figures = stage.range().head ? hooks.figures(i) : Tensor{};
+        pass.y = stage.forward(ctx, hooks.read(ctx, i), figures, pass.saved, x);
         if (hooks.after_forward) hooks.after_forward(i, pass.saved);
         break;
       }

@@ -27,12 +27,12 @@ struct StageInFlight {
   std::vector<PassInFlight> passes{};
 };
 
-// What passes ask and tell. All but `read` and `loss_sum` may be empty.
+// What passes ask and tell. All but `read` and `figures` may be empty.
 struct PassHooks {
   // The micro-batch, in ctx.stash.
   std::function<MicroBatch(const Context& ctx, std::int64_t micro_batch)> read;
-  // (1) f64, to which a stage with the head adds the loss of the micro-batch.
-  std::function<Tensor(std::int64_t micro_batch)> loss_sum;
+  // (num_figures) f64, to which a stage with the head adds those of the micro-batch.
+  std::function<Tensor(std::int64_t micro_batch)> figures;
   std::function<void(std::int64_t micro_batch, const Stage::Saved& saved)> after_forward{};
   // A stage has added the micro-batch's part to all its gradients.
   std::function<void(std::int64_t micro_batch)> gradients_added{};

@@ -8,9 +8,9 @@ namespace jevons {
 Model::Model(ParamStore& store, const ModelConfig& config)
     : Stage(store, config, {.first_layer = 0, .end_layer = config.num_layers}) {}
 
-void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_sum) {
+void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor figures) {
   const ArenaScope scope(*ctx.stash);
-  infer(ctx, batch, loss_sum);
+  infer(ctx, batch, figures);
 }
 
 Tensor Model::logits(const Context& ctx, Tensor tokens) const {

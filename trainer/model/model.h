@@ -9,8 +9,8 @@ class Model : public Stage {
  public:
   Model(ParamStore& store, const ModelConfig& config);
 
-  // Loss without backward, added to loss_sum (1) f64; ctx.stash stays as it is.
-  void evaluate(const Context& ctx, const MicroBatch& batch, Tensor loss_sum);
+  // Figures without backward, added to `figures`; ctx.stash stays as it is.
+  void evaluate(const Context& ctx, const MicroBatch& batch, Tensor figures);
   // Logits (T, V / tp), this tp rank's part of the vocabulary, compute dtype, in ctx.stash, of whole
   // sequences of seq_len (T) i32. Collective.
   Tensor logits(const Context& ctx, Tensor tokens) const;

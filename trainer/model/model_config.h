@@ -68,6 +68,13 @@ struct MoeConfig {
   bool operator==(const MoeConfig&) const = default;
 };
 
+// Multi-token prediction (mtp.h): `depth` further blocks behind the model's, as layers num_layers and on.
+struct MtpConfig {
+  std::int64_t depth = 0;    // 0: none
+  double loss_weight = 0.3;  // of the mean of the depths' losses
+  bool operator==(const MtpConfig&) const = default;
+};
+
 struct ModelConfig {
   std::int64_t vocab_size = 0;
   std::int64_t num_layers = 0;
@@ -88,6 +95,7 @@ struct ModelConfig {
   // (lm_head.h).
   std::int64_t max_logit_bytes = std::int64_t{1} << 30;
   MoeConfig moe;
+  MtpConfig mtp;
 
   std::int64_t rope_dim() const { return mla.enabled() ? mla.qk_rope_head_dim : head_dim; }
   std::int64_t v_head_dim() const { return mla.enabled() ? mla.v_head_dim : head_dim; }

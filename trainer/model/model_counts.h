@@ -8,13 +8,19 @@
 
 namespace jevons {
 
-struct ModelCounts {
+struct PartCounts {
   std::int64_t total = 0;   // every weight, router bias included
   std::int64_t active = 0;  // used by one token, input embedding included
   std::int64_t matmul = 0;  // active weights in matrix products: LM head in, input embedding out, norms out
   // Model FLOPs of one trained token, forward and backward: 6 per active matmul weight plus causal attention
   // (Attention::score_flops_per_token); no recompute. The convention behind every MFU that Jevons prints.
   double flops_per_token = 0;
+};
+
+struct ModelCounts : PartCounts {
+  // What multi-token prediction has and costs beside that, which the figures above leave out: its blocks, and
+  // the head once more for each depth (in matmul, not in total or active).
+  PartCounts mtp;
 };
 
 ModelCounts count_model(const ModelConfig& config);

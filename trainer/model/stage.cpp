@@ -4,32 +4,10 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/profile_range.h"
-#include "kernels/core/whereabouts.h"
 #include "kernels/rope.h"
 
 namespace jevons {
 namespace {
-
-// While a unit's weights are read.
-class UnitScope {
- public:
-  UnitScope(ParamStore& store, std::int64_t unit) : store_(store), unit_(unit) { store_.enter(unit_); }
-  ~UnitScope() { store_.leave(unit_); }
-  UnitScope(const UnitScope&) = delete;
-  UnitScope& operator=(const UnitScope&) = delete;
-
- private:
-  ParamStore& store_;
-  std::int64_t unit_;
-};
-
-void note_layer(const Context& ctx, Pass pass, std::int64_t layer) {
-  if (ctx.whereabouts != nullptr) ctx.whereabouts->layer(pass, layer);
-}
-
-void tell(const UnitDone& done, std::int64_t unit) {
-  if (done) done(unit);
-}
 
 // The weight that a tied head shares.
 std::optional<ParamId> tied_weight(const ParamStore& store, const ModelConfig& config) {
@@ -39,7 +17,18 @@ std::optional<ParamId> tied_weight(const ParamStore& store, const ModelConfig& c
   return embedding;
 }
 
+// The table for multi-token prediction.
+Embedding shared_embedding(ParamStore& store) {
+  const std::optional<ParamId> table = store.find("embedding");
+  ENSURE(table, "multi-token prediction needs the embedding on the rank of the head");
+  return {store, *table};
+}
+
 }  // namespace
+
+std::int64_t num_figures(const ModelConfig& config) {
+  return 1 + config.mtp.depth + (config.mtp.depth > 0 ? 1 : 0);
+}
 
 Stage::Stage(ParamStore& store, const ModelConfig& config, const StageRange& range)
     : store_(&store),
@@ -60,10 +49,21 @@ Stage::Stage(ParamStore& store, const ModelConfig& config, const StageRange& ran
     const std::optional<ParamId> tied = tied_weight(store, config);
     if (tied) units_.head_weight = store.params()[*tied].unit;
     head_.emplace(store, config, tied);
+    if (config.mtp.depth > 0) {
+      mtp_.emplace(store, config, rope_, shared_embedding(store), head_->vocab());
+    }
   }
 }
 
-Tensor Stage::forward(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Saved& saved, Tensor x) {
+Mtp::Inputs Stage::mtp_inputs(const MicroBatch& batch, const Sequences& rows, Tensor normed,
+                              Tensor figures) const {
+  return {.tokens = {batch.tokens, batch.targets, batch.doc_start},
+          .sequences = rows,
+          .normed = normed,
+          .losses = figures.slice(1, 1 + config_.mtp.depth)};
+}
+
+Tensor Stage::forward(const Context& ctx, const MicroBatch& batch, Tensor figures, Saved& saved, Tensor x) {
   const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
   if (embedding_) {
     const UnitScope unit(*store_, units_.embedding);
@@ -77,16 +77,20 @@ Tensor Stage::forward(const Context& ctx, const MicroBatch& batch, Tensor loss_s
     x = blocks_[i].forward(ctx, x, rows, saved.blocks[i]);
   }
   if (!head_) return x;
-  const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
-  head_->forward(ctx, x, batch.targets, loss_sum, saved.head);
+  {
+    const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
+    head_->forward(ctx, x, batch.targets, figures.slice(0, 1), saved.head);
+  }
+  if (mtp_) mtp_->forward(ctx, mtp_inputs(batch, rows, saved.head.normed, figures), saved.mtp);
   return {};
 }
 
 Tensor Stage::backward(const Context& ctx, Saved& saved, const LossScales& scales, const UnitDone& done,
                        Tensor dy) {
   if (head_) {
+    const Tensor d_normed = mtp_ ? mtp_->backward(ctx, saved.mtp, scales, done) : Tensor{};
     const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
-    dy = head_->backward(ctx, scales.token, saved.head);
+    dy = head_->backward(ctx, scales.token, saved.head, d_normed);
     tell(done, units_.head);
   }
   for (std::size_t i = blocks_.size(); i-- > 0;) {
@@ -104,8 +108,9 @@ Tensor Stage::backward(const Context& ctx, Saved& saved, const LossScales& scale
 
 Tensor Stage::backward_input(const Context& ctx, Saved& saved, const LossScales& scales, Tensor dy) {
   if (head_) {
+    const Tensor d_normed = mtp_ ? mtp_->backward_input(ctx, saved.mtp, scales) : Tensor{};
     const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
-    dy = head_->backward_input(ctx, scales.token, saved.head);
+    dy = head_->backward_input(ctx, scales.token, saved.head, d_normed);
   }
   for (std::size_t i = blocks_.size(); i-- > 0;) {
     note_layer(ctx, Pass::kBackward, layer(i));
@@ -118,6 +123,7 @@ Tensor Stage::backward_input(const Context& ctx, Saved& saved, const LossScales&
 
 void Stage::backward_weight(const Context& ctx, Saved& saved, const UnitDone& done) {
   if (head_) {
+    if (mtp_) mtp_->backward_weight(ctx, saved.mtp, done);
     head_->backward_weight(ctx, saved.head);
     tell(done, units_.head);
   }
@@ -130,13 +136,21 @@ void Stage::backward_weight(const Context& ctx, Saved& saved, const UnitDone& do
   if (embedding_) embedding_->backward_weight(ctx, saved.embedding);
 }
 
-Tensor Stage::infer(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Tensor x) {
+Tensor Stage::infer(const Context& ctx, const MicroBatch& batch, Tensor figures, Tensor x) {
   const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
   x = infer_rows(ctx, batch.tokens, rows, x);
   if (!head_) return x;
-  const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
   LmHead::Saved dropped;
-  head_->forward(ctx, x, batch.targets, loss_sum, dropped);
+  const Tensor choices = mtp_ ? ctx.stash->alloc(batch.targets.shape, DType::kI32) : Tensor{};
+  {
+    const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
+    head_->forward(ctx, x, batch.targets, figures.slice(0, 1), dropped, choices);
+  }
+  if (mtp_) {
+    const std::int64_t last = 1 + config_.mtp.depth;
+    mtp_->infer(ctx, mtp_inputs(batch, rows, dropped.normed, figures), choices,
+                figures.slice(last, last + 1));
+  }
   return {};
 }
 
@@ -167,31 +181,40 @@ Sequences Stage::sequences(const Context& ctx, std::int64_t rows, std::int64_t l
   return {.length = length, .positions = positions, .doc_start = doc_start};
 }
 
-void Stage::fetch_reports(const Context& ctx) const {
-  for (const Block& block : blocks_) {
-    if (block.moe() != nullptr) block.moe()->dispatcher().fetch_reports(ctx);
+template <class F>
+void Stage::for_each_moe(F f) const {
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    if (blocks_[i].moe() != nullptr) f(layer(i), *blocks_[i].moe());
+  }
+  if (!mtp_) return;
+  for (const MtpDepth& depth : mtp_->depths()) {
+    if (depth.block().moe() != nullptr) f(depth.layer(), *depth.block().moe());
   }
 }
 
+void Stage::fetch_reports(const Context& ctx) const {
+  for_each_moe([&](std::int64_t, const Moe& moe) { moe.dispatcher().fetch_reports(ctx); });
+}
+
 void Stage::check_reports() const {
-  for (const Block& block : blocks_) {
-    if (block.moe() != nullptr) block.moe()->dispatcher().check_reports();
-  }
+  for_each_moe([](std::int64_t, const Moe& moe) { moe.dispatcher().check_reports(); });
 }
 
 std::vector<LayerHealth> Stage::end_step(const Context& ctx, BiasUpdate update) {
   std::vector<Balance*> layers;
-  for (Block& block : blocks_) {
+  const auto add = [&](Block& block) {
     if (block.moe() != nullptr) layers.push_back(&block.moe()->balance());
+  };
+  for (Block& block : blocks_) add(block);
+  if (mtp_) {
+    for (MtpDepth& depth : mtp_->depths()) add(depth.block());
   }
   return Balance::end_step(ctx, layers, update);
 }
 
 std::vector<std::int64_t> Stage::moe_layers() const {
   std::vector<std::int64_t> layers;
-  for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    if (blocks_[i].moe() != nullptr) layers.push_back(layer(i));
-  }
+  for_each_moe([&](std::int64_t layer, const Moe&) { layers.push_back(layer); });
   return layers;
 }
 
@@ -201,15 +224,22 @@ double Stage::attention_flops_per_token() const {
   return flops;
 }
 
+double Stage::mtp_attention_flops_per_token() const {
+  double flops = 0;
+  if (!mtp_) return flops;
+  for (const MtpDepth& depth : mtp_->depths()) flops += depth.block().score_flops_per_token(config_.seq_len);
+  return flops;
+}
+
 std::vector<StateTensor> Stage::state() const {
   std::vector<StateTensor> tensors;
-  for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const Moe* moe = blocks_[i].moe();
-    if (moe == nullptr || !moe->selection_bias().defined()) continue;
-    tensors.push_back({.name = fmt::format("layers.{}.moe.router.bias", layer(i)),
-                       .value = moe->selection_bias(),
-                       .dense_counterpart = fmt::format("layers.{}.ffn.down", layer(i))});
-  }
+  for_each_moe([&](std::int64_t layer, const Moe& moe) {
+    if (!moe.selection_bias().defined()) return;
+    tensors.push_back({.name = fmt::format("layers.{}.moe.router.bias", layer),
+                       .layer = layer,
+                       .value = moe.selection_bias(),
+                       .dense_counterpart = fmt::format("layers.{}.ffn.down", layer)});
+  });
   return tensors;
 }
 

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +13,7 @@
 #include "trainer/model/block.h"
 #include "trainer/model/embedding.h"
 #include "trainer/model/lm_head.h"
+#include "trainer/model/mtp.h"
 
 namespace jevons {
 
@@ -28,6 +28,7 @@ struct MicroBatch {
 // A tensor that is part of the model's state but has no gradient; equal on all ranks.
 struct StateTensor {
   std::string name;
+  std::int64_t layer = 0;
   Tensor value;
   std::string dense_counterpart;  // as a router's in ParamSpec
 };
@@ -38,9 +39,10 @@ struct StageRange {
   bool embedding = true, head = true;
 };
 
-// Told of a unit of the ParamStore to whose gradients a pass has added all that it adds. Not of the
-// embedding's, with which the pass ends: there is nothing left beside which its sum could travel.
-using UnitDone = std::function<void(std::int64_t unit)>;
+// The figures (n) f64 of a pass to which a stage with the head adds: the sum of losses in nats, as
+// CrossEntropy::finish does; that of each depth of multi-token prediction; and behind those, of infer alone,
+// how often its first depth chose what the model did (Mtp::infer).
+std::int64_t num_figures(const ModelConfig& config);
 
 class Stage {
  public:
@@ -48,17 +50,18 @@ class Stage {
     Embedding::Saved embedding;
     std::vector<Block::Saved> blocks;
     LmHead::Saved head;
+    Mtp::Saved mtp;
   };
-  // Declares each part in a unit of its own. A head tied to the embedding needs that in the same store.
+  // Declares each part in a unit of its own. A head that is tied to the embedding, or has multi-token
+  // prediction behind it, needs that in the same store.
   Stage(ParamStore& store, const ModelConfig& config, const StageRange& range);
   Stage(const Stage&) = delete;  // blocks refer to rope_
   Stage& operator=(const Stage&) = delete;
 
   // Fills `saved`, whose tensors live in ctx.stash until the caller resets it after backward. x (S, D): rows
   // of the stage before; one with the embedding starts from the tokens. Returns the rows for the stage
-  // behind, in ctx.stash; one with the head returns none and adds to loss_sum (1) f64 as CrossEntropy::finish
-  // does.
-  Tensor forward(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Saved& saved, Tensor x = {});
+  // behind, in ctx.stash; one with the head returns none and adds to the figures.
+  Tensor forward(const Context& ctx, const MicroBatch& batch, Tensor figures, Saved& saved, Tensor x = {});
   // Adds to the store's gradients. dy (S, D): gradient of forward's result, where there is one. Returns that
   // of x, if any: written over dy, or in ctx.work, which the caller resets afterwards.
   Tensor backward(const Context& ctx, Saved& saved, const LossScales& scales, const UnitDone& done = {},
@@ -69,7 +72,7 @@ class Stage {
 
   // Forward that nobody goes back through: as forward, but its result is written over x (or the embedding's
   // rows), and ctx.stash does not grow with depth.
-  Tensor infer(const Context& ctx, const MicroBatch& batch, Tensor loss_sum, Tensor x = {});
+  Tensor infer(const Context& ctx, const MicroBatch& batch, Tensor figures, Tensor x = {});
 
   // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
   void fetch_reports(const Context& ctx) const;
@@ -83,8 +86,11 @@ class Stage {
   std::vector<StateTensor> state() const;
 
   // Model FLOPs of a token beside 6 per weight of a product: of all attentions, over whole sequences of
-  // config().seq_len.
+  // config().seq_len; without and of multi-token prediction.
   double attention_flops_per_token() const;
+  double mtp_attention_flops_per_token() const;
+  // Whether the parameters of `unit` are those of multi-token prediction.
+  bool is_mtp_unit(std::int64_t unit) const { return mtp_ && mtp_->owns(unit); }
 
   const ModelConfig& config() const { return config_; }
   const StageRange& range() const { return range_; }
@@ -105,6 +111,11 @@ class Stage {
   std::int64_t layer(std::size_t block) const {
     return range_.first_layer + static_cast<std::int64_t>(block);
   }
+  Mtp::Inputs mtp_inputs(const MicroBatch& batch, const Sequences& sequences, Tensor normed,
+                         Tensor figures) const;
+  // f(layer, block) of all blocks that have experts, those of multi-token prediction behind the others.
+  template <class F>
+  void for_each_moe(F f) const;
 
   ParamStore* store_;
   ModelConfig config_;
@@ -113,6 +124,7 @@ class Stage {
   std::optional<Embedding> embedding_;
   std::vector<Block> blocks_;
   std::optional<LmHead> head_;
+  std::optional<Mtp> mtp_;
   Units units_;
 };
 

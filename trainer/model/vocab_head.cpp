@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/gemm.h"
+#include "kernels/next_tokens.h"
 
 namespace jevons {
 
@@ -23,20 +24,31 @@ std::int64_t VocabHead::chunk_rows(Tensor x) const {
   return std::clamp<std::int64_t>(max_logit_bytes_ / row_bytes, 1, std::max<std::int64_t>(x.rows(), 1));
 }
 
-void VocabHead::forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved) const {
+void VocabHead::forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved,
+                        Tensor choices) const {
   saved.x = gather_.forward(ctx, x, *ctx.stash);
   const std::int64_t rows = saved.x.rows(), chunk = chunk_rows(saved.x);
   const Tensor w = store_->weight(id_), statistics = loss_.begin(ctx, targets, x.dtype, saved.loss);
   Arena& logits_arena = chunk == rows ? *ctx.stash : *ctx.work;
   const Tensor logits = logits_arena.alloc({chunk, w.shape[0]}, x.dtype);
+  const Tensor best = choices.defined() ? ctx.work->alloc({rows, 2}, accumulator_of(x.dtype)) : Tensor{};
   for (std::int64_t begin = 0; begin < rows; begin += chunk) {
     const std::int64_t end = std::min(begin + chunk, rows);
     const Tensor part = logits.slice(0, end - begin);
     linear_forward(ctx, saved.x.slice(begin, end), w, part);
     loss_.rows(ctx, part, begin, statistics, saved.loss);
+    if (best.defined()) best_tokens(ctx, part, store_->params()[id_].tp_offset, best.slice(begin, end));
   }
   saved.logits = chunk == rows ? logits : Tensor{};
   loss_.finish(ctx, statistics, loss_sum, saved.loss);
+  if (best.defined()) join_choices(ctx, best, choices);
+}
+
+void VocabHead::join_choices(const Context& ctx, Tensor best, Tensor choices) const {
+  Communicator& tp = store_->mesh().tp();
+  const Tensor gathered = ctx.work->alloc({tp.size(), best.rows(), 2}, best.dtype);
+  tp.all_gather(best, gathered).wait();
+  best_of_parts(ctx, gathered, choices);
 }
 
 Tensor VocabHead::backward_input(const Context& ctx, double scale, Saved& saved) const {

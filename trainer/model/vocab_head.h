@@ -26,8 +26,10 @@ class VocabHead {
   // Declares lm_head (V, D), or uses the weight `tied`, to whose gradient it adds.
   VocabHead(ParamStore& store, const ModelConfig& config, std::optional<ParamId> tied);
 
-  // x (S, D), normed; targets (T) i32. loss_sum (1) f64 as in CrossEntropy::finish.
-  void forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved) const;
+  // x (S, D), normed; targets (T) i32. loss_sum (1) f64 as in CrossEntropy::finish. choices, if wanted, (T)
+  // i32: becomes the likeliest token of every row, the same on all tp ranks.
+  void forward(const Context& ctx, Tensor x, Tensor targets, Tensor loss_sum, Saved& saved,
+               Tensor choices = {}) const;
   // Gradient (S, D) of scale * loss_sum summed over tp, i.e. of all T rows, in ctx.work. Logits that are made
   // again are not kept for backward_weight: their share of the weight's gradient is added here.
   Tensor backward_input(const Context& ctx, double scale, Saved& saved) const;
@@ -37,10 +39,13 @@ class VocabHead {
 
   // (n, D), normed -> (n, V) in ctx.stash, without loss; tp = 1.
   Tensor logits(const Context& ctx, Tensor x) const;
+  ParamId weight() const { return id_; }
 
  private:
   // Rows of logits that fit into max_logit_bytes, at least 1, at most x's.
   std::int64_t chunk_rows(Tensor x) const;
+  // Of best (T, 2) of every tp rank's part.
+  void join_choices(const Context& ctx, Tensor best, Tensor choices) const;
 
   ParamStore* store_;
   Gather gather_;

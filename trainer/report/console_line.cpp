@@ -45,16 +45,33 @@ std::string describe_rate(double tokens_per_second, std::int64_t devices) {
   return text;
 }
 
+// "  mtp 2.3104, 2.9127": by depth.
+std::string describe_mtp(const std::vector<std::optional<double>>& losses) {
+  std::string text;
+  for (const auto& loss : losses) {
+    text += (text.empty() ? "  mtp " : ", ") + (loss ? fmt::format("{:.4f}", *loss) : "no target");
+  }
+  return text;
+}
+
+std::string describe(const MtpFigures& mtp) {
+  std::string text = describe_mtp(mtp.losses);
+  if (mtp.acceptance) text += fmt::format("  accepted {:.1f} %", 100 * *mtp.acceptance);
+  return text;
+}
+
 }  // namespace
 
 std::string console_line(const StepMetrics& m) {
   const std::string total = fmt::format("{}", m.total_steps);
   std::string line = fmt::format("step {:>{}}/{}", m.step, total.size(), total);
   if (m.loss) line += fmt::format("  loss {:.4f}", *m.loss);
+  line += describe_mtp(m.mtp_losses);
   line += fmt::format("  lr {:.2e}  norm {:.3f}", m.lr, m.grad_norm);
   if (m.skipped) line += m.spike ? "  SKIPPED: SPIKE" : m.loss ? "  SKIPPED" : "  SKIPPED: NO TARGET";
   if (m.tokens_per_second) line += describe_rate(*m.tokens_per_second, m.devices);
   if (m.mfu) line += fmt::format("  MFU {:.1f} %", 100 * *m.mfu);
+  if (m.mtp_mfu) line += fmt::format(" + {:.1f} % MTP", 100 * *m.mtp_mfu);
   constexpr double kSlow = 1.2;  // over the mean: worth a look
   if (m.ranks && m.ranks->max > kSlow * m.ranks->mean) {
     line +=
@@ -72,11 +89,12 @@ std::string console_line(const ValidationMetrics& m) {
     if (bits_per_byte) text += fmt::format("  {:.4f} bits per byte", *bits_per_byte);
     return text;
   };
-  std::string line = fmt::format("validation at step {}  {}", m.step, figures(m.loss, m.bits_per_byte));
+  std::string line =
+      fmt::format("validation at step {}  {}{}", m.step, figures(m.loss, m.bits_per_byte), describe(m.mtp));
   for (const SourceLoss& source : m.sources) {
     if (m.sources.size() == 1 || source.samples == 0) continue;
-    line += fmt::format("\n  {:5.1f} % {}  {}", 100 * source.share, source.name,
-                        figures(source.loss, source.bits_per_byte));
+    line += fmt::format("\n  {:5.1f} % {}  {}{}", 100 * source.share, source.name,
+                        figures(source.loss, source.bits_per_byte), describe(source.mtp));
   }
   return line;
 }

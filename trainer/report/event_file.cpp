@@ -47,6 +47,13 @@ void add(proto::Event& event, const std::string& tag, const std::optional<double
   if (value) add(event, tag, *value);
 }
 
+// "train/mtp_loss_0", by depth.
+void add_mtp(proto::Event& event, const std::string& group,
+             const std::vector<std::optional<double>>& losses) {
+  for (std::size_t k = 0; k < losses.size(); ++k)
+    add(event, fmt::format("{}/mtp_loss_{}", group, k), losses[k]);
+}
+
 }  // namespace
 
 std::string tfrecord(const std::string& message) {
@@ -67,11 +74,13 @@ EventFile::EventFile(const std::string& directory, std::int64_t first_step)
 void EventFile::write(const StepMetrics& m) {
   proto::Event event = event_at(m.step);
   add(event, "train/loss", m.loss);
+  add_mtp(event, "train", m.mtp_losses);
   add(event, "train/lr", m.lr);
   add(event, "train/grad_norm", m.grad_norm);
   add(event, "speed/step_seconds", m.step_seconds);
   add(event, "speed/tokens_per_second", m.tokens_per_second);
   add(event, "speed/mfu", m.mfu);
+  add(event, "speed/mtp_mfu", m.mtp_mfu);
   add(event, "cost/device_hours", m.device_seconds / 3600);
   add(event, "cost/money", m.cost);
   add(event, "memory/arena_peak_bytes", static_cast<double>(m.arena_peak_bytes));
@@ -95,10 +104,16 @@ void EventFile::write(const ValidationMetrics& m) {
   proto::Event event = event_at(m.step);
   add(event, "validation/loss", m.loss);
   add(event, "validation/bits_per_byte", m.bits_per_byte);
+  add_mtp(event, "validation", m.mtp.losses);
+  add(event, "validation/mtp_acceptance", m.mtp.acceptance);
   for (const SourceLoss& source : m.sources) {
     if (m.sources.size() == 1) break;  // the blend says it all
     add(event, "validation_loss/" + source.name, source.loss);
     add(event, "validation_bits_per_byte/" + source.name, source.bits_per_byte);
+    for (std::size_t k = 0; k < source.mtp.losses.size(); ++k) {
+      add(event, fmt::format("validation_mtp_loss_{}/{}", k, source.name), source.mtp.losses[k]);
+    }
+    add(event, "validation_mtp_acceptance/" + source.name, source.mtp.acceptance);
   }
   file_.write(tfrecord(event.SerializeAsString()));
 }

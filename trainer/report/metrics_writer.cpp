@@ -108,6 +108,23 @@ void MetricsWriter::append(ordered_json& line) {
   file_.write(line.dump() + "\n");
 }
 
+namespace {
+
+ordered_json list_of(const std::vector<std::optional<double>>& figures) {
+  ordered_json list = ordered_json::array();
+  for (const auto& figure : figures) list.push_back(or_null(figure));
+  return list;
+}
+
+// Nothing of a model without multi-token prediction.
+void add(ordered_json& line, const MtpFigures& mtp) {
+  if (mtp.losses.empty()) return;
+  line["mtp_losses"] = list_of(mtp.losses);
+  line["mtp_acceptance"] = or_null(mtp.acceptance);
+}
+
+}  // namespace
+
 // Numbers that are not finite become null.
 void MetricsWriter::write(const StepMetrics& m) {
   ordered_json line = {{"kind", "step"},
@@ -128,6 +145,10 @@ void MetricsWriter::write(const StepMetrics& m) {
                        {"currency", m.currency},
                        {"arena_peak_bytes", m.arena_peak_bytes},
                        {"arena_held_bytes", m.arena_held_bytes}};
+  if (!m.mtp_losses.empty()) {
+    line["mtp_losses"] = list_of(m.mtp_losses);
+    line["mtp_mfu"] = or_null(m.mtp_mfu);
+  }
   if (m.ranks) {
     const RankSpread& r = *m.ranks;
     line["rank_seconds"] = {{"min", r.min}, {"mean", r.mean}, {"max", r.max}, {"slowest", r.slowest}};
@@ -155,12 +176,15 @@ void MetricsWriter::write(const ValidationMetrics& m) {
                        {"loss", or_null(m.loss)},
                        {"bits_per_byte", or_null(m.bits_per_byte)},
                        {"sources", ordered_json::array()}};
+  add(line, m.mtp);
   for (const SourceLoss& source : m.sources) {
-    line["sources"].push_back({{"name", source.name},
-                               {"share", source.share},
-                               {"samples", source.samples},
-                               {"loss", or_null(source.loss)},
-                               {"bits_per_byte", or_null(source.bits_per_byte)}});
+    ordered_json entry = {{"name", source.name},
+                          {"share", source.share},
+                          {"samples", source.samples},
+                          {"loss", or_null(source.loss)},
+                          {"bits_per_byte", or_null(source.bits_per_byte)}};
+    add(entry, source.mtp);
+    line["sources"].push_back(std::move(entry));
   }
   append(line);
 }

@@ -14,6 +14,7 @@
 #include "trainer/cost/cost_report.h"
 #include "trainer/io/format.h"
 #include "trainer/io/json.h"
+#include "trainer/report/run_metrics.h"
 
 namespace jevons {
 namespace {
@@ -21,173 +22,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr double kSecondsPerHour = 3600;
-constexpr std::size_t kMostPoints = 1500;    // of a curve
 constexpr std::size_t kMostStretches = 240;  // of the phases over time
-constexpr std::size_t kMostColumns = 300;    // of the load over steps
-
-// What a line of metrics.jsonl gives to the curves; NaN, which JSON shows as null, for what it lacks. Of the
-// last five, which stand there by MoE layer, the mean over the layers, of max_rows the most.
-enum Curve : std::size_t {
-  kStep,
-  kLoss,
-  kLearningRate,
-  kTokensPerSecond,
-  kMfu,
-  kBalanceLoss,
-  kSequenceBalanceLoss,
-  kGlobalBalanceLoss,
-  kZLoss,
-  kMaxRows,
-  kNumCurves
-};
-constexpr std::array<const char*, kNumCurves> kCurveKeys = {"step",
-                                                            "loss",
-                                                            "lr",
-                                                            "tokens_per_second",
-                                                            "mfu",
-                                                            "balance_loss",
-                                                            "sequence_balance_loss",
-                                                            "global_balance_loss",
-                                                            "z_loss",
-                                                            "max_rows"};
-
-struct Point {
-  std::array<double, kNumCurves> values{};
-  std::vector<float> busiest;  // by MoE layer: tokens of the busiest expert over the mean
-};
-
-// metrics.jsonl, as much of it as a report needs: such files can be larger than memory.
-struct Metrics {
-  std::vector<Point> steps, validations;
-  ordered_json sources = ordered_json::array();     // of the validation: {name, step: [...], loss: [...]}
-  ordered_json moe_layers = ordered_json::array();  // numbers of the MoE layers
-  ordered_json experts = ordered_json::array();     // {step, layers: [[per cent of the mean, ...], ...]}
-  std::int64_t unreadable = 0;
-};
-
-Point point_of(const ordered_json& line) {
-  Point point;
-  for (std::size_t c = 0; c < kNumCurves; ++c) {
-    const auto value = line.find(kCurveKeys[c]);
-    const bool known = value != line.end() && value->is_number();
-    point.values[c] = known ? value->get<double>() : std::nan("");
-  }
-  return point;
-}
-
-// A layer without a figure makes that of the step unknown.
-void add_layers(Point& point, const ordered_json& moe) {
-  for (std::size_t c = kBalanceLoss; c < kNumCurves && !moe.empty(); ++c) {
-    double sum = 0, most = 0;
-    for (const ordered_json& layer : moe) {
-      const auto value = layer.find(kCurveKeys[c]);
-      const bool known = value != layer.end() && value->is_number();
-      const double figure = known ? value->get<double>() : std::nan("");
-      sum += figure, most = std::max(figure, most);
-    }
-    point.values[c] = c == kMaxRows && !std::isnan(sum) ? most : sum / static_cast<double>(moe.size());
-  }
-}
-
-void add_step(Metrics& metrics, const ordered_json& line) {
-  Point point = point_of(line);
-  ordered_json experts = ordered_json::array();
-  const ordered_json moe = line.value("moe", ordered_json::array());
-  add_layers(point, moe);
-  for (const ordered_json& layer : moe) {
-    if (metrics.steps.empty()) metrics.moe_layers.push_back(layer.at("layer"));
-    point.busiest.push_back(layer.at("max_over_mean").get<float>());
-    if (layer.contains("load_percent")) experts.push_back(layer["load_percent"]);
-  }
-  if (!experts.empty())
-    metrics.experts.push_back({{"step", line.at("step")}, {"layers", std::move(experts)}});
-  metrics.steps.push_back(std::move(point));
-}
-
-void add_source(Metrics& metrics, const ordered_json& step, const ordered_json& source) {
-  const auto same_name = [&](const ordered_json& known) { return known["name"] == source.at("name"); };
-  auto curve = std::find_if(metrics.sources.begin(), metrics.sources.end(), same_name);
-  if (curve == metrics.sources.end()) {
-    metrics.sources.push_back(
-        {{"name", source["name"]}, {"step", ordered_json::array()}, {"loss", ordered_json::array()}});
-    curve = std::prev(metrics.sources.end());
-  }
-  (*curve)["step"].push_back(step);
-  (*curve)["loss"].push_back(source.at("loss"));
-}
-
-Metrics read_metrics(const std::string& path) {
-  Metrics metrics;
-  std::ifstream file(path);
-  for (std::string text; std::getline(file, text);) {
-    try {
-      const ordered_json line = ordered_json::parse(text);
-      const ordered_json& kind = line.at("kind");
-      if (kind == "step") {
-        add_step(metrics, line);
-      } else if (kind == "validation") {
-        metrics.validations.push_back(point_of(line));
-        for (const ordered_json& source : line.value("sources", ordered_json::array()))
-          add_source(metrics, line.at("step"), source);
-      }
-    } catch (const ordered_json::exception&) {
-      ++metrics.unreadable;
-    }
-  }
-  return metrics;
-}
-
-// Nothing where a curve has no number.
-std::optional<double> known(const Point& point, Curve curve) {
-  const double value = point.values[curve];
-  return std::isnan(value) ? std::nullopt : std::optional(value);
-}
-
-// Of every stretch of neighbours the point with the lowest and the one with the highest loss, in order, and
-// the last of all. Points of unknown loss stand for a stretch only if it has no others.
-std::vector<const Point*> thinned(const std::vector<Point>& points) {
-  std::vector<const Point*> kept;
-  const std::size_t stretch = points.size() <= kMostPoints ? 1 : 2 * points.size() / kMostPoints + 1;
-  for (std::size_t begin = 0; begin < points.size(); begin += stretch) {
-    const auto first = points.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto last = points.begin() + static_cast<std::ptrdiff_t>(std::min(points.size(), begin + stretch));
-    constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    const auto less = [](double unknown) {
-      return [unknown](const Point& a, const Point& b) {
-        return known(a, kLoss).value_or(unknown) < known(b, kLoss).value_or(unknown);
-      };
-    };
-    const auto low = std::min_element(first, last, less(kInfinity));
-    const auto high = std::max_element(first, last, less(-kInfinity));
-    kept.push_back(&*std::min(low, high));
-    if (low != high) kept.push_back(&*std::max(low, high));
-  }
-  if (!points.empty() && kept.back() != &points.back()) kept.push_back(&points.back());
-  return kept;
-}
-
-// {"step": [...], "loss": [...]}: one list per curve.
-ordered_json curves(const std::vector<const Point*>& points) {
-  ordered_json table;
-  for (std::size_t c = 0; c < kNumCurves; ++c) {
-    ordered_json column = ordered_json::array();
-    for (const Point* point : points) column.push_back(point->values[c]);
-    table[kCurveKeys[c]] = std::move(column);
-  }
-  return table;
-}
-
-// Tokens of the busiest expert over the mean, for every MoE layer over the steps; null in a dense model.
-ordered_json load_over_steps(const Metrics& metrics) {
-  if (metrics.moe_layers.empty()) return nullptr;
-  ordered_json steps = ordered_json::array(), loads = ordered_json::array();
-  const std::size_t stride = metrics.steps.size() / kMostColumns + 1;
-  for (std::size_t i = 0; i < metrics.steps.size(); i += stride) {
-    steps.push_back(metrics.steps[i].values[kStep]);
-    loads.push_back(metrics.steps[i].busiest);
-  }
-  return {{"layers", metrics.moe_layers}, {"steps", steps}, {"max_over_mean", loads}};
-}
 
 // The account over the hours that the run was running: launches one after another, gaps left out.
 struct TimeLine {
@@ -313,6 +148,13 @@ std::string last_loss(const std::vector<Point>& points) {
   return loss ? fmt::format("{:.4f}", *loss) : "unknown";
 }
 
+// Of a validation with multi-token prediction.
+std::string last_acceptance(const std::vector<Point>& points) {
+  if (points.empty() || points.back().mtp_losses.empty()) return "";
+  const double share = points.back().mtp_acceptance;
+  return std::isnan(share) ? "unknown" : fmt::format("{:.1f} %", 100 * share);
+}
+
 void add_cost(Facts& facts, const CostSum& sum) {
   facts.add("Device-hours", format_device_hours(sum.device_seconds));
   facts.add("Cost", describe_money(sum));
@@ -325,7 +167,7 @@ void add_cost(Facts& facts, const CostSum& sum) {
                                   100 * sum.rework / std::max(sum.device_seconds, 1e-9)));
 }
 
-ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
+ordered_json facts_of(const RunAccount& run, const RunMetrics& metrics) {
   const LaunchAccount &first = run.launches.front(), &last = run.launches.back();
   const LaunchInfo& info = last.launch.info;
   Facts facts;
@@ -334,6 +176,7 @@ ordered_json facts_of(const RunAccount& run, const Metrics& metrics) {
   facts.add("Tokens trained", format_count(static_cast<double>(run.total.tokens)));
   facts.add("Last loss", last_loss(metrics.steps));
   facts.add("Last validation loss", last_loss(metrics.validations));
+  facts.add("Second tokens accepted", last_acceptance(metrics.validations));
   for (const ordered_json& source : metrics.sources) {
     if (metrics.sources.size() == 1) break;  // it is that loss
     const ordered_json& loss = source["loss"].back();
@@ -358,7 +201,7 @@ ordered_json report_data(const std::string& run_dir) {
   if (!std::filesystem::exists(ledger)) fail(ExitCode::kUsage, "{}: no ledger.jsonl here", run_dir);
   const RunAccount run = account_of(read_ledger(ledger));
   if (run.launches.empty()) fail(ExitCode::kUsage, "{}: no launch in this ledger", ledger);
-  const Metrics metrics = read_metrics(run_dir + "/metrics.jsonl");
+  const RunMetrics metrics = read_metrics(run_dir + "/metrics.jsonl");
   ordered_json notes = run.problems;
   if (metrics.unreadable > 0)
     notes.push_back(fmt::format("metrics.jsonl: {} unreadable lines", metrics.unreadable));

@@ -32,8 +32,9 @@ struct RankSpread {
 struct StepMetrics {
   std::int64_t step = 0;  // finished steps, this one included
   std::int64_t total_steps = 0;
-  std::int64_t tokens = 0;     // trained tokens of the run so far
-  std::optional<double> loss;  // nats per target token; nothing without a target
+  std::int64_t tokens = 0;                        // trained tokens of the run so far
+  std::optional<double> loss;                     // nats per target token; nothing without a target
+  std::vector<std::optional<double>> mtp_losses;  // the same of each depth of multi-token prediction
   double lr = 0;
   double grad_norm = 0;            // before clipping
   bool skipped = false;            // no weight was changed: not finite, a spike, or no target
@@ -42,7 +43,8 @@ struct StepMetrics {
   double step_seconds = 0;  // mean of the steps since the last report; what lies between steps is apart
   std::optional<double> tokens_per_second;  // of all devices, over the same time
   std::int64_t devices = 1;
-  std::optional<double> mfu;   // 0 .. 1; nothing when the device's peak is unknown
+  // 0 .. 1; nothing when the device's peak is unknown. That of multi-token prediction is apart.
+  std::optional<double> mfu, mtp_mfu;
   double device_seconds = 0;   // allocated to the run so far, this launch and those before
   std::optional<double> cost;  // of those; nothing when the price is unknown
   std::string currency;
@@ -72,6 +74,12 @@ struct CheckpointMetrics {
   }
 };
 
+// What multi-token prediction, if the model has it, gives on validation data.
+struct MtpFigures {
+  std::vector<std::optional<double>> losses;  // nats per target token, of each depth
+  std::optional<double> acceptance;           // as in Evaluation
+};
+
 // A source of the validation data.
 struct SourceLoss {
   std::string name;
@@ -79,6 +87,7 @@ struct SourceLoss {
   std::int64_t samples = 0;             // sequences that were read
   std::optional<double> loss;           // nats per target token; nothing without a target
   std::optional<double> bits_per_byte;  // nothing if one of the loss and the bytes per token is unknown
+  MtpFigures mtp = {};
 };
 
 // The figures are those of the blend: means of the sources' by their shares, of those whose loss is known.
@@ -87,6 +96,7 @@ struct ValidationMetrics {
   std::optional<double> loss;           // nats per target token
   std::optional<double> bits_per_byte;  // nothing unless all of those sources have it
   std::vector<SourceLoss> sources;
+  MtpFigures mtp = {};
 };
 
 }  // namespace jevons

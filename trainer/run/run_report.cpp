@@ -42,12 +42,11 @@ void print_line(const Metrics& metrics) {
 
 RunReport::RunReport(const RunConfig& config, Communicator& world, PhaseClock& clock,
                      const RunAccounting& account, const MemoryReport& predicted)
-    : config_(config),
-      world_(world),
-      clock_(clock),
-      account_(account),
-      predicted_(predicted),
-      flops_per_token_(count_model(config.model).flops_per_token) {}
+    : config_(config), world_(world), clock_(clock), account_(account), predicted_(predicted) {
+  const ModelCounts counts = count_model(config.model);
+  flops_per_token_ = counts.flops_per_token;
+  mtp_flops_per_token_ = counts.mtp.flops_per_token;
+}
 
 void RunReport::begin(const TrainState& state, const ScheduleSpan& span,
                       const std::map<std::string, std::string>& passport) {
@@ -165,6 +164,7 @@ StepMetrics RunReport::step_metrics(const TrainState& state, const StepOutcome& 
   const auto steps = static_cast<double>(std::max<std::int64_t>(1, state.step - report_step_));
   const double elapsed = std::exchange(report_seconds_, 0);
   m.step = state.step, m.total_steps = span_.end, m.tokens = state.consumed_tokens;
+  m.mtp_losses = outcome.mtp_losses;
   m.loss = outcome.loss, m.grad_norm = outcome.grad_norm, m.skipped = outcome.skipped;
   m.spike = outcome.spike, m.skipped_steps = state.step - state.optimizer_step;
   m.lr = learning_rate(config_.optim, state.step - 1, span_);
@@ -174,8 +174,10 @@ StepMetrics RunReport::step_metrics(const TrainState& state, const StepOutcome& 
   }
   m.devices = world_.size();
   if (config_.cost.peak_tflops > 0 && m.tokens_per_second) {
-    m.mfu = flops_per_token_ * *m.tokens_per_second /
-            (config_.cost.peak_tflops * 1e12 * static_cast<double>(m.devices));
+    const double tokens_per_peak =
+        *m.tokens_per_second / (config_.cost.peak_tflops * 1e12 * static_cast<double>(m.devices));
+    m.mfu = flops_per_token_ * tokens_per_peak;
+    if (config_.model.mtp.depth > 0) m.mtp_mfu = mtp_flops_per_token_ * tokens_per_peak;
   }
   m.device_seconds = account_.device_seconds(), m.cost = account_.money();
   m.currency = config_.cost.currency;

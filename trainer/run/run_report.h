@@ -56,8 +56,8 @@ class RunReport {
   PhaseClock& clock_;
   const RunAccounting& account_;
   MemoryReport predicted_;
-  double flops_per_token_;  // of the model (ModelCounts)
-  ScheduleSpan span_;       // where the run ends
+  double flops_per_token_ = 0, mtp_flops_per_token_ = 0;  // of the model (ModelCounts)
+  ScheduleSpan span_;                                     // where the run ends
 
   // Rank 0 only.
   std::map<std::string, std::string> passport_;

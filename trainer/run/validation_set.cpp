@@ -42,9 +42,11 @@ ValidationMetrics ValidationSet::measure(Worker& worker, std::int64_t step) cons
                         .bits_per_byte = std::nullopt};
     const std::int64_t rounds = (measured.samples + stride - 1) / stride;
     if (rounds > 0) {
-      measured.loss = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& batch) {
+      const Evaluation found = evaluate(worker, rounds, [&](std::int64_t round, HostBatch& batch) {
         fill(worker, samples_[s], round, batch);
       });
+      measured.loss = found.loss;
+      measured.mtp = {.losses = found.mtp_losses, .acceptance = found.mtp_acceptance};
     }
     const std::optional<double> bytes = sources_[s].bytes_per_token;
     if (measured.loss && bytes) measured.bits_per_byte = *measured.loss / std::log(2.0) / *bytes;
@@ -54,18 +56,31 @@ ValidationMetrics ValidationSet::measure(Worker& worker, std::int64_t step) cons
 }
 
 ValidationMetrics blend_of(std::vector<SourceLoss> sources, std::int64_t step) {
-  double total = 0, loss = 0, bits = 0;
-  bool bits_known = true;
-  for (const SourceLoss& source : sources) total += source.loss ? source.share : 0;
-  for (const SourceLoss& source : sources) {
-    if (!source.loss) continue;
-    loss += source.share / total * *source.loss;
-    bits += source.share / total * source.bits_per_byte.value_or(0);
-    bits_known = bits_known && source.bits_per_byte;
+  // The mean of a figure by the shares of the sources, of those where it is known.
+  const auto mean = [&](auto figure_of) -> std::optional<double> {
+    double total = 0, sum = 0;
+    for (const SourceLoss& source : sources) total += figure_of(source) ? source.share : 0;
+    for (const SourceLoss& source : sources) {
+      if (figure_of(source)) sum += source.share / total * *figure_of(source);
+    }
+    return total > 0 ? std::optional(sum) : std::nullopt;
+  };
+  ValidationMetrics blend{.step = step,
+                          .loss = mean([](const SourceLoss& s) { return s.loss; }),
+                          .bits_per_byte = std::nullopt,
+                          .sources = {}};
+  const bool bits_known = std::all_of(sources.begin(), sources.end(), [](const SourceLoss& source) {
+    return !source.loss || source.bits_per_byte;
+  });
+  if (bits_known) blend.bits_per_byte = mean([](const SourceLoss& s) { return s.bits_per_byte; });
+  blend.mtp.acceptance = mean([](const SourceLoss& s) { return s.mtp.acceptance; });
+  std::size_t depths = 0;
+  for (const SourceLoss& source : sources) depths = std::max(depths, source.mtp.losses.size());
+  for (std::size_t k = 0; k < depths; ++k) {
+    blend.mtp.losses.push_back(mean([k](const SourceLoss& s) {
+      return k < s.mtp.losses.size() ? s.mtp.losses[k] : std::optional<double>();
+    }));
   }
-  ValidationMetrics blend{.step = step, .loss = std::nullopt, .bits_per_byte = std::nullopt, .sources = {}};
-  if (total > 0) blend.loss = loss;
-  if (total > 0 && bits_known) blend.bits_per_byte = bits;
   blend.sources = std::move(sources);
   return blend;
 }

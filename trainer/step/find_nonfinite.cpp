@@ -32,23 +32,51 @@ std::optional<Finding> look(const Context& ctx, Tensor tensor, std::int64_t orde
   return Finding{order, fmt::format("{}, {} of {} values", name, bad, tensor.numel())};
 }
 
+// Places of `order` that a forward pass has.
+std::int64_t places_of(const Stage::Saved& saved) {
+  return 2 * std::ssize(saved.blocks) + 2 + 4 * std::ssize(saved.mtp);
+}
+
+// Of a block: its router's logits, as `order`.
+std::optional<Finding> look_at_router(const Context& ctx, const Block::Saved& block, std::int64_t order,
+                                      std::int64_t layer) {
+  const auto* moe = std::get_if<Moe::Saved>(&block.ffn);
+  if (moe == nullptr) return std::nullopt;
+  return look(ctx, moe->routing.logits, order, fmt::format("router logits of layer {}", layer));
+}
+
+// In the depths of multi-token prediction, which follow the places up to `order`. losses: of each.
+std::optional<Finding> look_at_mtp(const Context& ctx, const Stage::Saved& saved, std::int64_t order,
+                                   std::span<const double> losses) {
+  for (std::size_t k = 0; k < saved.mtp.size(); ++k, order += 4) {
+    const MtpDepth::Saved& depth = saved.mtp[k].depth;
+    const std::int64_t layer = std::ssize(saved.blocks) + static_cast<std::int64_t>(k);
+    const std::string input = fmt::format("input of layer {} (multi-token prediction)", layer);
+    if (auto found = look(ctx, depth.block.attn_norm.x, order, input)) return found;
+    if (auto found = look_at_router(ctx, depth.block, order + 1, layer)) return found;
+    if (auto found = look(ctx, depth.norm.x, order + 2, fmt::format("output of layer {}", layer)))
+      return found;
+    if (!std::isfinite(losses[k]))
+      return Finding{order + 3, fmt::format("logits or loss of multi-token prediction, depth {}", k)};
+  }
+  return std::nullopt;
+}
+
 // The first finding in a forward pass over `layers` layers. A block keeps its input and its routing whatever
 // it recomputes.
-std::optional<Finding> look_at_forward(const Context& ctx, const Stage::Saved& saved, double loss) {
+std::optional<Finding> look_at_forward(const Context& ctx, const Stage::Saved& saved,
+                                       std::span<const double> losses) {
   const std::int64_t layers = std::ssize(saved.blocks);
   for (std::int64_t i = 0; i < layers; ++i) {
     const Block::Saved& block = saved.blocks[static_cast<std::size_t>(i)];
     const std::string input = i == 0 ? "embedding" : fmt::format("output of layer {}", i - 1);
     if (auto found = look(ctx, block.attn_norm.x, 2 * i, input)) return found;
-    if (const auto* moe = std::get_if<Moe::Saved>(&block.ffn)) {
-      const std::string logits = fmt::format("router logits of layer {}", i);
-      if (auto found = look(ctx, moe->routing.logits, 2 * i + 1, logits)) return found;
-    }
+    if (auto found = look_at_router(ctx, block, 2 * i + 1, i)) return found;
   }
   const std::string last = fmt::format("output of layer {}", layers - 1);
   if (auto found = look(ctx, saved.head.norm.x, 2 * layers, last)) return found;
-  if (!std::isfinite(loss)) return Finding{2 * layers + 1, "logits or loss"};
-  return std::nullopt;
+  if (!std::isfinite(losses[0])) return Finding{2 * layers + 1, "logits or loss"};
+  return look_at_mtp(ctx, saved, 2 * layers + 2, losses.subspan(1));
 }
 
 // Backward goes from the last parameter to the first, so the last one is where it began. range_of: the part
@@ -76,22 +104,25 @@ std::optional<Finding> look_at_gradients(Worker& worker, std::int64_t order,
 std::optional<Finding> replay(Worker& worker, const StepInputs& inputs) {
   std::optional<Finding> first;
   worker.store().zero_grads(worker.ctx());
-  const Buffer memory(worker.ctx().device, sizeof(double));
-  const Tensor loss = memory.view(0, {1}, DType::kF64);
+  const std::int64_t count = num_figures(worker.config().model);
+  const Buffer memory(worker.ctx().device, static_cast<std::size_t>(count) * sizeof(double));
+  const Tensor figures = memory.view(0, {count}, DType::kF64);
   const auto look_after = [&](std::int64_t i, const Stage::Saved& saved) {
     if (first) return;
-    first = look_at_forward(worker.ctx(), saved, *host_view(worker.ctx(), loss).ptr<double>());
+    const Tensor view = host_view(worker.ctx(), figures);
+    const std::vector<double> losses(view.ptr<double>(), view.ptr<double>() + count);
+    first = look_at_forward(worker.ctx(), saved, losses);
     if (!first) return;
-    first->order += i * (2 * std::ssize(saved.blocks) + 2);
+    first->order += i * places_of(saved);
     first->what += fmt::format(", micro-batch {}", i);
   };
-  const auto fresh_loss = [&](std::int64_t) {
-    zero_async(worker.ctx().stream, loss);
-    return loss;
+  const auto fresh = [&](std::int64_t) {
+    zero_async(worker.ctx().stream, figures);
+    return figures;
   };
   std::vector<StageInFlight> stages = worker.stages_in_flight(inputs.actions);
   forward_backward(worker.ctx(), stages, inputs.actions, inputs.scales,
-                   {.read = inputs.read, .loss_sum = fresh_loss, .after_forward = look_after});
+                   {.read = inputs.read, .figures = fresh, .after_forward = look_after});
   if (first) return first;
   return look_at_gradients(worker, kGradients, [&](std::size_t group) {
     return FlatRange{0, worker.store().groups()[group].numel};

@@ -76,8 +76,8 @@ void write_part(File& file, std::uint64_t begin, std::int64_t vocab, std::int64_
 std::optional<double> score(Worker& worker, const TokenRows& rows) {
   ENSURE(worker.config().model.seq_len == rows.length && worker.config().train.micro_batch_size == 1,
          "rows of {} tokens", rows.length);
-  return evaluate(worker, rounds_of(worker, rows.rows()),
-                  [&](std::int64_t round, HostBatch& batch) { fill(worker, rows, round, batch); });
+  const auto read = [&](std::int64_t round, HostBatch& batch) { fill(worker, rows, round, batch); };
+  return evaluate(worker, rounds_of(worker, rows.rows()), read).loss;
 }
 
 void write_logits(Worker& worker, const TokenRows& rows, const std::string& path) {

@@ -1,8 +1,14 @@
 #include "trainer/step/train_step.h"
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <iterator>
+
 #include "kernels/core/error.h"
 #include "kernels/core/exact_sum.h"
 #include "kernels/core/whereabouts.h"
+#include "kernels/next_tokens.h"
 #include "parallel/host_exchange.h"
 #include "trainer/model/balance.h"
 #include "trainer/step/find_nonfinite.h"
@@ -24,48 +30,83 @@ MicroBatch micro_batch(const Worker& worker, const Context& ctx, const HostBatch
   return m;
 }
 
-std::int64_t count_targets(const HostBatch& batch) {
-  std::int64_t n = 0;
-  for (const std::int32_t t : batch.targets) n += t >= 0 ? 1 : 0;
-  return n;
-}
-
-// Over all ranks; the same bits however the terms are spread over them. The meta world has nothing to add.
-double sum_over_ranks(Communicator& world, ExactSum sum) {
-  all_reduce(world, std::span(sum.parts()));
-  return sum.value();
+// Target tokens of this worker's batch: of the model, then of each depth of multi-token prediction.
+std::vector<std::int64_t> count_targets(const Worker& worker, const HostBatch& batch) {
+  const RunConfig& c = worker.config();
+  std::vector<std::int64_t> counts = {std::ranges::count_if(batch.targets, [](auto t) { return t >= 0; })};
+  std::span<const std::int32_t> doc_start;
+  if (c.data.document_mask) doc_start = batch.doc_start;
+  for (std::int64_t depth = 0; depth < c.model.mtp.depth; ++depth) {
+    counts.push_back(count_targets_ahead(batch.targets, doc_start, {c.model.seq_len, depth + 1}));
+  }
+  return counts;
 }
 
 // The sum over replicas: tp ranks hold the same sequences, which count once.
-std::int64_t global_targets(Worker& worker, std::int64_t count) {
-  return all_reduce(worker.mesh().replicas(), count);
+std::vector<std::int64_t> global_targets(Worker& worker, std::vector<std::int64_t> counts) {
+  all_reduce(worker.mesh().replicas(), std::span(counts));
+  return counts;
 }
 
-std::optional<double> mean_over(std::int64_t targets, double sum) {
-  return targets > 0 ? std::optional(sum / static_cast<double>(targets)) : std::nullopt;
+using Sums = std::vector<ExactSum>;  // of the model's figures
+
+// Over all ranks; the same bits however the terms are spread over them. The meta world has nothing to add.
+std::vector<double> sums_over_ranks(Communicator& world, Sums sums) {
+  std::vector<std::int64_t> parts;
+  for (ExactSum& sum : sums) std::ranges::copy(sum.parts(), std::back_inserter(parts));
+  all_reduce(world, std::span(parts));
+  std::vector<double> values;
+  for (auto part = parts.begin(); ExactSum & sum : sums) {
+    std::copy_n(part, ExactSum::kParts, sum.parts().begin());
+    part += ExactSum::kParts;
+    values.push_back(sum.value());
+  }
+  return values;
 }
 
-LossScales scales_of(const Worker& worker, const StepPosition& position, std::int64_t targets) {
+std::optional<double> mean_over(std::int64_t count, double sum) {
+  return count > 0 ? std::optional(sum / static_cast<double>(count)) : std::nullopt;
+}
+
+// Of each depth, from the figures of the global batch.
+std::vector<std::optional<double>> mtp_means(const std::vector<std::int64_t>& targets,
+                                             const std::vector<double>& figures) {
+  std::vector<std::optional<double>> means;
+  for (std::size_t i = 1; i < targets.size(); ++i) means.push_back(mean_over(targets[i], figures[i]));
+  return means;
+}
+
+LossScales scales_of(const Worker& worker, const StepPosition& position,
+                     const std::vector<std::int64_t>& targets) {
   const RunConfig& c = worker.config();
   const auto sequences = static_cast<double>(position.global_sequences);
-  return {.token = targets > 0 ? 1.0 / static_cast<double>(targets) : 0,
-          .micro_batch = static_cast<double>(worker.sequences_per_pass()) / sequences,
-          .sequence = 1.0 / sequences,
-          .position = 1.0 / (sequences * static_cast<double>(c.model.seq_len))};
+  const auto over = [](double weight, std::int64_t count) {
+    return count > 0 ? weight / static_cast<double>(count) : 0;
+  };
+  LossScales scales{.token = over(1.0, targets[0]),
+                    .micro_batch = static_cast<double>(worker.sequences_per_pass()) / sequences,
+                    .sequence = 1.0 / sequences,
+                    .position = 1.0 / (sequences * static_cast<double>(c.model.seq_len))};
+  const double weight = c.model.mtp.loss_weight / static_cast<double>(c.model.mtp.depth);
+  for (std::size_t i = 1; i < targets.size(); ++i) scales.mtp.push_back(over(weight, targets[i]));
+  return scales;
 }
 
-// Waits for the device and looks at what all passes so far left there; returns this rank's part of their loss
-// in nats.
-ExactSum finish_passes(Worker& worker) {
-  Figures& losses = worker.losses();
-  losses.fetch(worker.ctx());
+// Waits for the device and looks at what all passes so far left there; returns this rank's part of their
+// figures.
+Sums finish_passes(Worker& worker) {
+  Figures& figures = worker.figures();
+  figures.fetch(worker.ctx());
   worker.model().fetch_reports(worker.ctx());
   worker.ctx().synchronise();
   worker.model().check_reports();
-  ExactSum sum;
-  for (std::int64_t i = 0; i < losses.rows(); ++i) sum.add(*losses.row(i).ptr<double>());
-  losses.clear();
-  return sum;
+  Sums sums(static_cast<std::size_t>(num_figures(worker.config().model)));
+  for (std::int64_t i = 0; i < figures.rows(); ++i) {
+    const auto row = figures.row(i).span<double>();
+    for (std::size_t f = 0; f < sums.size(); ++f) sums[f].add(row[f]);
+  }
+  figures.clear();
+  return sums;
 }
 
 std::vector<Action> schedule_of(const Worker& worker, const HostBatch& batch) {
@@ -75,7 +116,7 @@ std::vector<Action> schedule_of(const Worker& worker, const HostBatch& batch) {
 // What the passes of a step read, and whom they tell of their gradients.
 PassHooks hooks_of(Worker& worker, const HostBatch& batch) {
   return {.read = [&](const Context& ctx, std::int64_t i) { return micro_batch(worker, ctx, batch, i); },
-          .loss_sum = [&](std::int64_t) { return worker.losses().add_row(worker.ctx()); },
+          .figures = [&](std::int64_t) { return worker.figures().add_row(worker.ctx()); },
           .gradients_added = [&](std::int64_t i) { worker.reducer().end_pass(worker.ctx(), i); },
           .unit_done = [&](std::int64_t unit) { worker.reducer().start_unit(worker.ctx(), unit); }};
 }
@@ -131,29 +172,41 @@ HostBatch::HostBatch(std::int64_t n, std::int64_t seq_len, Device device)
 
 namespace {
 
-std::optional<double> mean_loss(Worker& worker, std::int64_t rounds,
-                                const std::function<void(std::int64_t, HostBatch&)>& fill) {
+Evaluation mean_figures(Worker& worker, std::int64_t rounds,
+                        const std::function<void(std::int64_t, HostBatch&)>& fill) {
   const PhaseScope phase(worker.ctx().clock, Phase::kEval);
   const RunConfig& c = worker.config();
   HostBatch batch(c.train.micro_batch_size, c.model.seq_len, worker.ctx().device);
-  ExactSum loss_sum;
-  std::int64_t targets = 0;
+  Sums sums(static_cast<std::size_t>(num_figures(c.model)));
+  std::vector<std::int64_t> targets(static_cast<std::size_t>(1 + c.model.mtp.depth));
   for (std::int64_t round = 0; round < rounds; ++round) {
     fill(round, batch);
-    targets += count_targets(batch);
+    const std::vector<std::int64_t> counts = count_targets(worker, batch);
+    std::ranges::transform(targets, counts, targets.begin(), std::plus{});
     for (std::int64_t s = 0; s < batch.sequences; s += worker.sequences_per_pass()) {
       worker.reset_arenas();
-      const Tensor loss = worker.losses().add_row(worker.ctx());
+      const Tensor figures = worker.figures().add_row(worker.ctx());
       const std::int64_t pass = s / worker.sequences_per_pass();
-      worker.model().evaluate(worker.ctx(), micro_batch(worker, worker.ctx(), batch, pass), loss);
+      worker.model().evaluate(worker.ctx(), micro_batch(worker, worker.ctx(), batch, pass), figures);
     }
-    loss_sum.add(finish_passes(worker));
+    const Sums of_round = finish_passes(worker);
+    for (std::size_t f = 0; f < sums.size(); ++f) sums[f].add(of_round[f]);
   }
-  const double loss = sum_over_ranks(worker.mesh().world(), loss_sum);
-  return mean_over(global_targets(worker, targets), loss);
+  const std::vector<double> figures = sums_over_ranks(worker.mesh().world(), sums);
+  targets = global_targets(worker, targets);
+  Evaluation result{.loss = mean_over(targets[0], figures[0]),
+                    .mtp_losses = mtp_means(targets, figures),
+                    .mtp_acceptance = std::nullopt};
+  if (c.model.mtp.depth > 0) result.mtp_acceptance = mean_over(targets[1], figures.back());
+  return result;
 }
 
 }  // namespace
+
+bool StepOutcome::is_finite() const {
+  const auto finite = [](const std::optional<double>& figure) { return std::isfinite(figure.value_or(0)); };
+  return std::isfinite(grad_norm) && finite(loss) && std::ranges::all_of(mtp_losses, finite);
+}
 
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position) {
   return worker.with_memory_report([&] {
@@ -161,20 +214,23 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
            "{} sequences on each of {} ranks, step of {}", batch.sequences, worker.dp_size(),
            position.global_sequences);
     StepOutcome out;
-    out.target_tokens = global_targets(worker, count_targets(batch));
+    const std::vector<std::int64_t> targets = global_targets(worker, count_targets(worker, batch));
+    out.target_tokens = targets[0];
     worker.reducer().begin(position.global_sequences);
-    const LossScales scales = scales_of(worker, position, out.target_tokens);
+    const LossScales scales = scales_of(worker, position, targets);
     const std::vector<Action> actions = schedule_of(worker, batch);
-    ExactSum loss_sum;
+    Sums sums;
     {
       const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
       std::vector<StageInFlight> stages = worker.stages_in_flight(actions);
       forward_backward(worker.ctx(), stages, actions, scales, hooks_of(worker, batch));
-      loss_sum = finish_passes(worker);
+      sums = finish_passes(worker);
     }
     out.grad_norm = sync_gradients(worker);
-    out.loss = mean_over(out.target_tokens, sum_over_ranks(worker.mesh().world(), loss_sum));
-    // Both figures are equal on all ranks, so all take the same way.
+    const std::vector<double> figures = sums_over_ranks(worker.mesh().world(), sums);
+    out.loss = mean_over(targets[0], figures[0]);
+    out.mtp_losses = mtp_means(targets, figures);
+    // These figures are equal on all ranks, so all take the same way.
     const bool finite = out.is_finite();
     out.spike = finite && out.loss > position.spike_limit;
     out.skipped = !finite || out.spike || !out.loss;
@@ -186,9 +242,9 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
   });
 }
 
-std::optional<double> evaluate(Worker& worker, std::int64_t rounds,
-                               const std::function<void(std::int64_t, HostBatch&)>& fill) {
-  return worker.with_memory_report([&] { return mean_loss(worker, rounds, fill); });
+Evaluation evaluate(Worker& worker, std::int64_t rounds,
+                    const std::function<void(std::int64_t, HostBatch&)>& fill) {
+  return worker.with_memory_report([&] { return mean_figures(worker, rounds, fill); });
 }
 
 }  // namespace jevons

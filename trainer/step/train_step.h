@@ -3,7 +3,6 @@
 // device.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -36,16 +35,27 @@ struct StepPosition {
 };
 
 struct StepOutcome {
-  std::optional<double> loss;       // nats per target token, over the global batch; nothing without a target
-  double grad_norm = 0;             // before clipping
-  std::int64_t target_tokens = 0;   // of the global batch
-  bool skipped = false;             // not finite, a spike, or no target: no weight was changed
-  bool spike = false;               // skipped although it is finite
+  std::optional<double> loss;  // nats per target token, over the global batch; nothing without a target
+  std::vector<std::optional<double>> mtp_losses;  // the same of each depth of multi-token prediction
+  double grad_norm = 0;                           // before clipping
+  std::int64_t target_tokens = 0;                 // of the global batch
+  bool skipped = false;                           // not finite, a spike, or no target: no weight was changed
+  bool spike = false;                             // skipped although it is finite
   std::string origin;               // of what is not finite (find_nonfinite.h); the same on all ranks
   std::vector<LayerHealth> layers;  // of each MoE layer, in order
   double seconds = 0;  // that this worker's step took, with reading its batch; set by the trainer
 
-  bool is_finite() const { return std::isfinite(grad_norm) && std::isfinite(loss.value_or(0)); }
+  bool is_finite() const;
+};
+
+// Means over the target tokens of the samples that were read, in nats; nothing without a target.
+struct Evaluation {
+  std::optional<double> loss;
+  std::vector<std::optional<double>> mtp_losses;  // of each depth of multi-token prediction
+  // Share of the rows with a target of the first depth at which that depth chooses the token that the model
+  // itself chooses one row later: what greedy speculative decoding would accept on this text. Nothing without
+  // such a depth.
+  std::optional<double> mtp_acceptance;
 };
 
 // Collective. On return the device is done with the batch and the weights. `batch` holds global_sequences /
@@ -53,9 +63,9 @@ struct StepOutcome {
 // weights, moments and selection biases stay as they are.
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
 
-// Mean loss in nats over all target tokens of `rounds` micro-batches, which `fill` reads one after another,
-// nothing if there is none; no weight changes. Every worker passes as many rounds. Collective.
-std::optional<double> evaluate(Worker& worker, std::int64_t rounds,
-                               const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
+// Over `rounds` micro-batches, which `fill` reads one after another; no weight changes. Every worker passes
+// as many rounds. Collective.
+Evaluation evaluate(Worker& worker, std::int64_t rounds,
+                    const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
 
 }  // namespace jevons

@@ -61,7 +61,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
       mesh_(world, config.parallel.layout),
       store_(mesh_, place.device, ctx_.compute, config.parallel.bucket_mib << 20),
       model_(store_, config.model),
-      losses_(place.device, DType::kF64, 1) {
+      figures_(place.device, DType::kF64, num_figures(config.model)) {
   const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
   if (by_slot) check_layout_invariance(place.device, ctx_.compute);
   with_memory_report([&] {

@@ -72,8 +72,8 @@ class Worker {
   Model& model() { return model_; }
   GradReducer& reducer() { return *reducer_; }
   Optimizer& optimizer() { return *optimizer_; }
-  // (1) f64 for each pass since the last clear(): the loss in nats of this rank's rows.
-  Figures& losses() { return losses_; }
+  // (num_figures) f64 for each pass since the last clear(), of this rank's rows.
+  Figures& figures() { return figures_; }
 
   // This worker's dp coordinate: which part of a batch it reads.
   int dp_rank() const { return mesh_.dp_rank(); }
@@ -108,7 +108,7 @@ class Worker {
   Mesh mesh_;
   ParamStore store_;
   Model model_;
-  Figures losses_;
+  Figures figures_;
   std::unique_ptr<GradReducer> reducer_;  // after allocate()
   std::unique_ptr<Optimizer> optimizer_;
 };

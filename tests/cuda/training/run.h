@@ -25,8 +25,14 @@ class Run {
         worker_(config_, device_.world(), device_.place(), &clock_) {}
 
   StepOutcome step(std::int64_t index) {
-    const std::int64_t sequences = config_.train.global_batch_size, length = config_.model.seq_len;
-    HostBatch batch(sequences, length, worker_.ctx().device);
+    const std::int64_t sequences = config_.train.global_batch_size;
+    HostBatch batch(sequences, config_.model.seq_len, worker_.ctx().device);
+    fill(index, batch);
+    return train_step(worker_, batch,
+                      {.global_sequences = sequences, .optimizer_step = index + 1, .lr = config_.optim.lr});
+  }
+  void fill(std::int64_t index, HostBatch& batch) const {
+    const std::int64_t length = config_.model.seq_len;
     const RandomStream random(static_cast<std::uint64_t>(index), "tokens");
     for (std::size_t i = 0; i < batch.tokens.size(); ++i) {
       const auto position = static_cast<std::int32_t>(i) % static_cast<std::int32_t>(length);
@@ -34,8 +40,6 @@ class Run {
       batch.targets[i] = i % 7 == 3 ? -1 : static_cast<std::int32_t>(random.below(2 * i + 1, 64));
       batch.doc_start[i] = position >= 5 ? 5 : 0;
     }
-    return train_step(worker_, batch,
-                      {.global_sequences = sequences, .optimizer_step = index + 1, .lr = config_.optim.lr});
   }
 
   // fp32 weights by name.

@@ -33,6 +33,9 @@ void compare_step(Run& cpu, Run& gpu, const StepOutcome& expected, const StepOut
                   const std::map<std::string, Values>& start) {
   CHECK(got.target_tokens == expected.target_tokens);
   CHECK(std::abs(got.loss.value() / expected.loss.value() - 1) < kLossBound);
+  REQUIRE(got.mtp_losses.size() == expected.mtp_losses.size());
+  for (std::size_t k = 0; k < got.mtp_losses.size(); ++k)
+    CHECK(std::abs(got.mtp_losses[k].value() / expected.mtp_losses[k].value() - 1) < kLossBound);
   CHECK(std::abs(got.grad_norm / expected.grad_norm - 1) < kGradientBound);
   const auto by_cpu = cpu.weights(), by_gpu = gpu.weights();
   for (const auto& [name, weights] : by_cpu) {
@@ -82,6 +85,24 @@ TEST_CASE("a step on a GPU has the CPU's loss, gradients and expert figures", "[
 TEST_CASE("the same with documents, recomputation and every balance loss", "[training]") {
   compare_devices({"data.document_mask=true", "model.recompute=full", "model.moe.sequence_balance_loss=0.01",
                    "model.moe.global_balance_loss=0.01", "model.qk_norm=head"});
+}
+
+TEST_CASE("the same with multi-token prediction", "[training]") {
+  compare_devices({"data.document_mask=true", "model.recompute=selective", "model.mtp.depth=2"});
+}
+
+TEST_CASE("evaluation on a GPU has the CPU's losses and accepted tokens", "[training]") {
+  Run cpu(DeviceChoice::kCpu, {"model.mtp.depth=1", "data.document_mask=true"});
+  Run gpu(DeviceChoice::kCuda, {"model.mtp.depth=1", "data.document_mask=true"});
+  const auto measure = [](Run& run) {
+    return evaluate(run.worker(), 20, [&](std::int64_t round, HostBatch& batch) { run.fill(round, batch); });
+  };
+  const Evaluation expected = measure(cpu), got = measure(gpu);
+  CHECK(std::abs(got.loss.value() / expected.loss.value() - 1) < kLossBound);
+  CHECK(std::abs(got.mtp_losses.at(0).value() / expected.mtp_losses.at(0).value() - 1) < kLossBound);
+  // A choice between two logits that are almost equal hangs on the last bits.
+  CHECK(std::abs(got.mtp_acceptance.value() - expected.mtp_acceptance.value()) < 0.1);
+  CHECK(got.mtp_acceptance.value() > 0);
 }
 
 // The device keeps figures and reports of a step's passes; their memory grows at every 64th.
