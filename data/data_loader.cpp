@@ -15,6 +15,7 @@
 #include "data/prefetcher.h"
 #include "data/shuffle.h"
 #include "data/source.h"
+#include "data/tokenizer.h"
 #include "kernels/core/error.h"
 #include "kernels/core/rng.h"
 
@@ -25,10 +26,13 @@ struct DataLoader::Impl {
   std::int64_t vocab_size = 0;
   std::vector<Source> train, validation;
   std::vector<double> train_weights, validation_weights;
+  std::optional<TokenFacts> tokenizer;
   std::optional<Blend> blend;
   std::optional<Prefetcher> prefetcher;  // started by the first request; last: its thread reads the rest
 
   Impl(const DataConfig& config, std::int64_t vocab_size);
+  // What is known of a file's tokens; they must be those of the other files, and of the model.
+  std::optional<TokenFacts> facts_of(const TokenFile& file);
   void open_train(const DataSource& source);
   void open_validation(const DataSource& source);
 
@@ -99,6 +103,21 @@ std::vector<double> resolved_weights(const std::vector<DataSource>& configured,
   return weights;
 }
 
+// Bytes of text per token of these files, one for bytes; nothing if one of them does not tell. Files of u8
+// that say nothing are taken to hold bytes.
+std::optional<double> bytes_per_token(const std::vector<TokenRange>& ranges) {
+  double bytes = 0, tokens = 0;
+  for (const TokenRange& range : ranges) {
+    const auto all = static_cast<double>(range.file->num_tokens());
+    const bool of_bytes =
+        range.facts ? range.facts->tokenizer == kByteTokenizer : range.file->dtype() == TokenDType::kU8;
+    if (!of_bytes && !range.facts) return std::nullopt;
+    bytes += of_bytes ? all : static_cast<double>(range.facts->text_bytes);
+    tokens += all;
+  }
+  return tokens > 0 ? std::optional(bytes / tokens) : std::nullopt;
+}
+
 std::string hex_hash(const std::vector<std::uint64_t>& parts) {
   return fmt::format("{:016x}", XXH3_64bits(parts.data(), parts.size() * sizeof(parts[0])));
 }
@@ -116,14 +135,28 @@ DataLoader::Impl::Impl(const DataConfig& data_config, std::int64_t vocabulary)
   blend.emplace(train_weights, config.seed);
 }
 
+std::optional<TokenFacts> DataLoader::Impl::facts_of(const TokenFile& file) {
+  std::optional<TokenFacts> facts = read_facts(file);
+  if (!facts) return facts;
+  if (facts->tokenizer != kByteTokenizer && facts->vocab_size > vocab_size)
+    fail(ExitCode::kUsage, "{}: its tokens are those of {}, which has {}, but model.vocab_size is {}",
+         file.path(), facts->tokenizer, facts->vocab_size, vocab_size);
+  if (tokenizer && tokenizer->tokenizer_hash != facts->tokenizer_hash)
+    fail(ExitCode::kData, "{}: its tokens are those of {}, but those of other files are of {}", file.path(),
+         facts->tokenizer, tokenizer->tokenizer);
+  if (!tokenizer) tokenizer = facts;
+  return facts;
+}
+
 void DataLoader::Impl::open_train(const DataSource& configured) {
   Source source(configured.path), tail(configured.path);
   for (const std::string& path : token_files_of(configured.path)) {
     const auto file = open_file(path, config);
+    const auto facts = facts_of(*file);
     const std::int64_t end = file->num_tokens();
     const std::int64_t border = end - held_out_tokens(*file, config);
-    source.add({file, 0, border, config.seq_len});
-    if (border < end) tail.add({file, border, end, config.seq_len});
+    source.add({file, 0, border, config.seq_len, facts});
+    if (border < end) tail.add({file, border, end, config.seq_len, facts});
   }
   if (source.samples() == 0)
     fail(ExitCode::kData, "{}: {} train tokens are not enough for one sample of seq_len + 1 = {}",
@@ -137,7 +170,7 @@ void DataLoader::Impl::open_validation(const DataSource& configured) {
   Source source(configured.path);
   for (const std::string& path : token_files_of(configured.path)) {
     const auto file = open_file(path, config);
-    source.add({file, 0, file->num_tokens(), config.seq_len});
+    source.add({file, 0, file->num_tokens(), config.seq_len, facts_of(*file)});
   }
   validation.push_back(std::move(source));
 }
@@ -214,6 +247,10 @@ std::int64_t DataLoader::validation_samples() const {
   return total_samples(impl_->validation);
 }
 
+const std::optional<TokenFacts>& DataLoader::tokenizer() const {
+  return impl_->tokenizer;
+}
+
 std::vector<SourceFacts> DataLoader::sources(Split split) const {
   const bool train = split == Split::kTrain;
   const std::vector<Source>& sources = train ? impl_->train : impl_->validation;
@@ -226,14 +263,13 @@ std::vector<SourceFacts> DataLoader::sources(Split split) const {
                   .tokens = sources[i].tokens(),
                   .samples = sources[i].samples(),
                   .share = total > 0 ? weights[i] / total : 0,
-                  .bytes_per_token = 1};
+                  .bytes_per_token = bytes_per_token(sources[i].ranges())};
     const auto same_path = [&](const Source& other) { return other.path() == f.name; };
     const auto twins =
         std::count_if(sources.begin(), sources.begin() + static_cast<std::ptrdiff_t>(i), same_path);
     if (twins > 0) f.name += fmt::format(" ({})", twins + 1);
     for (const TokenRange& range : sources[i].ranges()) {
       f.too_short += range.samples() == 0 ? 1 : 0;
-      if (range.file->dtype() != TokenDType::kU8) f.bytes_per_token.reset();
     }
     facts.push_back(std::move(f));
   }

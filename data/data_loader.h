@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "data/data_config.h"
+#include "data/token_facts.h"
 
 namespace jevons {
 
@@ -31,13 +32,13 @@ struct SourceFacts {
   std::int64_t too_short = 0;  // of those: without a sample
   std::int64_t tokens = 0, samples = 0;
   double share = 0;                       // of the blend; of all sources together 1
-  std::optional<double> bytes_per_token;  // of text: 1 for u8 files, which are taken to hold bytes
+  std::optional<double> bytes_per_token;  // of text, over whole files: by their facts, 1 for bytes
 };
 
 class DataLoader {
  public:
-  // Opens and validates every source; throws Error(kData) naming file and offset. vocab_size bounds every
-  // token id (checked when read).
+  // Opens and validates every source; throws Error(kData) naming file and offset, Error(kUsage) if its
+  // tokenizer has more tokens than vocab_size, which bounds every token id (checked when read).
   DataLoader(const DataConfig& config, std::int64_t vocab_size);
   ~DataLoader();
 
@@ -54,6 +55,8 @@ class DataLoader {
   // some sources and less over others: each source counts its own epochs.
   std::int64_t train_samples_per_epoch() const;
   std::int64_t validation_samples() const;
+  // What made the tokens, of all files that say it (token_facts.h); nothing if none does.
+  const std::optional<TokenFacts>& tokenizer() const;
   // In the order of the configuration. Held-out tails have the shares of their train sources.
   std::vector<SourceFacts> sources(Split split) const;
   // How many of the first `samples` train samples are of each source.

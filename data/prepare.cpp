@@ -15,8 +15,9 @@
 #include "data/glob.h"
 #include "data/input.h"
 #include "data/progress.h"
+#include "data/token_facts.h"
 #include "data/token_file.h"
-#include "data/token_writer.h"
+#include "data/token_sink.h"
 #include "data/tokenizer.h"
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
@@ -26,49 +27,6 @@ namespace jevons {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Encodes documents into a writer and shows how far it is.
-class TokenSink final : public DocumentSink {
- public:
-  TokenSink(const Tokenizer& tokenizer, TokenWriter& writer, ProgressLine& progress)
-      : separator_(*tokenizer.separator()),
-        encoder_(tokenizer.encoder(Specials::kAreText)),
-        writer_(writer),
-        progress_(progress) {}
-
-  void text(std::string_view piece) override {
-    ids_.clear();
-    encoder_->encode(piece, TextPart::kBeginning, ids_);
-    writer_.append(ids_);
-    document_tokens_ += ids_.size();
-    text_bytes_ += piece.size();
-    if (piece.find('\0') == std::string_view::npos) return;
-    nuls_ += static_cast<std::uint64_t>(std::count(piece.begin(), piece.end(), '\0'));
-  }
-  // One without tokens is none.
-  void end_document() override {
-    if (document_tokens_ == 0) return;
-    writer_.append({&separator_, 1});
-    writer_.end_document();
-    document_tokens_ = 0;
-  }
-  void consumed(std::uint64_t file_bytes) override { progress_.update(files_before_ + file_bytes); }
-  void end_file(std::uint64_t file_bytes) { files_before_ += file_bytes; }
-
-  std::uint64_t text_bytes() const { return text_bytes_; }
-  std::uint64_t nuls() const { return nuls_; }
-  std::uint64_t input_bytes() const { return files_before_; }
-
- private:
-  std::int32_t separator_;
-  std::unique_ptr<Encoder> encoder_;
-  TokenWriter& writer_;
-  ProgressLine& progress_;
-  std::vector<std::int32_t> ids_;
-  std::size_t document_tokens_ = 0;
-  std::uint64_t text_bytes_ = 0, nuls_ = 0;
-  std::uint64_t files_before_ = 0;  // bytes of the files that are done
-};
 
 // Two names of one file are one file.
 struct FileIdentity {
@@ -148,6 +106,7 @@ void check_prefix(const std::string& prefix, std::vector<std::string> inputs) {
   for (const char* suffix : {".bin", ".idx"}) {
     check_output({prefix + suffix, "one of a pair of token files", is_whole_pair}, inputs);
   }
+  check_output({facts_path(prefix), "what token files are described by", is_facts_file}, inputs);
 }
 
 InputFormat format_of(Input& input, InputFormat wanted) {
@@ -201,12 +160,41 @@ void read_input(const std::string& path, const PrepareOptions& options, PrepareS
   sink.end_file(input.file_bytes());
 }
 
+// The id that ends a document: the token named, or the one that the tokenizer's files name.
+std::int32_t separator_of(const Tokenizer& tokenizer, const std::string& name) {
+  if (name.empty()) {
+    if (tokenizer.separator()) return *tokenizer.separator();
+    fail(ExitCode::kUsage,
+         "{}: no file says which token ends a document: give one of its tokens as separator",
+         tokenizer.name());
+  }
+  std::vector<std::int32_t> ids;
+  tokenizer.encoder(Specials::kAreTokens)->encode(name, TextPart::kBeginning, ids);
+  if (ids.size() != 1)
+    fail(ExitCode::kUsage, "the separator \"{}\" is not one token of {} but {}", name, tokenizer.name(),
+         ids.size());
+  return ids[0];
+}
+
+std::string absolute_name(const Tokenizer& tokenizer) {
+  return tokenizer.name() == kByteTokenizer ? tokenizer.name() : fs::absolute(tokenizer.name()).string();
+}
+
+// The old facts go before the tokens do, the new ones come after them: they never stand beside tokens of
+// others.
+void commit(TokenWriter& writer, const std::string& prefix, const TokenFacts& facts) {
+  unlink(facts_path(prefix).c_str());
+  writer.commit();
+  write_facts(prefix, facts);
+}
+
 }  // namespace
 
 PrepareSummary prepare_tokens(const PrepareOptions& options) {
   if (options.inputs.empty()) fail(ExitCode::kUsage, "no input file is given");
   if (options.output.empty()) fail(ExitCode::kUsage, "no output prefix is given");
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(options.tokenizer);
+  const std::int32_t separator = separator_of(*tokenizer, options.separator);
   const std::vector<std::string> paths = expanded(options.inputs);
   const std::optional<std::uint64_t> total = total_size(paths);
   check_prefix(options.output, paths);
@@ -219,21 +207,29 @@ PrepareSummary prepare_tokens(const PrepareOptions& options) {
   summary.files = std::ssize(paths);
   ProgressLine progress(total);
   TokenWriter writer(options.output, summary.dtype);
-  TokenSink sink(*tokenizer, writer, progress);
+  TokenSink sink(*tokenizer, {separator, options.specials, options.threads}, writer, progress);
   for (const std::string& path : paths) read_input(path, options, summary, sink);
+  sink.finish();
   if (writer.num_documents() == 0) {
     fail(ExitCode::kData, "the input holds no text{}",
          summary.bad_records == 0 ? ""
                                   : fmt::format("; {} records were skipped, the first: {}",
                                                 summary.bad_records, summary.first_bad[0]));
   }
-  writer.commit();
+  commit(writer, options.output,
+         {.tokenizer = absolute_name(*tokenizer),
+          .tokenizer_hash = tokenizer->hash(),
+          .vocab_size = tokenizer->vocab_size(),
+          .separator = separator,
+          .text_bytes = sink.text_bytes(),
+          .tokens = writer.num_tokens(),
+          .documents = writer.num_documents()});
 
   summary.documents = writer.num_documents();
   summary.tokens = writer.num_tokens();
   summary.input_bytes = sink.input_bytes();
   summary.text_bytes = sink.text_bytes();
-  summary.dropped_nuls = sink.nuls();
+  summary.dropped_nuls = tokenizer->name() == kByteTokenizer ? sink.nuls() : 0;
   summary.seconds = progress.seconds();
   return summary;
 }

@@ -8,6 +8,7 @@
 
 #include "data/input_format.h"
 #include "data/token_dtype.h"
+#include "data/tokenizer.h"
 
 namespace jevons {
 
@@ -20,12 +21,15 @@ struct PrepareOptions {
   std::string json_key = "text";  // JSON: the field that holds the text
   std::optional<std::string>
       separator_line;  // text: a line like this ends a document; none: one document per file
-  std::string tokenizer = "byte";
+  std::string tokenizer = kByteTokenizer;  // see load_tokenizer
+  std::string separator;  // the token that ends a document; "": what the tokenizer's files name
+  Specials specials = Specials::kAreText;  // names of special tokens in documents
+  int threads = 1;                         // that encode; they change no token
   bool skip_bad_lines = false;  // JSON records that give no text are counted and left out; else an error
 };
 
 struct PrepareSummary {
-  std::string bin_path, idx_path;
+  std::string bin_path, idx_path;      // beside them the facts (token_facts.h)
   TokenDType dtype = TokenDType::kU8;  // smallest that holds the vocabulary
   std::int64_t files = 0;              // inputs, those of patterns one by one
   std::int64_t documents = 0;          // documents without tokens are left out
@@ -39,8 +43,9 @@ struct PrepareSummary {
 };
 
 // Shows progress on standard error when that is a terminal. Memory does not grow with the inputs, but for
-// JSON with the longest record. Nothing is written over an input or a file that is no token file. Throws
-// Error(kData) for bad input, Error(kUsage) for bad options; then the output is as it was before.
+// JSON with the longest record, and with the longest part of a document that cannot be cut (Tokenizer::cut).
+// Nothing is written over an input or a file that is no token file. Throws Error(kData) for bad input,
+// Error(kUsage) for bad options; then the output is as it was before.
 PrepareSummary prepare_tokens(const PrepareOptions& options);
 
 }  // namespace jevons

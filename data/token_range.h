@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "data/data_loader.h"
+#include "data/token_facts.h"
 #include "data/token_file.h"
 
 namespace jevons {
@@ -14,6 +15,7 @@ struct TokenRange {
   std::shared_ptr<const TokenFile> file;
   std::int64_t begin = 0, end = 0;  // tokens
   std::int64_t seq_len = 0;
+  std::optional<TokenFacts> facts;  // of the file
 
   // A sample's inputs are seq_len tokens and its last target is one more, the first input of its neighbour.
   std::int64_t samples() const { return end - begin > seq_len ? (end - begin - 1) / seq_len : 0; }

@@ -18,7 +18,7 @@ struct AddedToken {
   std::int32_t id = 0;
   std::string content;
   bool special = false;
-  bool normalized = false;              // looked for in the normalized text, by its normalized content
+  bool normalized = false;              // looked for in the normalized text; `content` is normalized too
   bool single_word = false;             // not within a word
   bool lstrip = false, rstrip = false;  // takes the white space before or behind it
 };

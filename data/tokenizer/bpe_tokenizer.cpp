@@ -127,6 +127,14 @@ bool joins_over_marks(const TextIds& vocabulary) {
   return std::any_of(vocabulary.begin(), vocabulary.end(), joins);
 }
 
+std::vector<Stage> stages_before_blanks(const BpeParts& model) {
+  std::vector<Stage> stages;
+  if (model.symbols == Symbols::kCharacters && !joins_over_marks(model.vocabulary) &&
+      !model.whole_pieces_first)
+    stages.emplace_back(SplitStage{Regex("\u2581*[^\u2581]+|\u2581+", "words")});
+  return stages;
+}
+
 class BpeEncoder final : public Encoder {
  public:
   BpeEncoder(const BpeTokenizer& tokenizer, Specials specials) : tokenizer_(tokenizer), specials_(specials) {}
@@ -189,11 +197,6 @@ BpeTokenizer::BpeTokenizer(TokenizerParts parts)
       separator_(parts.separator),
       prefix_(std::move(parts.prefix)),
       cuts_(cuts_of(parts)) {
-  Normalizer::Scratch scratch;
-  for (AddedToken& token : parts.added) {
-    if (token.normalized)
-      token.content = parts.normalizer.apply(token.content, TextPart::kBeginning, scratch);
-  }
   raw_added_ = tokens_with(parts.added, false);
   normalized_added_ = tokens_with(std::move(parts.added), true);
   normalizer_ = std::move(parts.normalizer);

@@ -33,6 +33,9 @@ inline constexpr std::string_view kBlankMark =
 // Whether a text of the vocabulary has the mark behind another character. If none has, nothing is ever joined
 // over a blank, and text can be split before them.
 bool joins_over_marks(const TextIds& vocabulary);
+// Words as pieces, for a model of characters that has no stages, where that changes nothing: then they are
+// found again in the cache of pieces.
+std::vector<Stage> stages_before_blanks(const BpeParts& model);
 
 class BpeTokenizer final : public Tokenizer {
  public:

@@ -5,6 +5,8 @@
 #include <iterator>
 
 #include "data/tokenizer/json_node.h"
+#include "data/tokenizer/sentencepiece.h"
+#include "data/tokenizer/tiktoken.h"
 #include "data/tokenizer/tokenizer_json.h"
 
 namespace jevons {
@@ -20,11 +22,11 @@ std::string read_file(const fs::path& path) {
 }
 
 fs::path file_in(const fs::path& folder) {
-  constexpr const char* kNames[] = {"tokenizer.json"};
+  constexpr const char* kNames[] = {"tokenizer.json", "tokenizer.model", "qwen.tiktoken"};
   for (const char* name : kNames) {
     if (fs::is_regular_file(folder / name)) return folder / name;
   }
-  fail(ExitCode::kData, "{}: the folder has no tokenizer.json", folder.string());
+  fail(ExitCode::kData, "{}: the folder has neither tokenizer.json nor tokenizer.model", folder.string());
 }
 
 std::optional<nlohmann::json> json_beside(const fs::path& file, const char* name, std::string& place) {
@@ -73,13 +75,20 @@ void read_config(const fs::path& file, TokenizerParts& parts) {
       if (!found) config.refused(fmt::format("{} \"{}\" is not in {}", key, *name, file.string()));
       return found;
     };
-    parts.separator = id("eos_token");
+    if (const auto end = id("eos_token")) parts.separator = end;
     if (const auto add = config.find("add_bos_token")) {
       parts.prefix.clear();
       if (const auto begin = add->flag() ? id("bos_token") : std::nullopt) parts.prefix = {*begin};
     }
   }
   if (!parts.separator) parts.separator = usual_separator(parts);
+}
+
+TokenizerParts parse(const std::string& bytes, const std::string& name) {
+  if (bytes.empty()) fail(ExitCode::kData, "{}: the file is empty", name);
+  const std::size_t first = bytes.find_first_not_of(" \t\r\n");
+  if (first != std::string::npos && bytes[first] == '{') return parse_tokenizer_json(bytes, name);
+  return looks_like_tiktoken(bytes) ? parse_tiktoken(bytes, name) : parse_sentencepiece(bytes, name);
 }
 
 }  // namespace
@@ -91,7 +100,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& name) {
          kByteTokenizer, fs::absolute(name).string());
   }
   const fs::path file = fs::is_directory(name) ? file_in(name) : fs::path(name);
-  TokenizerParts parts = parse_tokenizer_json(read_file(file), file.string());
+  TokenizerParts parts = parse(read_file(file), file.string());
   read_config(file, parts);
   return std::make_unique<BpeTokenizer>(std::move(parts));
 }

@@ -173,13 +173,6 @@ Json parse(std::string_view bytes, const std::string& name) {
   }
 }
 
-// Words as pieces where that changes nothing: then they are found again in the cache of pieces.
-void split_at_blanks(std::vector<Stage>& stages, const BpeParts& model) {
-  if (stages.empty() && model.symbols == Symbols::kCharacters && !joins_over_marks(model.vocabulary) &&
-      !model.whole_pieces_first)
-    stages.emplace_back(SplitStage{Regex("\u2581*[^\u2581]+|\u2581+", "words")});
-}
-
 }  // namespace
 
 TokenizerParts parse_tokenizer_json(std::string_view bytes, const std::string& name) {
@@ -198,10 +191,10 @@ TokenizerParts parse_tokenizer_json(std::string_view bytes, const std::string& n
   for (const std::string& content : contents_by_id(root, ids, parts.added))
     parts.pieces.push_back(decoding.bytes_of(content));
   Normalizer::Scratch scratch;
-  for (const AddedToken& token : parts.added) {
+  for (AddedToken& token : parts.added) {
     if (!token.normalized) continue;
-    parts.pieces[static_cast<std::size_t>(token.id)] =
-        decoding.bytes_of(std::string(parts.normalizer.apply(token.content, TextPart::kBeginning, scratch)));
+    token.content = parts.normalizer.apply(token.content, TextPart::kBeginning, scratch);
+    parts.pieces[static_cast<std::size_t>(token.id)] = decoding.bytes_of(token.content);
   }
   parts.strip_blanks = decoding.strip_blanks;
   if (const auto post = root.find("post_processor")) parts.prefix = prefix_of(*post);
@@ -209,7 +202,7 @@ TokenizerParts parse_tokenizer_json(std::string_view bytes, const std::string& n
     if (static_cast<std::size_t>(id) >= parts.pieces.size())
       root.refused(fmt::format("post_processor: id {} in a vocabulary of {}", id, parts.pieces.size()));
   }
-  split_at_blanks(pre_tokenizer.stages, parts.model);
+  if (pre_tokenizer.stages.empty()) pre_tokenizer.stages = stages_before_blanks(parts.model);
   parts.splitter = Splitter(std::move(pre_tokenizer.stages));
   return parts;
 }

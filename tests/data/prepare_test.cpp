@@ -31,7 +31,7 @@ TEST_CASE("A text file becomes one document", "[prepare]") {
   CHECK(p.summary.text_bytes == 27);
   CHECK(p.summary.input_bytes == 27);
   CHECK(p.summary.bin_path == p.dir / "out.bin");
-  CHECK(p.dir.files() == 3);  // no temporary file is left
+  CHECK(p.dir.files() == 4);  // input, pair and facts: no temporary file is left
 }
 
 TEST_CASE("Several files follow each other, empty ones leave no document", "[prepare]") {

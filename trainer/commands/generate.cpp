@@ -9,6 +9,7 @@
 #include "parallel/meta/meta_communicator.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
+#include "trainer/commands/model_tokenizer.h"
 #include "trainer/hf/model_source.h"
 #include "trainer/run/host.h"
 #include "trainer/step/generate.h"
@@ -19,6 +20,7 @@ namespace {
 
 struct GenerateOptions {
   std::string checkpoint;  // directory of one checkpoint, or of a run: then that on which it stands
+  std::string tokenizer;   // "": see tokenizer_of
   std::string prompt;
   std::int64_t max_tokens = 200;
   double temperature = 0.8;  // 0: always the likeliest token
@@ -34,14 +36,6 @@ RunConfig config_of(const ModelSource& source) {
   return config;
 }
 
-// Refuses a model whose tokens cannot be bytes: what it writes could not be shown.
-void check_vocabulary(const RunConfig& config, const std::string& path, const Tokenizer& tokenizer) {
-  if (config.model.vocab_size <= tokenizer.vocab_size()) return;
-  fail(ExitCode::kUsage,
-       "{}: the model knows {} tokens, so they are not bytes, and generate has no other tokenizer", path,
-       config.model.vocab_size);
-}
-
 // The prompt's tokens, or the separator for none. Throws Error(kUsage) for one that the model does not know.
 std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokenizer& tokenizer,
                                         std::int64_t vocab_size) {
@@ -52,16 +46,24 @@ std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokeniz
     fail(ExitCode::kUsage, "--prompt: byte {}{} is not in the model's vocabulary of {}", token,
          printable ? fmt::format(" (\"{}\")", static_cast<char>(token)) : "", vocab_size);
   }
-  if (tokens.empty()) tokens.push_back(*tokenizer.separator());
-  return tokens;
+  if (!tokens.empty()) return tokens;
+  if (!tokenizer.separator())
+    fail(ExitCode::kUsage, "{} names no token that begins a text: give a --prompt", tokenizer.name());
+  return {*tokenizer.separator()};
+}
+
+// The text of a token behind others; a model may know more tokens than its tokenizer.
+std::string text_of(std::int32_t token, const Tokenizer& tokenizer) {
+  constexpr const char* kUnknown = "\ufffd";
+  return token < tokenizer.vocab_size() ? std::string(tokenizer.bytes_of(token)) : kUnknown;
 }
 
 int run_generate(const GenerateOptions& options) {
   const ModelSource source = open_model(options.checkpoint, SourceCheck::kContents);
   const RunConfig config = config_of(source);
-  const ByteTokenizer tokenizer;
-  check_vocabulary(config, source.path, tokenizer);
-  std::vector<std::int32_t> tokens = encode_prompt(options.prompt, tokenizer, config.model.vocab_size);
+  const std::unique_ptr<Tokenizer> tokenizer =
+      tokenizer_of(source, options.tokenizer, config.model.vocab_size);
+  std::vector<std::int32_t> tokens = encode_prompt(options.prompt, *tokenizer, config.model.vocab_size);
 
   MetaCommunicator world(0, 1);
   Worker worker(config, world, {}, nullptr);
@@ -72,8 +74,8 @@ int run_generate(const GenerateOptions& options) {
                           .temperature = options.temperature,
                           .top_k = options.top_k,
                           .seed = options.seed};
-  generate(worker, tokens, sampling, *tokenizer.separator(), [&](std::int32_t token) {
-    fmt::print("{}", tokenizer.decode({&token, 1}));
+  generate(worker, tokens, sampling, tokenizer->separator().value_or(-1), [&](std::int32_t token) {
+    fmt::print("{}", text_of(token, *tokenizer));
     std::fflush(stdout);
   });
   fmt::print("\n");
@@ -86,6 +88,10 @@ void add_generate(CLI::App& app, ChosenCommand& chosen) {
   CLI::App* command = app.add_subcommand("generate", "Continue a text with a trained model, on one worker");
   auto options = std::make_shared<GenerateOptions>();
   command->add_option("checkpoint", options->checkpoint, kModelHelp)->required()->type_name("PATH");
+  command
+      ->add_option("--tokenizer", options->tokenizer,
+                   "As of data prepare [what came with the model; that of its training data; byte]")
+      ->type_name("PATH");
   command->add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
   command->add_option("--max-tokens", options->max_tokens, "Length of the continuation, in tokens")
       ->capture_default_str()

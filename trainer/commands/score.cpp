@@ -12,6 +12,7 @@
 #include "parallel/agree.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
+#include "trainer/commands/model_tokenizer.h"
 #include "trainer/hf/carried.h"
 #include "trainer/hf/model_source.h"
 #include "trainer/io/file.h"
@@ -56,27 +57,9 @@ RunConfig config_for(const ScoreOptions& options, const ModelSource& source, int
                           {.world = workers});
 }
 
-// That of the files which came with the model; else its tokens are bytes.
-std::unique_ptr<Tokenizer> tokenizer_of(const ModelSource& source, std::int64_t vocab_size) {
-  const std::vector<std::string> files =
-      source.carried.empty() ? std::vector<std::string>() : carried_files(source.carried);
-  const auto is_tokenizer = [](const std::string& name) {
-    return name == "tokenizer.json" || name == "tokenizer.model";
-  };
-  if (std::any_of(files.begin(), files.end(), is_tokenizer)) return load_tokenizer(source.carried);
-  std::unique_ptr<Tokenizer> bytes = load_tokenizer(kByteTokenizer);
-  if (vocab_size > bytes->vocab_size()) {
-    fail(ExitCode::kUsage,
-         "--text: the model knows {} tokens, so they are not bytes, and it came without a tokenizer; give "
-         "--ids",
-         vocab_size);
-  }
-  return bytes;
-}
-
 TokenRows read_rows(const ScoreOptions& options, const ModelSource& source, std::int64_t vocab_size) {
   if (!options.ids.empty()) return read_ids(options.ids, vocab_size);
-  return read_lines(options.text, *tokenizer_of(source, vocab_size), vocab_size);
+  return read_lines(options.text, *tokenizer_of(source, "", vocab_size), vocab_size);
 }
 
 void check_logits_path(const ScoreOptions& options) {

@@ -79,12 +79,23 @@ void check_data(const std::vector<ConfigChange>& changes, const std::string& bef
        path, before, now.data, lines_of(data));
 }
 
+// Equal ids would mean other text: nothing says that this can be meant.
+void check_tokenizer(const TrainState& saved, const std::string& path, const LaunchFacts& now) {
+  const std::string before = entry_of(saved, "tokenizer_hash");
+  if (before.empty() || now.tokenizer_hash.empty() || before == now.tokenizer_hash) return;
+  fail(ExitCode::kData,
+       "{}: this run was trained on the tokens of {} (hash {}); the token files are now of another tokenizer "
+       "(hash {})",
+       path, entry_of(saved, "tokenizer"), before, now.tokenizer_hash);
+}
+
 }  // namespace
 
 std::vector<std::string> check_continuation(const TrainState& saved, const std::string& path,
                                             const LaunchFacts& now) {
   const std::vector<ConfigChange> changes = changes_since(saved, path, now.config);
   check_model(changes, path);
+  check_tokenizer(saved, path, now);
   check_data(changes, entry_of(saved, "data"), path, now);
 
   std::vector<std::string> notices;

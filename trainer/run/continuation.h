@@ -10,15 +10,17 @@ namespace jevons {
 
 // This launch, as a checkpoint's passport would describe it.
 struct LaunchFacts {
-  std::string config;  // resolved YAML
-  std::string data;    // the loader's fingerprint
-  std::string layout;  // Layout::to_string
+  std::string config;          // resolved YAML
+  std::string data;            // the loader's fingerprint
+  std::string tokenizer_hash;  // of the tokens; "" if unknown
+  std::string layout;          // Layout::to_string
   bool allow_data_change = false;
 };
 
 // Compares a checkpoint's passport with this launch. Throws Error(kUsage) with the changed keys if the model
-// is another one, Error(kData) if the token files are others and data.allow_change does not say that this is
-// meant; `path` names the checkpoint in messages. Returns what else changed of how the run trains, "key: old
+// is another one, Error(kData) if the tokens are of another tokenizer, or the token files are others and
+// data.allow_change does not say that this is meant; `path` names the checkpoint in messages. Returns what
+// else changed of how the run trains, "key: old
 // -> new": layout, batch, precision, learning rate, data. What only concerns saving, cost and threads is not
 // listed.
 std::vector<std::string> check_continuation(const TrainState& saved, const std::string& path,

@@ -10,8 +10,9 @@ namespace jevons {
 
 // What a run reads.
 struct DataIdentity {
-  std::string fingerprint;  // DataLoader::fingerprint
-  std::string sources;      // passport_of_sources
+  std::string fingerprint;                // DataLoader::fingerprint
+  std::string sources;                    // passport_of_sources
+  std::string tokenizer, tokenizer_hash;  // of the tokens; "" if no file says it
 };
 
 // `config` must be resolved for the `workers`.

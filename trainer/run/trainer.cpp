@@ -237,7 +237,11 @@ void Trainer::say_what_is_read() const {
 }
 
 DataIdentity Trainer::data_identity() const {
-  return {.fingerprint = fingerprint_, .sources = passport_of_sources(*loader_)};
+  const std::optional<TokenFacts>& made_by = loader_->tokenizer();
+  return {.fingerprint = fingerprint_,
+          .sources = passport_of_sources(*loader_),
+          .tokenizer = made_by ? made_by->tokenizer : "",
+          .tokenizer_hash = made_by ? made_by->tokenizer_hash : ""};
 }
 
 void Trainer::begin() {
@@ -288,6 +292,7 @@ void Trainer::resume(const std::string& path) {
     notices = check_continuation(reader->state(), path,
                                  {.config = config_.to_yaml(),
                                   .data = fingerprint_,
+                                  .tokenizer_hash = data_identity().tokenizer_hash,
                                   .layout = config_.parallel.layout.to_string(),
                                   .allow_data_change = config_.data.allow_change});
   });

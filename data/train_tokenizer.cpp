@@ -1,0 +1,179 @@
+#include "data/train_tokenizer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "data/atomic_file.h"
+#include "data/glob.h"
+#include "data/input.h"
+#include "data/input_format.h"
+#include "data/piece_counter.h"
+#include "data/tokenizer/bpe_tokenizer.h"
+#include "data/tokenizer/patterns.h"
+#include "data/tokenizer/unicode.h"
+#include "kernels/core/error.h"
+#include "kernels/core/output_path.h"
+
+namespace jevons {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+void check(const TrainTokenizerOptions& options) {
+  if (options.inputs.empty()) fail(ExitCode::kUsage, "no input file is given");
+  if (!patterns_named(options.pre_tokenizer))
+    fail(ExitCode::kUsage, "there is no pre-tokenizer '{}'", options.pre_tokenizer);
+  const std::set<std::string> specials(options.specials.begin(), options.specials.end());
+  if (specials.size() != options.specials.size() || specials.contains(""))
+    fail(ExitCode::kUsage, "a special token is empty or there twice");
+  const auto least = static_cast<std::int64_t>(256 + specials.size());
+  if (options.vocab_size < least)
+    fail(ExitCode::kUsage, "a vocabulary of {}: the 256 bytes and {} special tokens are {}",
+         options.vocab_size, specials.size(), least);
+}
+
+// The tokens of bytes only: says where text may be cut.
+BpeTokenizer tokenizer_of_bytes(const std::vector<std::string>& patterns) {
+  TokenizerParts parts;
+  parts.name = "bytes";
+  parts.splitter = Splitter(split_stages(patterns));
+  for (int byte = 0; byte < 256; ++byte) {
+    parts.pieces.emplace_back(1, static_cast<char>(byte));
+    parts.model.vocabulary.emplace(parts.pieces.back(), byte);
+  }
+  return BpeTokenizer(std::move(parts));
+}
+
+void read_input(const std::string& path, const TrainTokenizerOptions& options, PieceCounter& counter) {
+  Input input(path);
+  const InputFormat format = recognise_format(
+      {input.name(), input.text_name(), input.next(kHeadBytes).substr(0, kHeadBytes)}, InputFormat::kAuto);
+  const JsonRecords records{.key = options.json_key, .on_bad_record = [](const std::string& problem) {
+                              fail(ExitCode::kData, "{}", problem);
+                            }};
+  if (format == InputFormat::kJsonl) {
+    read_jsonl(input, records, counter);
+  } else if (format == InputFormat::kJson) {
+    read_json(input, records, counter);
+  } else {
+    read_text(input, std::nullopt, counter);
+  }
+  counter.end_file(input.file_bytes());
+}
+
+std::vector<std::string> paths_of(const std::vector<std::string>& inputs) {
+  std::vector<std::string> paths;
+  for (const std::string& input : inputs) {
+    if (!is_pattern(input) || std::filesystem::exists(input)) {
+      paths.push_back(input);
+      continue;
+    }
+    const std::vector<std::string> matches = paths_matching(input);
+    if (matches.empty()) fail(ExitCode::kData, "no file matches '{}'", input);
+    paths.insert(paths.end(), matches.begin(), matches.end());
+  }
+  return paths;
+}
+
+std::string content_of(std::string_view bytes) {
+  std::string content;
+  for (const char byte : bytes)
+    append_character(character_of_byte(static_cast<unsigned char>(byte)), content);
+  return content;
+}
+
+Json pre_tokenizer_json(const std::vector<std::string>& patterns) {
+  Json stages = Json::array();
+  for (const std::string& pattern : patterns)
+    stages.push_back(
+        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+  stages.push_back(
+      {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}});
+  return {{"type", "Sequence"}, {"pretokenizers", stages}};
+}
+
+Json tokenizer_json(const TrainedBpe& bpe, const TrainTokenizerOptions& options) {
+  const bool first = options.specials_place == TrainTokenizerOptions::Place::kFirst;
+  const std::size_t specials = options.specials.size();
+  const std::size_t first_token = first ? specials : 0, first_special = first ? 0 : bpe.tokens.size();
+  Json added = Json::array(), vocab = Json::object(), merges = Json::array();
+  const auto put_specials = [&] {
+    for (std::size_t i = 0; i < specials; ++i) {
+      vocab[options.specials[i]] = first_special + i;
+      added.push_back({{"id", first_special + i},
+                       {"content", options.specials[i]},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false},
+                       {"normalized", false},
+                       {"special", true}});
+    }
+  };
+  if (first) put_specials();
+  for (std::size_t i = 0; i < bpe.tokens.size(); ++i) vocab[content_of(bpe.tokens[i])] = first_token + i;
+  if (!first) put_specials();
+  const auto token = [&](std::int32_t id) { return content_of(bpe.tokens[static_cast<std::size_t>(id)]); };
+  for (const Merge& merge : bpe.merges) merges.push_back({token(merge.left), token(merge.right)});
+  const Json byte_level = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+  return {{"version", "1.0"},
+          {"truncation", nullptr},
+          {"padding", nullptr},
+          {"added_tokens", added},
+          {"normalizer", nullptr},
+          {"pre_tokenizer", pre_tokenizer_json(*patterns_named(options.pre_tokenizer))},
+          {"post_processor", nullptr},
+          {"decoder", byte_level},
+          {"model",
+           {{"type", "BPE"},
+            {"dropout", nullptr},
+            {"unk_token", nullptr},
+            {"continuing_subword_prefix", nullptr},
+            {"end_of_word_suffix", nullptr},
+            {"fuse_unk", false},
+            {"byte_fallback", false},
+            {"ignore_merges", false},
+            {"vocab", vocab},
+            {"merges", merges}}}};
+}
+
+bool is_tokenizer_json(const std::string& path) {
+  return file_head(path, 4096).find("\"added_tokens\"") != std::string::npos;
+}
+
+}  // namespace
+
+TrainTokenizerSummary train_tokenizer(const TrainTokenizerOptions& options) {
+  check(options);
+  const std::vector<std::string> paths = paths_of(options.inputs);
+  check_output({options.output, "a tokenizer.json", is_tokenizer_json}, paths);
+  const std::vector<std::string> patterns = *patterns_named(options.pre_tokenizer);
+  const BpeTokenizer cutter = tokenizer_of_bytes(patterns);
+  const Splitter splitter(split_stages(patterns));
+  ProgressLine progress(std::nullopt);
+  PieceCounter counter(splitter, cutter, options.threads, progress);
+  for (const std::string& path : paths) read_input(path, options, counter);
+  const PieceCounts pieces = counter.finish();
+  if (pieces.empty()) fail(ExitCode::kData, "the input holds no text");
+
+  TrainingGoal goal{.tokens = options.vocab_size - std::ssize(options.specials),
+                    .min_frequency = options.min_frequency,
+                    .never = {}};
+  for (const std::string& special : options.specials) {
+    if (auto bytes = bytes_of_alphabet(special)) goal.never.push_back(std::move(*bytes));
+  }
+  const TrainedBpe bpe = train_bpe(pieces, goal);
+  const std::string text = tokenizer_json(bpe, options).dump(1) + "\n";
+  AtomicFile file(options.output);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+  return {.vocab_size = std::ssize(bpe.tokens) + std::ssize(options.specials),
+          .pieces = std::ssize(pieces),
+          .text_bytes = bpe.bytes,
+          .tokens = bpe.ids,
+          .seconds = progress.seconds()};
+}
+
+}  // namespace jevons
