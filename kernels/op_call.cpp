@@ -38,6 +38,11 @@ OpCall& OpCall::updates(const char* name, const HeadView& view, const HeadView& 
   return moves(2 * check(name, view, like, dtype));
 }
 
+OpCall& OpCall::uses(const char* name, const HeadView& view, const HeadView& like, DType dtype) {
+  check(name, view, like, dtype);
+  return *this;
+}
+
 void OpCall::check(const char* name, const Tensor& tensor, const Shape& shape, DType dtype) const {
   ENSURE(tensor.shape == shape && tensor.dtype == dtype && tensor.device == device_,
          "{}: {} is {}, wanted {} {} on {}", op_, name, tensor.to_string(), name_of(dtype), shape.to_string(),

@@ -28,6 +28,7 @@ class OpCall {
   OpCall& reads(const char* name, const HeadView& view, const HeadView& like, DType dtype);
   OpCall& writes(const char* name, const HeadView& view, const HeadView& like, DType dtype);
   OpCall& updates(const char* name, const HeadView& view, const HeadView& like, DType dtype);
+  OpCall& uses(const char* name, const HeadView& view, const HeadView& like, DType dtype);
 
   // Rows and optimizers: memory traffic only.
   void record(const Context& ctx, WorkKind kind) const {

@@ -181,6 +181,7 @@ void ParamStore::allocate(GradSources sources) {
     const std::int64_t multiple = group.comm->size() * kShardMultiple;
     group.numel = (group.numel + multiple - 1) / multiple * multiple;
     group.weights = place(group.numel, group.keep_f32 ? accumulator : compute_);
+    if (sources == GradSources::kNone) continue;
     const std::int64_t copies = group.sync == SyncGroup::kExpert ? expert_sources_ : 1;
     for (std::int64_t i = 0; i < copies; ++i) group.source_grads.push_back(place(group.numel, accumulator));
     group.grads = group.source_grads.front();
@@ -223,7 +224,7 @@ std::vector<ParamPiece> ParamStore::pieces(std::size_t group) const {
 Tensor ParamStore::local(ParamId id, Tensor ParamGroup::*flat) const {
   const Param& param = params_.at(id);
   const Tensor& buffer = groups_[group_index_[id]].*flat;
-  ENSURE(buffer.defined(), "{}: used before allocate()", param.spec.name);
+  ENSURE(buffer.defined(), "{}: its memory was not allocated", param.spec.name);
   return buffer.slice(param.flat_begin, param.flat_begin + param.local_shape.numel())
       .reshape(param.local_shape);
 }

@@ -66,7 +66,7 @@ struct ParamGroup {
   Communicator* comm = nullptr;
   std::int64_t numel = 0;            // padded
   Tensor weights;                    // (numel) compute dtype, or accumulator dtype when keep_f32
-  Tensor grads;                      // (numel) accumulator dtype
+  Tensor grads;                      // (numel) accumulator dtype; undefined under kNone
   std::vector<Tensor> source_grads;  // experts' under kApart: one (numel) per ep rank; else grads alone
   std::int64_t shard_begin() const { return numel / comm->size() * comm->rank(); }
   std::int64_t shard_numel() const { return numel / comm->size(); }
@@ -86,8 +86,9 @@ struct ParamPiece {
   std::int64_t numel() const { return end - begin; }
 };
 
-// Whether the gradients of experts from the rows of every ep rank add up or stay apart.
-enum class GradSources : std::uint8_t { kSummed, kApart };
+// Whether the gradients of experts from the rows of every ep rank add up or stay apart, or there are none of
+// any weight.
+enum class GradSources : std::uint8_t { kSummed, kApart, kNone };
 
 class ParamStore {
  public:

@@ -6,6 +6,7 @@
 #include "kernels/moe/slot_order_receive_row.h"
 #include "kernels/moe/slot_order_send_row.h"
 #include "kernels/row/cross_entropy.h"
+#include "kernels/row/decode_attention.h"
 #include "kernels/row/elementwise.h"
 #include "kernels/row/embedding.h"
 #include "kernels/row/launch.h"
@@ -29,6 +30,7 @@ void launch_rows(const Stream&, std::int64_t, std::int64_t, const Kernel&) {
 JEVONS_ACTIVATION_KERNELS(LAUNCHER)
 JEVONS_BALANCE_KERNELS(LAUNCHER)
 JEVONS_CROSS_ENTROPY_KERNELS(LAUNCHER)
+JEVONS_DECODE_ATTENTION_KERNELS(LAUNCHER)
 JEVONS_ELEMENTWISE_KERNELS(LAUNCHER)
 JEVONS_EMBEDDING_KERNELS(LAUNCHER)
 JEVONS_NEXT_TOKENS_KERNELS(LAUNCHER)

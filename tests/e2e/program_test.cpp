@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tests/data/temp_files.h"
 #include "tests/e2e/program.h"
@@ -132,11 +133,11 @@ TEST_CASE("a time limit that the clock does not reach is no limit", "[e2e]") {
   check(jevons("train " + w.config() + " --resume never --exit-after-minutes 1e-9"), 75, "its time is up");
 }
 
-TEST_CASE("generate refuses what is not bytes before it prints", "[e2e]") {
+TEST_CASE("generate refuses what the model does not know before it prints", "[e2e]") {
   const Workspace w;
   check(jevons("train " + w.config() + " train.steps=1"), 0, "step 1/1");
   const Ran high = jevons("generate " + w.run() + " --prompt abc --max-tokens 2");
-  check(high, 2, "--prompt: byte 97 (\"a\") is not in the model");
+  check(high, 2, "--prompt: token 97 (\"a\") is not in the model");
   CHECK_FALSE(contains(high.output, "abc"));
   check(jevons("generate " + w.run() + " --prompt \"?!\" --max-tokens 2 --temperature 0"), 0, "?!");
 
@@ -147,6 +148,31 @@ TEST_CASE("generate refuses what is not bytes before it prints", "[e2e]") {
   const Ran wide = jevons("generate " + (w / "run2") + " --prompt \"?!\"");
   check(wide, 2, "knows 2000 tokens, so they are not bytes");
   CHECK_FALSE(contains(wide.output, "?!"));
+}
+
+TEST_CASE("generate continues the lines of a file, as JSON, and says what they cost", "[e2e]") {
+  const Workspace w;
+  check(jevons("train " + w.config() + " train.steps=1"), 0, "step 1/1");
+  write_bytes(w / "prompts", "12\n?!\n\n");
+  const std::string command = "generate " + w.run() + " --max-tokens 5 --prompts ";
+  const Ran ran = jevons(command + (w / "prompts") + " --at-once 2");
+  check(ran, 0, "new ones in");
+  CHECK(contains(ran.output, "per device-second"));
+  std::vector<std::string> prompts;
+  std::istringstream lines(ran.output);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.front() != '{') continue;
+    const auto answer = nlohmann::json::parse(line);
+    prompts.push_back(answer["prompt"]);
+    CHECK(answer["new_tokens"] == (answer["ended"] == true ? answer["new_tokens"].get<int>() : 5));
+  }
+  CHECK(prompts == std::vector<std::string>{"12", "?!", ""});
+  write_bytes(w / "empty", "");
+  check(jevons(command + (w / "empty")), 65, "no line, hence no prompt");
+  write_bytes(w / "bad", "12\nabc\n");
+  check(jevons(command + (w / "bad")), 2, "bad:2: token 97 (\"a\") is not in the model");
+  check(jevons(command + (w / "none")), 65, "none");
+  check(jevons(command + (w / "bad") + " --prompt x"), 2, "--prompt");
 }
 
 TEST_CASE("USR1 saves and ends with code 75; the same command finishes the run", "[e2e]") {

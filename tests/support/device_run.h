@@ -14,6 +14,7 @@
 
 #include "kernels/core/context.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/decode_attention.h"
 #include "kernels/heads.h"
 #include "kernels/moe/balance.h"
 #include "kernels/moe/routing.h"
@@ -38,6 +39,14 @@ void visit_tensors(F& f, T& argument) {
 template <class F>
 void visit_tensors(F& f, HeadView& view) {
   f(view.base);
+}
+template <class F>
+void visit_tensors(F& f, CachePlaces& places) {
+  f(places.slots), f(places.positions);
+}
+template <class F>
+void visit_tensors(F& f, DecodeAttention& op) {
+  f(op.q.base), f(op.k.base), f(op.v.base), f(op.o.base);
 }
 template <class F>
 void visit_tensors(F& f, RmsNormSaved& saved) {

@@ -1,10 +1,12 @@
 #include "trainer/commands/model_tokenizer.h"
 
 #include <algorithm>
-#include <vector>
+#include <filesystem>
 
 #include "kernels/core/error.h"
 #include "trainer/hf/carried.h"
+#include "trainer/io/file.h"
+#include "trainer/io/json.h"
 
 namespace jevons {
 namespace {
@@ -39,6 +41,22 @@ std::unique_ptr<Tokenizer> tokenizer_of(const ModelSource& source, const std::st
          "{}: the model knows {} tokens, so they are not bytes, and it came without a tokenizer", source.path,
          vocab_size);
   return tokenizer;
+}
+
+std::vector<std::int32_t> stop_tokens_of(const ModelSource& source, const Tokenizer& tokenizer) {
+  std::vector<std::int32_t> stops;
+  if (tokenizer.separator()) stops.push_back(*tokenizer.separator());
+  const std::filesystem::path path = std::filesystem::path(source.carried) / "generation_config.json";
+  if (source.carried.empty() || !std::filesystem::exists(path)) return stops;
+  const nlohmann::json config = parse_strict_json(read_text_file(path.string()), path.string(), 16);
+  const auto found = config.is_object() ? config.find("eos_token_id") : config.end();
+  if (found == config.end() || found->is_null()) return stops;
+  const nlohmann::json list = found->is_array() ? *found : nlohmann::json::array({*found});
+  for (const nlohmann::json& id : list) {
+    if (!id.is_number_integer()) fail(ExitCode::kData, "{}: eos_token_id is no token", path.string());
+    stops.push_back(id.get<std::int32_t>());
+  }
+  return stops;
 }
 
 }  // namespace jevons

@@ -13,7 +13,6 @@
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/commands/model_tokenizer.h"
-#include "trainer/hf/carried.h"
 #include "trainer/hf/model_source.h"
 #include "trainer/io/file.h"
 #include "trainer/io/json.h"
@@ -29,6 +28,7 @@ namespace {
 struct ScoreOptions {
   std::string model;      // as open_model takes it
   std::string text, ids;  // one of them
+  std::string tokenizer;  // as tokenizer_of takes it
   std::string logits;     // NumPy file to be made; empty: none
   std::string precision;  // "": f32, bf16 on a GPU
   std::vector<std::string> overrides;
@@ -59,7 +59,7 @@ RunConfig config_for(const ScoreOptions& options, const ModelSource& source, int
 
 TokenRows read_rows(const ScoreOptions& options, const ModelSource& source, std::int64_t vocab_size) {
   if (!options.ids.empty()) return read_ids(options.ids, vocab_size);
-  return read_lines(options.text, *tokenizer_of(source, "", vocab_size), vocab_size);
+  return read_lines(options.text, *tokenizer_of(source, options.tokenizer, vocab_size), vocab_size);
 }
 
 void check_logits_path(const ScoreOptions& options) {
@@ -153,6 +153,7 @@ void add_score(CLI::App& app, ChosenCommand& chosen) {
                    "Writes logits (sequences, length, vocabulary), a NumPy file in fp32")
       ->type_name("FILE")
       ->check(written_out());
+  command->add_option("--tokenizer", options->tokenizer, kTokenizerHelp)->type_name("PATH");
   command->add_option("--precision", options->precision, "Of the products [f32; bf16 on a GPU]")
       ->check(CLI::IsMember({"f32", "bf16"}));
   command->add_option("overrides", options->overrides, "Options of the configuration, as parallel.ep=2")

@@ -71,6 +71,31 @@ void Attention::attend(const Keep& keep, Saved& saved) const {
   attention_forward(keep.products, core_shape(saved), core_saved(saved));
 }
 
+void Attention::remember(const Context& ctx, const CachePlaces& places, const Saved& saved,
+                         Tensor cache) const {
+  const AttentionSaved core = core_saved(saved);
+  cache_heads(ctx, places, core.k, cached_key(cache));
+  cache_heads(ctx, places, core.v, cached_value(cache));
+}
+
+Tensor Attention::decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const {
+  ENSURE(gather_.returns_input(), "decoding with tensor parallelism");
+  const Context inner = scratch(ctx);
+  Saved saved;
+  saved.sequences.positions = places.positions;
+  saved.qkv_out = qkv_.forward(inner, x, saved.qkv);
+  normalise_and_rotate(inner, saved);
+  remember(inner, places, saved, cache);
+  saved.o.x = inner.work->alloc({x.rows(), heads_ * head_dim_}, x.dtype);
+  decode_attention(inner, places,
+                   {.q = core_saved(saved).q,
+                    .k = cached_key(cache),
+                    .v = cached_value(cache),
+                    .o = query(saved.o.x),
+                    .scale = softmax_scale_});
+  return o_.forward(inner, saved.o.x, saved.o);
+}
+
 void Attention::restore(const Context& ctx, Tensor x, Saved& saved) const {
   const Tensor x_full = gather_.forward(ctx, x, *ctx.stash);
   if (!saved.qkv_out.defined()) {

@@ -10,7 +10,7 @@
 
 #include "kernels/attention.h"
 #include "parallel/region.h"
-#include "trainer/model/branch.h"
+#include "trainer/model/kv_cache.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model_config.h"
 #include "trainer/model/rope.h"
@@ -40,6 +40,11 @@ class Attention {
   double score_flops_per_token(std::int64_t length) const;
   bool saves_input() const { return gather_.returns_input(); }
 
+  // As CachedAttention: keys as they were rotated, then values.
+  std::int64_t cache_columns() const { return 2 * kv_heads_ * head_dim_; }
+  void remember(const Context& ctx, const CachePlaces& places, const Saved& saved, Tensor cache) const;
+  Tensor decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const;
+
   template <class F>
   static void for_each_saved(Saved& saved, F f) {
     for (Tensor* t : {&saved.qkv_out, &saved.lse, &saved.o.x}) f(SavedKind::kProduct, *t);
@@ -55,6 +60,8 @@ class Attention {
   HeadView query(Tensor base) const { return {base, 0, heads_, head_dim_}; }
   HeadView key(Tensor base) const { return {base, heads_ * head_dim_, kv_heads_, head_dim_}; }
   HeadView value(Tensor base) const { return {base, (heads_ + kv_heads_) * head_dim_, kv_heads_, head_dim_}; }
+  HeadView cached_key(Tensor cache) const { return {cache, 0, kv_heads_, head_dim_}; }
+  HeadView cached_value(Tensor cache) const { return {cache, kv_heads_ * head_dim_, kv_heads_, head_dim_}; }
   // The same columns as units of the norm: heads, or all heads as one.
   HeadView norm_unit(HeadView heads) const;
   // From q, k and v to the output of the heads.
@@ -74,6 +81,6 @@ class Attention {
   float eps_, softmax_scale_;
   std::int64_t heads_, kv_heads_, head_dim_;  // of this rank
 };
-static_assert(ResidualBranch<Attention>);
+static_assert(ResidualBranch<Attention> && CachedAttention<Attention>);
 
 }  // namespace jevons

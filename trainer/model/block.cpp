@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "kernels/core/error.h"
 #include "kernels/elementwise.h"
 
 namespace jevons {
@@ -17,6 +18,10 @@ template <class Branches>
 Arena& input_arena(const Context& cheap, const Branches& branches) {
   const bool kept = std::visit([](const auto& branch) { return branch.saves_input(); }, branches);
   return kept ? *cheap.stash : *cheap.work;
+}
+
+[[noreturn]] void fail_without_cache() {
+  fail(ExitCode::kUsage, "this model's attention has no cache, so that it cannot generate");
 }
 
 }  // namespace
@@ -63,16 +68,51 @@ Tensor Block::forward(const Context& ctx, Tensor x, const Sequences& sequences, 
   return y;
 }
 
-void Block::infer(const Context& ctx, Tensor x, const Sequences& sequences) const {
+template <class Attend>
+void Block::infer_around(const Context& ctx, Tensor x, const Sequences& sequences, Attend attend) const {
   const ArenaScope scope(*ctx.work);
   Saved dropped;
   const Keep nothing = keep_of(scratch(ctx), Recompute::kNone);
   const Tensor attn_in = attention_input(nothing, x, dropped);
-  const Tensor a = std::visit(
-      [&](const auto& attention) { return jevons::infer(attention, ctx, attn_in, sequences); }, attn_);
+  const Tensor a = std::visit([&](const auto& attention) { return attend(attention, attn_in); }, attn_);
   const Tensor n = ffn_input(nothing, x, a, dropped);
   const Tensor f = std::visit([&](const auto& ffn) { return jevons::infer(ffn, ctx, n, sequences); }, ffn_);
   add(ctx, dropped.ffn_norm.x, f, x);
+}
+
+void Block::infer(const Context& ctx, Tensor x, const Sequences& sequences) const {
+  infer_around(ctx, x, sequences, [&](const auto& attention, Tensor attn_in) {
+    return jevons::infer(attention, ctx, attn_in, sequences);
+  });
+}
+
+void Block::prefill(const Context& ctx, Tensor x, const Sequences& sequences, const CachePlaces& places,
+                    Tensor cache) const {
+  infer_around(ctx, x, sequences, [&]<class A>(const A& attention, Tensor attn_in) -> Tensor {
+    if constexpr (!CachedAttention<A>) fail_without_cache();
+    typename A::Saved saved;
+    const Context inner = scratch(ctx);
+    const Tensor a = attention.forward(keep_of(inner, Recompute::kNone), attn_in, sequences, saved);
+    if constexpr (CachedAttention<A>) attention.remember(inner, places, saved, cache);
+    return a;
+  });
+}
+
+void Block::decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const {
+  const Sequences alone{.length = 1, .positions = places.positions, .doc_start = {}};
+  infer_around(ctx, x, alone, [&]<class A>(const A& attention, Tensor attn_in) -> Tensor {
+    if constexpr (CachedAttention<A>) return attention.decode(ctx, attn_in, places, cache);
+    fail_without_cache();
+  });
+}
+
+std::int64_t Block::cache_columns() const {
+  return std::visit(
+      []<class A>(const A& attention) -> std::int64_t {
+        if constexpr (CachedAttention<A>) return attention.cache_columns();
+        fail_without_cache();
+      },
+      attn_);
 }
 
 double Block::score_flops_per_token(std::int64_t length) const {

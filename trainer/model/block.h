@@ -32,6 +32,12 @@ class Block {
   void backward_weight(const Context& ctx, Saved& saved) const;
   // Forward without backward: writes y over x and keeps nothing.
   void infer(const Context& ctx, Tensor x, const Sequences& sequences) const;
+  // infer, whose rows have these places in the layer's cache and are remembered there.
+  void prefill(const Context& ctx, Tensor x, const Sequences& sequences, const CachePlaces& places,
+               Tensor cache) const;
+  // The next token (B, D) of each of several sequences behind what is in the cache; writes y over x.
+  void decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const;
+  std::int64_t cache_columns() const;
 
   // Model FLOPs of a token beside 6 per weight of a product, forward and backward, over sequences of
   // `length`: what its branches say of themselves, as Attention does.
@@ -40,6 +46,9 @@ class Block {
   const Moe* moe() const { return std::get_if<Moe>(&ffn_); }
 
  private:
+  // Forward without backward around attend(attention, norm(x)); writes y over x.
+  template <class Attend>
+  void infer_around(const Context& ctx, Tensor x, const Sequences& sequences, Attend attend) const;
   // norm(x).
   Tensor attention_input(const Keep& keep, Tensor x, Saved& saved) const;
   // norm(h), h = x + attended, which lands in saved.ffn_norm.x.

@@ -27,4 +27,13 @@ Tensor Model::next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) 
   return infer_logits(ctx, picked);
 }
 
+Tensor Model::prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const {
+  const Tensor x = prefill_rows(ctx, tokens, slot, cache);
+  return infer_logits(ctx, x.slice(x.rows() - 1, x.rows()));
+}
+
+Tensor Model::decode(const Context& ctx, Tensor tokens, const CachePlaces& places, KvCache& cache) const {
+  return infer_logits(ctx, decode_rows(ctx, tokens, places, cache));
+}
+
 }  // namespace jevons

@@ -4,6 +4,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/profile_range.h"
+#include "kernels/elementwise.h"
 #include "kernels/rope.h"
 
 namespace jevons {
@@ -154,7 +155,8 @@ Tensor Stage::infer(const Context& ctx, const MicroBatch& batch, Tensor figures,
   return {};
 }
 
-Tensor Stage::infer_rows(const Context& ctx, Tensor tokens, const Sequences& rows, Tensor x) const {
+template <class F>
+Tensor Stage::through(const Context& ctx, Tensor tokens, Tensor x, F f) const {
   if (embedding_) {
     const UnitScope unit(*store_, units_.embedding);
     Embedding::Saved dropped;
@@ -162,9 +164,42 @@ Tensor Stage::infer_rows(const Context& ctx, Tensor tokens, const Sequences& row
   }
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const UnitScope unit(*store_, units_.blocks[i]);
-    blocks_[i].infer(ctx, x, rows);
+    f(blocks_[i], i, x);
   }
   return x;
+}
+
+Tensor Stage::infer_rows(const Context& ctx, Tensor tokens, const Sequences& rows, Tensor x) const {
+  return through(ctx, tokens, x,
+                 [&](const Block& block, std::size_t, Tensor in) { block.infer(ctx, in, rows); });
+}
+
+Tensor Stage::prefill_rows(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const {
+  const std::int64_t length = tokens.shape[0], positions = cache.size().positions;
+  ENSURE(length <= positions, "{} tokens exceed the {} positions of the cache", length, positions);
+  const Sequences rows = sequences(ctx, length, length, {});
+  const Tensor first = ctx.stash->alloc({length}, DType::kI32);
+  fill_zero(ctx, first);
+  const CachePlaces places{.slots = first, .positions = rows.positions, .capacity = positions};
+  return through(ctx, tokens, {}, [&](const Block& block, std::size_t i, Tensor x) {
+    const Tensor mine = cache.layer(i).slice(slot * positions, (slot + 1) * positions);
+    block.prefill(ctx, x, rows, places, mine);
+  });
+}
+
+Tensor Stage::decode_rows(const Context& ctx, Tensor tokens, const CachePlaces& places,
+                          KvCache& cache) const {
+  return through(ctx, tokens, {}, [&](const Block& block, std::size_t i, Tensor x) {
+    block.decode(ctx, x, places, cache.layer(i));
+  });
+}
+
+KvCache Stage::make_cache(const CacheSize& size) const {
+  ENSURE(size.positions <= config_.seq_len, "a cache of {} positions for a context of {}", size.positions,
+         config_.seq_len);
+  std::vector<std::int64_t> columns;
+  for (const Block& block : blocks_) columns.push_back(block.cache_columns());
+  return {store_->device(), store_->compute(), size, columns};
 }
 
 Tensor Stage::infer_logits(const Context& ctx, Tensor x) const {

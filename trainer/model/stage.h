@@ -74,6 +74,9 @@ class Stage {
   // rows), and ctx.stash does not grow with depth.
   Tensor infer(const Context& ctx, const MicroBatch& batch, Tensor figures, Tensor x = {});
 
+  // What generation needs: keys and values, or what stands for them, of every block.
+  KvCache make_cache(const CacheSize& size) const;
+
   // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
   void fetch_reports(const Context& ctx) const;
   void check_reports() const;
@@ -99,6 +102,11 @@ class Stage {
   Sequences sequences(const Context& ctx, std::int64_t rows, std::int64_t length, Tensor doc_start) const;
   // Tokens, or x, through embedding and blocks.
   Tensor infer_rows(const Context& ctx, Tensor tokens, const Sequences& sequences, Tensor x) const;
+  // The tokens of one sequence through embedding and blocks, which remember them as `cache`'s sequence
+  // `slot`.
+  Tensor prefill_rows(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const;
+  // The next token of each of several sequences.
+  Tensor decode_rows(const Context& ctx, Tensor tokens, const CachePlaces& places, KvCache& cache) const;
   Tensor infer_logits(const Context& ctx, Tensor x) const;
 
  private:
@@ -108,6 +116,9 @@ class Stage {
     std::int64_t head_weight = 0;  // the embedding's if that is tied
     std::vector<std::int64_t> blocks;
   };
+  // Tokens, or x, through the embedding, then f(block, its index, x) for every block, which writes over x.
+  template <class F>
+  Tensor through(const Context& ctx, Tensor tokens, Tensor x, F f) const;
   std::int64_t layer(std::size_t block) const {
     return range_.first_layer + static_cast<std::int64_t>(block);
   }

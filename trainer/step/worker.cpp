@@ -11,10 +11,6 @@
 namespace jevons {
 namespace {
 
-DType compute_dtype(Precision precision) {
-  return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
-}
-
 // Of the accumulator dtype too: the router computes in it.
 void check_layout_invariance(Device device, DType compute) {
   ENSURE(device != Device::kCuda, "layout-invariant numerics on a GPU");
@@ -36,6 +32,10 @@ std::size_t sum_of(const std::deque<Arena>& arenas, std::size_t (Arena::*bytes)(
 }
 
 }  // namespace
+
+DType compute_dtype(Precision precision) {
+  return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
+}
 
 void require_row_invariance(const GemmBackend& backend) {
   if (backend.row_invariant) return;

@@ -27,6 +27,8 @@ namespace cpu {
 struct GemmEngine;
 }
 
+DType compute_dtype(Precision precision);
+
 // Bytes of one worker at its peak.
 struct MemoryReport {
   std::size_t weights_and_grads = 0;  // with the partial sums of layout-invariant gradients
