@@ -203,6 +203,59 @@ TEST_CASE("what a tokenizer.json asks for and is not done is refused by name", "
   refused({{"added_tokens", {{{"content", "x"}}}}}, "added_tokens[0]: there is no \"id\"");
 }
 
+TEST_CASE("a SentencePiece model joins by score, and refuses what is not done", "[tokenizer]") {
+  const auto field = [](int number, const std::string& text) {
+    return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(text.size()) + text;
+  };
+  const auto piece = [&](const std::string& text, float score, char type) {
+    const std::string bytes(reinterpret_cast<const char*>(&score), sizeof(score));
+    return field(1, field(1, text) + "\x15" + bytes + "\x18" + type);
+  };
+  const std::string pieces =
+      piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("<0x41>", 0, 6) +
+      piece("a", -9, 1) + piece("b", -9, 1) + piece("c", -9, 1) + piece("\u2581", -9, 1) +
+      // "bc" has the lower id and the lower score: "ab" is joined first.
+      piece("bc", -3, 1) + piece("ab", -2, 1) + piece("\u2581a", -4, 1) + piece("[x]", 0, 4);
+  const std::string plain = field(3, std::string("\x18\x01\x20\x00", 4));
+  const TempDir dir;
+  const auto load = [&](const std::string& more) {
+    write_bytes(dir / "tokenizer.model", pieces + more);
+    return load_tokenizer(dir / "");
+  };
+  const auto tokenizer = load(field(2, "\x18\x02\x98\x02\x01") + plain);
+  CHECK(tokenizer->separator() == 2);
+  CHECK(tokenizer->encode("abc bc") == Ids{7, 9, 6, 7, 8});
+  CHECK(tokenizer->encode("A\u00e9B[x]a") == Ids{7, 3, 0, 11, 4});
+  CHECK(tokenizer->decode(Ids{1, 10, 5, 7, 8, 3, 2}) == "ab bcA");
+  CHECK(encoded(*tokenizer, "a</s>", Specials::kAreTokens) == Ids{10, 2});
+  const auto refused = [&](const std::string& more, const std::string& what) {
+    CHECK(contains(message_of(ExitCode::kData, [&] { load(more); }), "tokenizer.model: " + what));
+  };
+  refused(plain, "the model Unigram");
+  refused(field(2, "\x18\x02") + field(3, field(1, "nmt_nfkc") + field(2, "map")),
+          "the normalizer \"nmt_nfkc\"");
+  refused(field(2, "\x18\x02"), "remove_extra_whitespaces");
+  refused(field(2, "\x18\x02") + plain + piece("u", 0, 5), "\"u\", a piece that is not used");
+  refused(field(2, "\x18\x02") + plain + piece("xy", 0, 1), "piece 12 \"xy\" has a character");
+  refused(field(2, "\x18\x02") + plain + piece("a", 0, 1), "the piece \"a\" is there twice");
+  refused("\x0a\x7f", "offset");
+}
+
+TEST_CASE("tiktoken ranks: every complaint names the line", "[tokenizer]") {
+  const TempDir dir;
+  const auto refused = [&](const std::string& text, const std::string& what) {
+    write_bytes(dir / "t.tiktoken", text);
+    const std::string message = message_of(ExitCode::kData, [&] { load_tokenizer(dir / "t.tiktoken"); });
+    INFO(message);
+    CHECK(contains(message, what));
+  };
+  refused("YQ== 0\nYg== 1\n", "2 ranks: how text is split");
+  refused("YQ== 0\nYg== x\n", "t.tiktoken:2: expected a token in base64");
+  refused("YQ== 0\nYg== 0\n", "t.tiktoken:2: rank 0 is there twice");
+  refused("YQ== 0\nYg== 7\n", "t.tiktoken:2: rank 7 in a file of");
+  refused("", "the file is empty");
+}
+
 TEST_CASE("what is no tokenizer is named", "[tokenizer]") {
   const TempDir dir;
   CHECK(contains(message_of(ExitCode::kUsage, [&] { load_tokenizer(dir / "none"); }), "none"));

@@ -96,4 +96,33 @@ TEST_CASE("data prepare writes over nothing of a person's", "[e2e]") {
   CHECK(read_bytes(dir / "t.bin") == "mine");
 }
 
+TEST_CASE("a tokenizer is trained, its tokens are trained on, and it is found again", "[e2e]") {
+  const TempDir dir;
+  std::string text;
+  for (int i = 0; i < 3000; ++i)
+    text += fmt::format("line {}: the quick brown fox jumps over the lazy dog\n", i);
+  write_bytes(dir / "book.txt", text);
+  write_bytes(dir / "my.yaml",
+              "model: {vocab_size: 384, num_layers: 1, hidden_size: 32, num_heads: 2, seq_len: 32, "
+              "ffn_hidden_size: 32}\n"
+              "data: {train: [{path: book}], validation_fraction: 0.1}\nthreads: 1\noptimizer: {lr: "
+              "0.01}\nschedule: {kind: constant}\n"
+              "train: {steps: 2, global_batch_size: 2, micro_batch_size: 1, eval_samples: 4}\n");
+  const auto jevons = [&](const std::string& arguments) {
+    return shell(fmt::format("cd {} && {} {}", dir / "", JEVONS_PROGRAM, arguments));
+  };
+  check_answer(jevons("data train-tokenizer book.txt --vocab-size 384 -o a.json"), 0,
+               "bytes of that text per token");
+  check_answer(jevons("data train-tokenizer book.txt --vocab-size 300 -o b.json"), 0, "b.json: ");
+  check_answer(jevons("data prepare book.txt -o book --tokenizer a.json --threads 2"), 0,
+               "bytes of text per token");
+  check_answer(jevons("train my.yaml"), 0, "bits per byte");
+  check_answer(jevons("generate runs/my --prompt 'the quick' --max-tokens 3"), 0, "the quick");
+  check_answer(jevons("generate runs/my --prompt 'the quick' --tokenizer b.json"), 2, "not of b.json");
+  check_answer(jevons("data prepare book.txt -o book --tokenizer b.json"), 0, "bytes of text per token");
+  check_answer(jevons("train my.yaml train.steps=4 data.allow_change=true"), 65,
+               "token files are now of another tokenizer");
+  check_answer(jevons("train my.yaml run_dir=other model.vocab_size=290"), 2, "but model.vocab_size is 290");
+}
+
 }  // namespace jevons

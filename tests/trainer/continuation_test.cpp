@@ -57,6 +57,26 @@ TEST_CASE("continuation: another model is refused with the keys that differ", "[
   CHECK(contains(message_of(ExitCode::kData, [] { check_continuation({}, "step-1", {}); }), "no config"));
 }
 
+TEST_CASE("continuation: tokens of another tokenizer are refused, whatever is meant", "[continuation]") {
+  TrainState saved;
+  saved.passport = {
+      {"config", resolved(kYaml, {})}, {"data", "d1"}, {"tokenizer", "tok.json"}, {"tokenizer_hash", "t1"}};
+  const auto resume = [&](const std::string& hash) {
+    check_continuation(saved, "step-1",
+                       {.config = resolved(kYaml, {}),
+                        .data = "d2",
+                        .tokenizer_hash = hash,
+                        .layout = "",
+                        .allow_data_change = true});
+  };
+  resume("t1");
+  resume("");  // files that say nothing
+  CHECK(contains(message_of(ExitCode::kData, [&] { resume("t2"); }),
+                 "trained on the tokens of tok.json (hash t1)"));
+  saved.passport.erase("tokenizer_hash");
+  resume("t2");
+}
+
 TEST_CASE("continuation: other token files are refused unless the change is meant", "[continuation]") {
   const LaunchFacts other{.config = "", .data = "d2", .layout = "dp 1"};
   const std::string message = message_of(ExitCode::kData, [&] { notices({"data.train.0.path=new"}, other); });

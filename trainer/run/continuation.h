@@ -10,10 +10,10 @@ namespace jevons {
 
 // This launch, as a checkpoint's passport would describe it.
 struct LaunchFacts {
-  std::string config;          // resolved YAML
-  std::string data;            // the loader's fingerprint
-  std::string tokenizer_hash;  // of the tokens; "" if unknown
-  std::string layout;          // Layout::to_string
+  std::string config;               // resolved YAML
+  std::string data;                 // the loader's fingerprint
+  std::string tokenizer_hash = "";  // of the tokens; "" if unknown
+  std::string layout;               // Layout::to_string
   bool allow_data_change = false;
 };
 
