@@ -9,6 +9,7 @@
 #include "kernels/row/decode_attention.h"
 #include "kernels/row/elementwise.h"
 #include "kernels/row/embedding.h"
+#include "kernels/row/head_copy.h"
 #include "kernels/row/launch.h"
 #include "kernels/row/next_tokens.h"
 #include "kernels/row/norm.h"
@@ -33,6 +34,7 @@ JEVONS_CROSS_ENTROPY_KERNELS(LAUNCHER)
 JEVONS_DECODE_ATTENTION_KERNELS(LAUNCHER)
 JEVONS_ELEMENTWISE_KERNELS(LAUNCHER)
 JEVONS_EMBEDDING_KERNELS(LAUNCHER)
+JEVONS_HEAD_COPY_KERNELS(LAUNCHER)
 JEVONS_NEXT_TOKENS_KERNELS(LAUNCHER)
 JEVONS_NORM_KERNELS(LAUNCHER)
 JEVONS_OPTIMIZER_KERNELS(LAUNCHER)

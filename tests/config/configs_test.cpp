@@ -44,6 +44,11 @@ TEST_CASE("config: presets have the published numbers of parameters", "[config]"
   CHECK(total("olmoe-1b-7b") == 6'919'161'856);
   CHECK(total("qwen3-30b-a3b") == 30'532'122'624);
   CHECK(total("qwen3-235b-a22b") == 235'093'634'560);
+  CHECK(total("deepseek-v3") == 671'026'419'200);
+  CHECK(total("deepseek-v2") == 235'741'434'880);
+  CHECK(total("deepseek-v2-lite") == 15'706'484'224);
+  CHECK(total("kimi-k2") == 1'026'408'232'448);
+  CHECK(total("moonlight-16b-a3b") == 15'960'110'208);
 }
 
 TEST_CASE("config: docs/options.md is the schema's own table", "[config]") {

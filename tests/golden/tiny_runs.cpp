@@ -135,6 +135,14 @@ std::string gradient_name(const std::string& moment) {
   return name.replace(begin, name.find('.', begin) - begin, "*");
 }
 
+// Latent attention for the heads of kCommon.
+std::vector<std::string> with_latents(std::vector<std::string> options) {
+  options.insert(options.begin(),
+                 {"model.num_kv_heads=0", "model.head_dim=0", "model.mla.kv_lora_rank=12",
+                  "model.mla.qk_nope_head_dim=6", "model.mla.qk_rope_head_dim=4", "model.mla.v_head_dim=8"});
+  return options;
+}
+
 }  // namespace
 
 std::vector<TinyRun> tiny_runs(const std::string& family) {
@@ -150,6 +158,10 @@ std::vector<TinyRun> tiny_runs(const std::string& family) {
             {"mtp",
              {"model.mtp.depth=2", "model.recompute=selective", "data.document_mask=true",
               "train.micro_batch_size=2"},
+             {{}, {.dp = 2}, {.tp = 2}, {.dp = 2, .tp = 2}}},
+            {"latent",
+             with_latents({"model.rope.scaling=llama3", "model.rope.factor=4",
+                           "model.rope.original_seq_len=8", "model.recompute=selective"}),
              {{}, {.dp = 2}, {.tp = 2}, {.dp = 2, .tp = 2}}}};
   }
   ENSURE(family == "moe", "no family {}", family);
@@ -178,6 +190,13 @@ std::vector<TinyRun> tiny_runs(const std::string& family) {
                      "model.moe.global_balance_loss=0.02", "model.moe.reduce_at_expert=true",
                      "model.recompute=full", "model.qk_norm=head", "parallel.zero_stage=0"}),
        {{}, {.dp = 2, .ep = 2}, {.tp = 2, .ep = 2}, {.dp = 4, .ep = 4}}},
+      {"latent",
+       with_latents(with_experts(
+           {"model.mla.q_lora_rank=20", "model.rope.layout=interleaved", "model.rope.scaling=yarn",
+            "model.rope.factor=4", "model.rope.original_seq_len=8", "model.rope.mscale=1",
+            "model.rope.mscale_all_dim=0.8", "model.recompute=selective", "model.moe.num_shared_experts=1",
+            "model.moe.first_dense_layers=1", "train.micro_batch_size=2", "data.document_mask=true"})),
+       {{}, {.dp = 2, .ep = 2}, {.tp = 2}, {.tp = 2, .ep = 2}}},
       {"layout-invariant",
        with_experts({"numerics=layout_invariant", "model.moe.sequence_balance_loss=0.02",
                      "model.moe.num_shared_experts=2", "data.document_mask=true"}),

@@ -22,6 +22,18 @@ TEST_CASE("branch contract: attention", "[model][branch]") {
       second_document);
 }
 
+TEST_CASE("branch contract: latent attention", "[model][branch]") {
+  const ModelConfig config = tiny_latent(GENERATE(0, 5));
+  const std::int64_t second_document = GENERATE(0, 3);
+  std::deque<RopeTable> ropes;
+  check_branch(
+      [&](TestBed& bed) {
+        return LatentAttention(bed.store, config, "attn",
+                               ropes.emplace_back(rope_of(Device::kCpu, bed.ctx.compute, config)));
+      },
+      second_document);
+}
+
 TEST_CASE("branch contract: dense FFN", "[model][branch]") {
   const ModelConfig config = tiny_dense();
   check_branch([&](TestBed& bed) { return DenseFfn(bed.store, config, "ffn", config.ffn_hidden_size); });
@@ -81,7 +93,7 @@ TEST_CASE("backward by halves: head, with logits kept or made again", "[model][b
 }
 
 TEST_CASE("backward by halves: block in every recompute mode", "[model][branch]") {
-  ModelConfig config = tiny_moe();
+  ModelConfig config = GENERATE(tiny_moe(), with_latent(tiny_moe(), 5));
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   const std::int64_t layer = GENERATE(0, 1);  // dense, MoE
   check_halves([&](TestBed& bed, Halves halves) {

@@ -114,6 +114,21 @@ TEST_CASE("layout grid: recompute modes change no layout's result", "[model][lay
   check_points({config}, points, want);
 }
 
+TEST_CASE("layout grid: latent attention, with and without a latent of the queries",
+          "[model][layout][ranks]") {
+  const std::int64_t q_lora_rank = GENERATE(0, 5);
+  GridModel model{with_latent(tiny_moe(), q_lora_rank)};
+  const StepResult want = one_worker(model, 1);
+  check_points(model, moe_grid(), want);
+  model.config.recompute = Recompute::kSelective;
+  check_points(model, {{.layout = {.dp = 2, .tp = 2, .ep = 2}, .zero_stage = 1, .micro_batch = 2}}, want);
+}
+
+TEST_CASE("layout grid: latent attention in f32", "[model][layout][ranks]") {
+  const GridModel model{with_latent(tiny_moe(), 5), DType::kF32};
+  check_points(model, moe_grid(), one_worker(model, 1));
+}
+
 // Every gradient is the same sum of the same terms, however it is cut into buckets and whenever that sum
 // starts.
 TEST_CASE("layout grid: buckets summed under the backward pass change no bit", "[model][layout][ranks]") {

@@ -29,7 +29,12 @@ std::vector<Published> published() {
           {"Mixtral 8x7B", mixtral_8x7b(), 46702792704, 12.88, 79.71, 0.01, 0.01},
           {"OLMoE 1B-7B", olmoe_1b_7b(), 6919161856, 1.282, 7.88, 0.001, 0.01},
           {"Qwen3 30B-A3B", qwen3_30b_a3b(), 30532122624, 3.353, 23.08, 0.001, 0.01},
-          {"Qwen3 235B-A22B", qwen3_235b_a22b(), 235093634560, 22.19, 148.3, 0.01, 0.1}};
+          {"Qwen3 235B-A22B", qwen3_235b_a22b(), 235093634560, 22.19, 148.3, 0.01, 0.1},
+          {"DeepSeek-V3", deepseek_v3(), 671026419200, 37.55, 250.46, 0.01, 0.01},
+          {"DeepSeek-V2", deepseek_v2(), 235741434880, 21.38, 155.31, 0.01, 0.01},
+          {"DeepSeek-V2-Lite", deepseek_v2_lite(), 15706484224, 2.66, 16.41, 0.01, 0.01},
+          {"Kimi K2", kimi_k2(), 1026408232448, 32.86, 205.47, 0.01, 0.01},
+          {"Moonlight 16B-A3B", moonlight_16b_a3b(), 15960110208, 2.91, 18.87, 0.01, 0.01}};
 }
 
 }  // namespace
@@ -55,7 +60,9 @@ TEST_CASE("presets: a dry run's products are 6 FLOPs per matmul weight and token
   for (const Published& model : published()) {
     INFO(model.name);
     const bool moe = model.config.moe.router.num_experts > 0;
-    for (const Layout& layout : {Layout{}, Layout{.dp = 64, .tp = moe ? 1 : 8, .ep = moe ? 8 : 1}}) {
+    std::vector<Layout> layouts = {{}, {.dp = 64, .tp = moe ? 1 : 8, .ep = moe ? 8 : 1}};
+    if (model.config.mla.enabled()) layouts.push_back({.dp = 8, .tp = 8, .ep = 8});
+    for (const Layout& layout : layouts) {
       INFO(layout.to_string());
       MetaCommunicator world(0, layout.world());
       TestBed bed(world, DType::kBF16, layout, Device::kMeta);

@@ -45,6 +45,14 @@ CASES = {
     "mtp-experts": (dict(qk_norm="head", mtp=dict(depth=1)),
                     dict(num_shared_experts=1, first_dense_layers=1, sequence_balance_loss=0.02),
                     dict(score="sigmoid", selection_bias=True, bias_update_rate=0.01), False),
+    "latent": (dict(num_kv_heads=0, head_dim=0,
+                    mla=dict(kv_lora_rank=24, q_lora_rank=32, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=12),
+                    rope=dict(layout="interleaved", scaling="yarn", factor=4, original_seq_len=8, beta_fast=4, mscale=1,
+                              mscale_all_dim=0.8)), {}, {}, True),
+    "latent-keys": (dict(num_kv_heads=0, head_dim=0,
+                         mla=dict(kv_lora_rank=24, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=12),
+                         rope=dict(scaling="llama3", factor=4, original_seq_len=16)), dict(num_shared_experts=1), {}, False),
+    "linear": (dict(rope=dict(theta=500.0, scaling="linear", factor=2, layout="interleaved")), {}, {}, False),
 }
 
 
@@ -114,19 +122,71 @@ class Oracle:
         self.eps = self.model.get("norm_eps", 1e-5)
         self.biases = {}  # by layer
         self.loads = {}
-        half = self.model["head_dim"] // 2
-        speed = self.model.get("rope", {}).get("theta", 10000.0) ** (-torch.arange(half, dtype=torch.float64) / half)
+        self.rope, self.mla = self.model.get("rope", {}), self.model.get("mla")
+        speed, size = self.frequencies(self.mla["qk_rope_head_dim"] if self.mla else self.model["head_dim"])
         angle = torch.arange(LENGTH, dtype=torch.float64)[:, None] * speed
-        self.cos, self.sin = angle.cos(), angle.sin()
+        self.cos, self.sin = size * angle.cos(), size * angle.sin()
 
-    def norm(self, x, name):
-        return x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.eps) * self.w[name]
+    def magnitude(self, mscale):
+        return 0.1 * mscale * math.log(self.rope["factor"]) + 1
+
+    def frequencies(self, dim):
+        """Of the pairs, and the factor of cosines and sines."""
+        theta, kind = self.rope.get("theta", 10000.0), self.rope.get("scaling", "none")
+        plain = theta ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
+        if kind == "none":
+            return plain, 1.0
+        factor = self.rope["factor"]
+        if kind == "linear":
+            return plain / factor, 1.0
+        original = self.rope["original_seq_len"]
+        if kind == "llama3":
+            turns = original * plain / (2 * math.pi)
+            kept = ((turns - 1) / (4 - 1)).clamp(0, 1)
+            return plain / factor * (1 - kept) + plain * kept, 1.0
+        ends = [dim * math.log(original / (2 * math.pi * beta)) / (2 * math.log(theta))
+                for beta in (self.rope.get("beta_fast", 32), self.rope.get("beta_slow", 1))]
+        low, high = max(math.floor(ends[0]), 0), min(math.ceil(ends[1]), dim - 1)
+        ramp = ((torch.arange(dim // 2, dtype=torch.float64) - low) / (high - low)).clamp(0, 1)
+        return (plain / factor * ramp + plain * (1 - ramp),
+                self.magnitude(self.rope["mscale"]) / self.magnitude(self.rope["mscale_all_dim"]))
+
+    def norm(self, x, name, eps=None):
+        return x / torch.sqrt((x * x).mean(-1, keepdim=True) + (eps or self.eps)) * self.w[name]
 
     def rotate(self, x):
-        low, high = x.chunk(2, -1)
-        return torch.cat((low * self.cos - high * self.sin, low * self.sin + high * self.cos), -1)
+        interleaved = self.rope.get("layout") == "interleaved"
+        low, high = (x[..., ::2], x[..., 1::2]) if interleaved else x.chunk(2, -1)
+        turned = low * self.cos - high * self.sin, low * self.sin + high * self.cos
+        return torch.stack(turned, -1).flatten(-2) if interleaved else torch.cat(turned, -1)
+
+    def latent_attention(self, x, name, sees):
+        m, heads = self.mla, self.model["num_heads"]
+        plain, rotated, kv = m["qk_nope_head_dim"], m["qk_rope_head_dim"], m["kv_lora_rank"]
+
+        def by_head(t):
+            return t.view(SEQUENCES, LENGTH, heads, -1).transpose(1, 2)
+
+        if m.get("q_lora_rank"):
+            latent = self.norm(F.linear(x, self.w[name + ".q_a"]), name + ".q_a_norm", 1e-6)
+            q = by_head(F.linear(latent, self.w[name + ".q_b"]))
+        else:
+            q = by_head(F.linear(x, self.w[name + ".q"]))
+        down = F.linear(x, self.w[name + ".kv_a"])
+        up = by_head(F.linear(self.norm(down[..., :kv], name + ".kv_a_norm", 1e-6), self.w[name + ".kv_b"]))
+        shared = self.rotate(down[..., kv:])
+        score = torch.einsum("bhti,bhsi->bhts", q[..., :plain], up[..., :plain])
+        score = score + torch.einsum("bhti,bsi->bhts", self.rotate(q[..., plain:]), shared)
+        score = score / math.sqrt(plain + rotated)
+        if self.rope.get("mscale_all_dim"):
+            score = score * self.magnitude(self.rope["mscale_all_dim"]) ** 2
+        share = score.masked_fill(~sees[:, None], -math.inf).softmax(-1)
+        mixed = torch.einsum("bhts,bhsi->bthi", share, up[..., plain:]).flatten(2)
+        return F.linear(mixed, self.w[name + ".o"])
 
     def attention(self, x, name, sees):
+        if self.mla:
+            return self.latent_attention(x, name, sees)
         heads, kv, d = self.model["num_heads"], self.model["num_kv_heads"], self.model["head_dim"]
         q, k, v = (F.linear(x, self.w[f"{name}.{part}"]) for part in "qkv")
         kind = self.model.get("qk_norm", "none")

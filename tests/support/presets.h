@@ -65,6 +65,80 @@ inline ModelConfig olmoe_1b_7b() {
   return config;
 }
 
+struct DeepSeekShape {
+  std::int64_t vocab, layers, hidden, heads, ffn, expert_hidden;
+  std::int64_t q_lora_rank = 1536;
+};
+
+inline ModelConfig deepseek(const DeepSeekShape& shape) {
+  ModelConfig config;
+  config.vocab_size = shape.vocab;
+  config.num_layers = shape.layers;
+  config.hidden_size = shape.hidden;
+  config.ffn_hidden_size = shape.ffn;
+  config.num_heads = config.num_kv_heads = shape.heads;
+  config.head_dim = 192;
+  config.seq_len = 4096;
+  config.norm_eps = 1e-6;
+  config.mla = {.kv_lora_rank = 512,
+                .q_lora_rank = shape.q_lora_rank,
+                .qk_nope_head_dim = 128,
+                .qk_rope_head_dim = 64,
+                .v_head_dim = 128};
+  config.rope.layout = RopeLayout::kInterleaved;
+  config.moe.expert_hidden_size = shape.expert_hidden;
+  config.moe.first_dense_layers = 1;
+  return config;
+}
+inline ModelConfig deepseek_v3() {
+  ModelConfig config = deepseek({129280, 61, 7168, 128, 18432, 2048});
+  config.moe.router = {.num_experts = 256,
+                       .top_k = 8,
+                       .score = ScoreFunction::kSigmoid,
+                       .scaling_factor = 2.5,
+                       .groups = 8,
+                       .groups_kept = 4};
+  config.moe.num_shared_experts = 1;
+  config.moe.first_dense_layers = 3;
+  config.moe.use_selection_bias = true;
+  return config;
+}
+inline ModelConfig deepseek_v2() {
+  ModelConfig config = deepseek({102400, 60, 5120, 128, 12288, 1536});
+  config.moe.router = {.num_experts = 160,
+                       .top_k = 6,
+                       .renormalize = false,
+                       .scaling_factor = 16,
+                       .groups = 8,
+                       .groups_kept = 3,
+                       .group_score = GroupScore::kMax};
+  config.moe.num_shared_experts = 2;
+  return config;
+}
+inline ModelConfig deepseek_v2_lite() {
+  ModelConfig config = deepseek({102400, 27, 2048, 16, 10944, 1408, 0});
+  config.moe.router = {.num_experts = 64, .top_k = 6, .renormalize = false};
+  config.moe.num_shared_experts = 2;
+  return config;
+}
+inline ModelConfig kimi_k2() {
+  ModelConfig config = deepseek({163840, 61, 7168, 64, 18432, 2048});
+  config.moe.router = {
+      .num_experts = 384, .top_k = 8, .score = ScoreFunction::kSigmoid, .scaling_factor = 2.827};
+  config.moe.num_shared_experts = 1;
+  config.moe.use_selection_bias = true;
+  return config;
+}
+inline ModelConfig moonlight_16b_a3b() {
+  ModelConfig config = deepseek({163840, 27, 2048, 16, 11264, 1408, 0});
+  config.seq_len = 8192, config.norm_eps = 1e-5;
+  config.moe.router = {
+      .num_experts = 64, .top_k = 6, .score = ScoreFunction::kSigmoid, .scaling_factor = 2.446};
+  config.moe.num_shared_experts = 2;
+  config.moe.use_selection_bias = true;
+  return config;
+}
+
 struct Qwen3Shape {
   std::int64_t layers, hidden, heads, expert_hidden;
 };

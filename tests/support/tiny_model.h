@@ -41,6 +41,30 @@ inline ModelConfig tiny_moe() {
   return config;
 }
 
+// Latent attention in place of grouped queries; q_lora_rank 0: queries without a latent. As DeepSeek turns
+// them: neighbouring columns, YaRN.
+inline ModelConfig with_latent(ModelConfig config, std::int64_t q_lora_rank) {
+  config.mla = {.kv_lora_rank = 6,
+                .q_lora_rank = q_lora_rank,
+                .qk_nope_head_dim = 3,
+                .qk_rope_head_dim = 4,
+                .v_head_dim = 5};
+  config.head_dim = 7, config.num_kv_heads = config.num_heads;
+  config.qk_norm = QkNorm::kNone;
+  config.rope = {.theta = 100,
+                 .layout = RopeLayout::kInterleaved,
+                 .scaling = RopeScaling::kYarn,
+                 .factor = 4,
+                 .original_seq_len = 4,
+                 .beta_fast = 2,
+                 .mscale = 1,
+                 .mscale_all_dim = 0.7};
+  return config;
+}
+inline ModelConfig tiny_latent(std::int64_t q_lora_rank) {
+  return with_latent(tiny_dense(), q_lora_rank);
+}
+
 // Rows 0 .. rows-1 of a stream of random tokens; every `mask_every`-th target is masked (0: none).
 inline MicroBatch random_batch(TestBed& bed, const ModelConfig& config, std::int64_t sequences,
                                const std::string& name, std::int64_t mask_every = 0) {

@@ -70,14 +70,20 @@ void check_numerics(const RunConfig& config, Rules& rules) {
 // What a GPU cannot do of what a CPU can.
 void check_gpu(const RunConfig& config, Rules& rules) {
   constexpr std::int64_t kMultiple = 8, kMost = 256;
-  const std::int64_t head_dim = config.model.head_dim;
   rules.require(
       {"train.precision"}, [&] { return config.train.precision == Precision::kBF16; },
       "train.precision: attention on a GPU is bf16 only; use train.precision = bf16, or device = cpu");
-  rules.require(
-      {"model.head_dim"}, [&] { return head_dim % kMultiple == 0 && head_dim <= kMost; },
-      "model.head_dim: attention on a GPU needs a multiple of {} up to {}, not {}; device = cpu takes it",
-      kMultiple, kMost, head_dim);
+  const auto width = [&](const char* key, std::int64_t value) {
+    rules.require(
+        {key}, [&] { return value % kMultiple == 0 && value <= kMost; },
+        "{}: attention on a GPU needs a multiple of {} up to {}, not {}; device = cpu takes it", key,
+        kMultiple, kMost, value);
+  };
+  const MlaConfig& mla = config.model.mla;
+  width("model.head_dim", config.model.head_dim);
+  width("model.mla.qk_nope_head_dim", mla.qk_nope_head_dim);
+  width("model.mla.qk_rope_head_dim", mla.qk_rope_head_dim);
+  width("model.mla.v_head_dim", mla.v_head_dim);
 }
 
 void check_training(const RunConfig& config, Rules& rules) {

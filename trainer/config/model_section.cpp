@@ -93,9 +93,6 @@ void check_mla(const ModelConfig& m, Rules& rules) {
   part("v_head_dim", mla.v_head_dim, true);
   if (!mla.enabled()) return;
   rules.require(
-      {rank}, [] { return false; },
-      "model.mla.kv_lora_rank: latent attention is not part of this version yet");
-  rules.require(
       {"model.mla.qk_rope_head_dim"}, [&] { return mla.qk_rope_head_dim % 2 == 0; },
       "model.mla.qk_rope_head_dim = {} is odd; rotary positions turn pairs", mla.qk_rope_head_dim);
   rules.require(

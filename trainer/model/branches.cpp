@@ -2,11 +2,15 @@
 
 #include <fmt/core.h>
 
+#include <string>
+
 namespace jevons {
 
 AttentionBranch make_attention(ParamStore& store, const ModelConfig& config, std::int64_t layer,
                                const RopeTable& rope) {
-  return Attention(store, config, fmt::format("layers.{}.attn", layer), rope);
+  const std::string name = fmt::format("layers.{}.attn", layer);
+  if (config.mla.enabled()) return LatentAttention(store, config, name, rope);
+  return Attention(store, config, name, rope);
 }
 
 FfnBranch make_ffn(ParamStore& store, const ModelConfig& config, std::int64_t layer) {

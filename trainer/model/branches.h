@@ -5,11 +5,12 @@
 
 #include "trainer/model/attention.h"
 #include "trainer/model/ffn.h"
+#include "trainer/model/mla.h"
 #include "trainer/model/moe.h"
 
 namespace jevons {
 
-using AttentionBranch = std::variant<Attention>;
+using AttentionBranch = std::variant<Attention, LatentAttention>;
 using FfnBranch = std::variant<DenseFfn, Moe>;
 
 // Declare layers.N.attn.* and layers.N.ffn.* or layers.N.moe.*. `rope` must outlive the branch.

@@ -30,7 +30,7 @@ std::string about_attention(const RunConfig& config) {
                              .heads = m.num_heads / tp,
                              .kv_heads = m.num_kv_heads / tp,
                              .dim = m.head_dim,
-                             .v_dim = m.head_dim,
+                             .v_dim = m.v_head_dim(),
                              .documents = config.data.document_mask};
   const std::int64_t bounded = longest_bounded_sequence(sizes);
   if (bounded >= m.seq_len / 128 * 128) return "";

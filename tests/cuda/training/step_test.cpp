@@ -105,6 +105,16 @@ TEST_CASE("evaluation on a GPU has the CPU's losses and accepted tokens", "[trai
   CHECK(got.mtp_acceptance.value() > 0);
 }
 
+TEST_CASE("the same with latent attention", "[training]") {
+  std::vector<std::string> overrides = {"model.num_kv_heads=0",          "model.mla.kv_lora_rank=24",
+                                        "model.mla.qk_nope_head_dim=16", "model.mla.qk_rope_head_dim=8",
+                                        "model.mla.v_head_dim=8",        "model.rope.layout=interleaved"};
+  compare_devices(overrides);
+  overrides.insert(overrides.end(),
+                   {"model.mla.q_lora_rank=40", "model.recompute=selective", "data.document_mask=true"});
+  compare_devices(overrides);
+}
+
 // The device keeps figures and reports of a step's passes; their memory grows at every 64th.
 TEST_CASE("a step of more than 64 passes on a GPU has the CPU's loss", "[training]") {
   if (emulation::checking()) return;  // minutes

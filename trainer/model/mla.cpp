@@ -1,0 +1,199 @@
+#include "trainer/model/mla.h"
+
+#include "kernels/elementwise.h"
+#include "kernels/head_copy.h"
+#include "kernels/norm.h"
+#include "kernels/rope.h"
+
+namespace jevons {
+namespace {
+
+// That of the latents' norms, whatever the model's other norms have: so the published models were trained.
+constexpr float kLatentEps = 1e-6f;
+
+ParamSpec matrix(const ModelConfig& config, std::string name, Shape shape, int tp_dim = -1) {
+  return {.name = std::move(name), .shape = shape, .tp_dim = tp_dim, .init_std = config.init_std};
+}
+
+ParamId add_norm(ParamStore& store, std::string name, std::int64_t width) {
+  return store.add({.name = std::move(name),
+                    .shape = {width},
+                    .init = InitKind::kOnes,
+                    .role = ParamRole::kVector,
+                    .keep_f32 = true});
+}
+
+// What is read from x, as one matrix.
+std::vector<ParamSpec> down_specs(const ModelConfig& config, const std::string& name) {
+  const MlaConfig& mla = config.mla;
+  std::vector<ParamSpec> parts;
+  if (mla.q_lora_rank > 0)
+    parts.push_back(matrix(config, name + ".q_a", {mla.q_lora_rank, config.hidden_size}));
+  parts.push_back(
+      matrix(config, name + ".kv_a", {mla.kv_lora_rank + mla.qk_rope_head_dim, config.hidden_size}));
+  return parts;
+}
+
+ParamSpec query_spec(const ModelConfig& config, const std::string& name) {
+  const bool latent = config.mla.q_lora_rank > 0;
+  const std::int64_t in = latent ? config.mla.q_lora_rank : config.hidden_size;
+  return matrix(config, name + (latent ? ".q_b" : ".q"), {config.num_heads * config.head_dim, in}, 0);
+}
+
+ParamSpec key_value_spec(const ModelConfig& config, const std::string& name) {
+  const MlaConfig& mla = config.mla;
+  return matrix(config, name + ".kv_b",
+                {config.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim), mla.kv_lora_rank}, 0);
+}
+
+}  // namespace
+
+LatentAttention::LatentAttention(ParamStore& store, const ModelConfig& config, const std::string& name,
+                                 const RopeTable& rope)
+    : store_(&store),
+      rope_(&rope),
+      gather_(store.mesh().tp()),
+      reduce_scatter_(store.mesh().tp()),
+      rank_(store.mesh().tp().rank()),
+      heads_(config.num_heads / store.mesh().tp().size()),
+      plain_(config.mla.qk_nope_head_dim),
+      rotated_(config.mla.qk_rope_head_dim),
+      values_(config.mla.v_head_dim),
+      down_(store, down_specs(config, name)),
+      q_norm_(config.mla.q_lora_rank == 0
+                  ? std::optional<LatentNorm>()
+                  : LatentNorm{add_norm(store, name + ".q_a_norm", config.mla.q_lora_rank), 0,
+                               config.mla.q_lora_rank}),
+      q_up_(store, {query_spec(config, name)}),
+      kv_norm_{add_norm(store, name + ".kv_a_norm", config.mla.kv_lora_rank), config.mla.q_lora_rank,
+               config.mla.kv_lora_rank},
+      kv_up_(store, {key_value_spec(config, name)}),
+      o_(store, {{.name = name + ".o",
+                  .shape = {config.hidden_size, config.num_heads * config.mla.v_head_dim},
+                  .tp_dim = 1,
+                  .init_std = config.output_init_std()}}),
+      softmax_scale_(static_cast<float>(softmax_scale(config))) {}
+
+double LatentAttention::score_flops_per_token(std::int64_t length) const {
+  return 3 * static_cast<double>(heads_ * (plain_ + rotated_ + values_) * length);
+}
+
+Tensor LatentAttention::forward(const Keep& keep, Tensor x, const Sequences& sequences, Saved& saved) const {
+  saved = {};
+  saved.sequences = sequences;
+  saved.q_kind = q_norm_ ? SavedKind::kCheap : SavedKind::kProduct;
+  project_down(keep.products, x, saved);
+  project_up(keep, x, saved);
+  attend(keep.products, saved);
+  const Context dropped = scratch(keep.cheap);
+  return reduce_scatter_.forward(dropped, o_.forward(dropped, saved.o.x, saved.o), *dropped.work);
+}
+
+void LatentAttention::restore(const Context& ctx, Tensor x, Saved& saved) const {
+  const bool nothing_kept = !saved.down_out.defined();
+  if (nothing_kept) project_down(ctx, x, saved);
+  saved.down.x = x;
+  project_up({ctx, ctx, ctx}, x, saved);
+  if (nothing_kept) attend(ctx, saved);
+}
+
+void LatentAttention::project_down(const Context& ctx, Tensor x, Saved& saved) const {
+  saved.down_out = down_.forward(ctx, x, saved.down);
+  rope_forward(ctx, shared_key(saved.down_out), own_rotation(saved.sequences));
+}
+
+void LatentAttention::project_up(const Keep& keep, Tensor x, Saved& saved) const {
+  const Context& cheap = keep.cheap;
+  saved.latents = gather_.forward(cheap, saved.down_out, *cheap.stash);
+  const Tensor q_in = q_norm_ ? normalise(cheap, *q_norm_, saved.latents, saved.q_rstd)
+                              : gather_.forward(cheap, x, *cheap.stash);
+  if (saved.q.defined()) {
+    saved.q_up.x = q_in;
+  } else {
+    const Context& queries = q_norm_ ? cheap : keep.products;
+    saved.q = q_up_.forward(queries, q_in, saved.q_up);
+    rope_forward(queries, rotated_part(saved.q), rope_->at(saved.sequences.positions));
+  }
+  saved.kv = kv_up_.forward(cheap, normalise(cheap, kv_norm_, saved.latents, saved.kv_rstd), saved.kv_up);
+  saved.k = cheap.stash->alloc(saved.q.shape, saved.q.dtype);
+  copy_heads(cheap, plain_key(saved.kv), plain_part(saved.k));
+  copy_heads(cheap, shared_key(saved.latents), rotated_part(saved.k));
+}
+
+void LatentAttention::attend(const Context& ctx, Saved& saved) const {
+  const std::int64_t rows = saved.q.rows();
+  saved.lse = ctx.stash->alloc({rows, heads_}, accumulator_of(saved.q.dtype));
+  saved.o.x = ctx.stash->alloc({rows, heads_ * values_}, saved.q.dtype);
+  attention_forward(ctx, core_shape(saved), core_saved(saved));
+}
+
+Tensor LatentAttention::backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales&) const {
+  const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.stash);
+  const Tensor d_o = o_.backward_input(ctx, dy_full, saved.o);
+  const Tensor dq = ctx.stash->alloc(saved.q.shape, saved.q.dtype),
+               d_kv = ctx.stash->alloc(saved.kv.shape, saved.kv.dtype),
+               dk = ctx.work->alloc(saved.k.shape, saved.k.dtype);
+  attention_backward(ctx, core_shape(saved), core_saved(saved), {d_o, 0, heads_, values_},
+                     {.dq = whole(dq), .dk = whole(dk), .dv = value(d_kv)});
+  rope_backward(ctx, rotated_part(dq), rope_->at(saved.sequences.positions));
+  // The gradient of down_out becomes that of its product without a copy where nothing is to be summed.
+  Arena& latents = gather_.returns_input() ? *ctx.stash : *ctx.work;
+  const Tensor d_latents = latents.alloc(saved.latents.shape, saved.latents.dtype);
+  copy_heads(ctx, plain_part(dk), plain_key(d_kv));
+  sum_heads(ctx, rotated_part(dk), shared_key(d_latents));
+  denormalise(ctx, kv_norm_, kv_up_.backward_input(ctx, d_kv, saved.kv_up), d_latents, saved.latents,
+              saved.kv_rstd);
+  const Tensor d_q_in = q_up_.backward_input(ctx, dq, saved.q_up);
+  if (q_norm_) denormalise(ctx, *q_norm_, d_q_in, d_latents, saved.latents, saved.q_rstd);
+  const Tensor d_down = gather_.backward(ctx, d_latents, *ctx.stash);
+  rope_backward(ctx, shared_key(d_down), own_rotation(saved.sequences));
+  const Tensor dx = down_.backward_input(ctx, d_down, saved.down);
+  if (!q_norm_) add(ctx, dx, gather_.backward(ctx, d_q_in, *ctx.work), dx);
+  return dx;
+}
+
+void LatentAttention::backward_weight(const Context& ctx, const Saved& saved) const {
+  o_.backward_weight(ctx, saved.o);
+  kv_up_.backward_weight(ctx, saved.kv_up);
+  q_up_.backward_weight(ctx, saved.q_up);
+  down_.backward_weight(ctx, saved.down);
+}
+
+Rotation LatentAttention::own_rotation(const Sequences& sequences) const {
+  const std::int64_t rows = sequences.positions.shape[0] / store_->mesh().tp().size();
+  return rope_->at(sequences.positions.slice(rank_ * rows, (rank_ + 1) * rows));
+}
+
+Tensor LatentAttention::normalise(const Context& ctx, const LatentNorm& norm, Tensor latents,
+                                  Tensor& rstd) const {
+  const std::int64_t rows = latents.rows();
+  const Tensor y = ctx.stash->alloc({rows, norm.width}, latents.dtype);
+  rstd = ctx.stash->alloc({rows, 1}, accumulator_of(latents.dtype));
+  head_rmsnorm_forward(ctx, norm.of(latents), store_->weight(norm.weight), kLatentEps, {y, 0, 1, norm.width},
+                       rstd);
+  return y;
+}
+
+// Into the norm's columns of d_latents, with the gradient of the norm's weight: of this rank's heads, for all
+// rows, so that the sum over tp is whole.
+void LatentAttention::denormalise(const Context& ctx, const LatentNorm& norm, Tensor dy, Tensor d_latents,
+                                  Tensor latents, Tensor rstd) const {
+  head_rmsnorm_backward(ctx, {dy, 0, 1, norm.width}, {norm.of(latents), store_->weight(norm.weight), rstd},
+                        norm.of(d_latents), store_->grad(norm.weight));
+}
+
+AttentionSaved LatentAttention::core_saved(const Saved& saved) const {
+  return {.q = whole(saved.q),
+          .k = whole(saved.k),
+          .v = value(saved.kv),
+          .o = {saved.o.x, 0, heads_, values_},
+          .doc_start = saved.sequences.doc_start,
+          .lse = saved.lse};
+}
+
+AttentionShape LatentAttention::core_shape(const Saved& saved) const {
+  const std::int64_t length = saved.sequences.length;
+  return AttentionShape::of_sequences(saved.q.rows() / length, length, softmax_scale_);
+}
+
+}  // namespace jevons
