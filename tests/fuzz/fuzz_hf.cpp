@@ -60,6 +60,10 @@ std::vector<std::string> fuzz_seeds() {
           common + "}",
       R"({"model_type":"olmoe","quantization_config":{"quant_method":"fp8","weight_block_size":[128,128]},)" +
           common + "}",
+      R"({"model_type":"deepseek_v3","n_routed_experts":4,"num_experts_per_tok":2,"moe_intermediate_size":8,)" +
+          std::string(
+              R"("n_group":1,"topk_group":1,"first_k_dense_replace":1,"num_nextn_predict_layers":1,)") +
+          common + "}",
       R"({"metadata":{"total_size":8},"weight_map":{"a":"x.safetensors","b":"y.safetensors"}})",
       jevons::format_npy_header("<f4", shape) + std::string(24, '\0')};
 }

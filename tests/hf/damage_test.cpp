@@ -40,7 +40,7 @@ bool has_parts(const std::string& text, const std::vector<std::string>& parts) {
 }  // namespace
 
 TEST_CASE("folder: one file or several, as it should be") {
-  for (const Family family : {Family::kLlama, Family::kMixtral, Family::kQwen3Moe, Family::kOlmoe}) {
+  for (const Family family : kFamilies) {
     for (const std::size_t files : {1, 3}) {
       const Scratch scratch;
       write_tiny(scratch.path("hf"), family, files);

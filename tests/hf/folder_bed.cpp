@@ -34,9 +34,15 @@ std::string bytes_of(const std::vector<float>& values) {
 std::string tiny_config(Family family, const std::string& more) {
   const std::string common = fmt::format(
       R"("model_type":"{}","architectures":["{}"],"vocab_size":20,"hidden_size":16,"num_hidden_layers":2,
-         "num_attention_heads":4,"num_key_value_heads":2,"max_position_embeddings":32,"rope_theta":10000.0,
+         "num_attention_heads":4,"num_key_value_heads":{},"max_position_embeddings":32,"rope_theta":10000.0,
          "rms_norm_eps":1e-05,"torch_dtype":"float32")",
-      model_type_of(family), architecture_of(family));
+      model_type_of(family), architecture_of(family),
+      family == Family::kDeepseekV2 || family == Family::kDeepseekV3 ? 4 : 2);
+  // Of DeepSeek; all heads have keys.
+  static const std::string kLatent =
+      R"("kv_lora_rank":8,"qk_nope_head_dim":4,"qk_rope_head_dim":2,"v_head_dim":6,"intermediate_size":24,
+         "moe_intermediate_size":12,"n_routed_experts":4,"n_shared_experts":1,"num_experts_per_tok":2,
+         "first_k_dense_replace":1)";
   std::string own;
   switch (family) {
     case Family::kLlama:
@@ -52,6 +58,14 @@ std::string tiny_config(Family family, const std::string& more) {
       break;
     case Family::kOlmoe:
       own = R"("intermediate_size":12,"num_experts":4,"num_experts_per_tok":2)";
+      break;
+    case Family::kDeepseekV2:
+      own = kLatent + R"(,"q_lora_rank":null,"topk_method":"greedy","n_group":null,"topk_group":null)";
+      break;
+    case Family::kDeepseekV3:
+      own =
+          kLatent +
+          R"(,"q_lora_rank":6,"n_group":2,"topk_group":1,"topk_method":"noaux_tc","scoring_func":"sigmoid")";
       break;
   }
   return "{" + common + "," + own + (more.empty() ? "" : "," + more) + "}";

@@ -12,6 +12,9 @@
 
 namespace jevons::test {
 
+inline constexpr Family kFamilies[] = {Family::kLlama, Family::kMixtral,    Family::kQwen3Moe,
+                                       Family::kOlmoe, Family::kDeepseekV2, Family::kDeepseekV3};
+
 // The bytes of a tensor in a file.
 struct FolderTensor {
   std::string dtype;  // "BF16"

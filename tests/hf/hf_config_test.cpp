@@ -15,8 +15,6 @@
 namespace jevons::test {
 namespace {
 
-constexpr Family kFamilies[] = {Family::kLlama, Family::kMixtral, Family::kQwen3Moe, Family::kOlmoe};
-
 std::string refusal(Family family, const std::string& more) {
   ExitCode code = ExitCode::kOk;
   const std::string message =
@@ -66,6 +64,41 @@ TEST_CASE("config.json: the sizes of each family, and what an absent key means")
   CHECK(changed(Family::kLlama, {{"torch_dtype", "bfloat16"}}).precision == Precision::kBF16);
   CHECK(changed(Family::kLlama, {{"torch_dtype", nullptr}, {"dtype", "float32"}}).precision ==
         Precision::kF32);
+}
+
+TEST_CASE("config.json: the keys of DeepSeek-V3 as it was released") {
+  const HfConfig config = parse_hf_config(
+      R"({"architectures":["DeepseekV3ForCausalLM"],"attention_bias":false,"attention_dropout":0.0,
+          "auto_map":{"AutoConfig":"configuration_deepseek.DeepseekV3Config"},"bos_token_id":0,"eos_token_id":1,"ep_size":1,
+          "first_k_dense_replace":3,"hidden_act":"silu","hidden_size":7168,"initializer_range":0.02,"intermediate_size":18432,
+          "kv_lora_rank":512,"max_position_embeddings":163840,"model_type":"deepseek_v3","moe_intermediate_size":2048,
+          "moe_layer_freq":1,"n_group":8,"n_routed_experts":256,"n_shared_experts":1,"norm_topk_prob":true,
+          "num_attention_heads":128,"num_experts_per_tok":8,"num_hidden_layers":61,"num_key_value_heads":128,
+          "num_nextn_predict_layers":1,"q_lora_rank":1536,"qk_nope_head_dim":128,"qk_rope_head_dim":64,
+          "quantization_config":{"activation_scheme":"dynamic","fmt":"e4m3","quant_method":"fp8","weight_block_size":[128,128]},
+          "rms_norm_eps":1e-06,"rope_scaling":{"beta_fast":32,"beta_slow":1,"factor":40,"mscale":1.0,"mscale_all_dim":1.0,
+          "original_max_position_embeddings":4096,"type":"yarn"},"rope_theta":10000,"routed_scaling_factor":2.5,
+          "scoring_func":"sigmoid","tie_word_embeddings":false,"topk_group":4,"topk_method":"noaux_tc","torch_dtype":"bfloat16",
+          "transformers_version":"4.33.1","use_cache":true,"v_head_dim":128,"vocab_size":129280})",
+      "config.json");
+  ModelConfig published = deepseek_v3();
+  published.seq_len = 163840;
+  published.mtp.depth = 1;
+  published.rope.scaling = RopeScaling::kYarn;
+  published.rope.factor = 40;
+  published.rope.original_seq_len = 4096;
+  published.rope.mscale = published.rope.mscale_all_dim = 1;
+  CHECK(config.model == published);
+  CHECK(config.not_taken.empty());
+  CHECK(config.precision == Precision::kBF16);
+  CHECK(run_of(config, "config.json").model == published);
+  std::int64_t main = 0, further = 0, copies = 0;
+  for (const WeightPlace& place : weight_places(config.family, config.model)) {
+    (place.is_copy ? copies : place.name.starts_with("layers.61.") ? further : main) += place.shape.numel();
+  }
+  CHECK(main == 671'026'419'200);
+  CHECK(copies == 2 * 129280LL * 7168);
+  CHECK(further == count_model(published).mtp.total);
 }
 
 TEST_CASE("config.json: positions in the styles of transformers 4 and 5 are the same") {
@@ -118,7 +151,11 @@ TEST_CASE("config.json: what would be another model is refused by its key, the r
                      {Family::kQwen3Moe, "use_sliding_window", "true"},
                      {Family::kQwen3Moe, "decoder_sparse_step", "2"},
                      {Family::kOlmoe, "clip_qkv", "8.0"},
-                     {Family::kOlmoe, "head_dim", "8"}};
+                     {Family::kOlmoe, "head_dim", "8"},
+                     {Family::kDeepseekV2, "norm_topk_prob", "true"},
+                     {Family::kDeepseekV2, "scoring_func", "\"sigmoid\""},
+                     {Family::kDeepseekV2, "moe_layer_freq", "2"},
+                     {Family::kDeepseekV2, "num_nextn_predict_layers", "1"}};
   for (const auto& [family, key, value] : bad) {
     INFO(key << " = " << value);
     CHECK(has_part(refusal(family, "\"" + key + "\":" + value), key));
@@ -133,6 +170,9 @@ TEST_CASE("config.json: what would be another model is refused by its key, the r
   const HfConfig config = parse_hf_config(
       tiny_config(Family::kLlama, R"("unsloth_fixed":true,"use_cache":true,"bos_token_id":1)"), "c");
   CHECK(config.not_taken == std::vector<std::string>{"unsloth_fixed"});
+  // Absent, it stands for more layers than there are.
+  CHECK_THROWS_WITH(changed(Family::kDeepseekV3, {{"first_k_dense_replace", nullptr}}),
+                    Catch::Matchers::ContainsSubstring("first_k_dense_replace, which is not given"));
   CHECK_THROWS_WITH(changed(Family::kQwen3Moe, {{"mlp_only_layers", {1}}}),
                     Catch::Matchers::ContainsSubstring("mlp_only_layers"));
   CHECK_THROWS_WITH(changed(Family::kLlama, {{"model_type", "gpt2"}}),
@@ -155,7 +195,8 @@ TEST_CASE("config.json: sizes that no model has are refused as data") {
 }
 
 TEST_CASE("config.json: a model that is written is read as the same model") {
-  std::vector<ModelConfig> models = {llama3_8b(), mixtral_8x7b(), qwen3_30b_a3b(), olmoe_1b_7b()};
+  std::vector<ModelConfig> models = {llama3_8b(),   mixtral_8x7b(), qwen3_30b_a3b(),   olmoe_1b_7b(),
+                                     deepseek_v3(), deepseek_v2(),  deepseek_v2_lite()};
   for (const Family family : kFamilies) models.push_back(parse_hf_config(tiny_config(family), "c").model);
   models.push_back(llama3_8b());
   models.back().tie_embeddings = true;
@@ -163,6 +204,8 @@ TEST_CASE("config.json: a model that is written is read as the same model") {
   models.back().rope.factor = 4;
   models.back().rope.original_seq_len = 2048;
   models.back().rope.attention_factor = 1.5;
+  models.push_back(deepseek_v3());
+  models.back().mtp.depth = 2;
   for (ModelConfig& model : models) {
     model.moe.z_loss = 0;  // has no key
     const std::string text = format_hf_config(model, Precision::kF32, "");
@@ -218,6 +261,16 @@ TEST_CASE("export: what no family can express is refused by option") {
                "score"));
   CHECK(has_part(refused(qwen3_30b_a3b(), [](ModelConfig& m) { m.moe.router.groups = 8; }), "router.groups"));
   CHECK(has_part(refused(olmoe_1b_7b(), [](ModelConfig& m) { m.head_dim = 64; }), "model.head_dim"));
+  CHECK(has_part(refused(mixtral_8x7b(), [](ModelConfig& m) { m.mtp.depth = 1; }), "model.mtp.depth"));
+  CHECK(has_part(refused(deepseek_v3(), [](ModelConfig& m) { m.moe.use_selection_bias = false; }),
+                 "selection_bias"));
+  CHECK(has_part(refused(deepseek_v3(), [](ModelConfig& m) { m.rope.layout = RopeLayout::kHalf; }),
+                 "rope.layout"));
+  CHECK(has_part(refused(deepseek_v2(), [](ModelConfig& m) { m.moe.router.renormalize = true; }),
+                 "renormalize"));
+  CHECK(has_part(
+      refused(deepseek_v2(), [](ModelConfig& m) { m.moe.router.group_score = GroupScore::kSumOfTop2; }),
+      "group_score"));
   // Both options at once.
   const std::string both = refused(mixtral_8x7b(), [](ModelConfig& m) {
     m.moe.capacity_factor = 1;
@@ -238,10 +291,11 @@ TEST_CASE("names: the tensors of published models hold their published numbers o
     std::int64_t total;
     std::size_t tensors;
   };
-  const Published published[] = {{llama3_8b(), 8'030'261'248, 291},
-                                 {mixtral_8x7b(), 46'702'792'704, 995},
-                                 {qwen3_30b_a3b(), 30'532'122'624, 18867},
-                                 {olmoe_1b_7b(), 6'919'161'856, 3219}};
+  const Published published[] = {
+      {llama3_8b(), 8'030'261'248, 291},         {mixtral_8x7b(), 46'702'792'704, 995},
+      {qwen3_30b_a3b(), 30'532'122'624, 18867},  {olmoe_1b_7b(), 6'919'161'856, 3219},
+      {deepseek_v3(), 671'026'419'200, 45395},   {deepseek_v2(), 235'741'434'880, 29102},
+      {deepseek_v2_lite(), 15'706'484'224, 5291}};
   for (const auto& [model, total, tensors] : published) {
     const std::vector<WeightPlace> places = weight_places(family_of(model), model);
     std::int64_t sum = 0;

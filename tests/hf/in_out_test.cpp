@@ -55,7 +55,7 @@ std::int64_t differences(const std::string& a, const std::string& b) {
 }  // namespace
 
 TEST_CASE("import and export: any number of ranks, and back bit for bit", "[ranks]") {
-  for (const Family family : {Family::kLlama, Family::kMixtral, Family::kQwen3Moe, Family::kOlmoe}) {
+  for (const Family family : kFamilies) {
     const Scratch scratch;
     const std::string folder = scratch.path("hf");
     once([&] {

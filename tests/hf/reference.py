@@ -11,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 import transformers
@@ -34,6 +35,27 @@ def record(job, model):
     return {"loss": loss}
 
 
+def add_prediction(job, config):
+    """A further layer as DeepSeek-V3's files have it, which transformers themselves do not make: random, with the copies."""
+    folder = pathlib.Path(job["folder"])
+    files = sorted(folder.glob("*.safetensors"))
+    tensors = {name: tensor for file in files for name, tensor in safetensors.torch.load_file(file).items()}
+    last, here = f"model.layers.{config.num_hidden_layers - 1}.", f"model.layers.{config.num_hidden_layers}."
+    width = config.hidden_size
+    further = {here + name[len(last):]: tensor for name, tensor in tensors.items() if name.startswith(last)}
+    for name, shape in (("enorm", (width,)), ("hnorm", (width,)), ("shared_head.norm", (width,)), ("eh_proj", (width, 2 * width))):
+        further[f"{here}{name}.weight"] = torch.empty(shape)
+    further = {name: torch.randn_like(tensor) for name, tensor in further.items()}
+    further[here + "embed_tokens.weight"] = tensors["model.embed_tokens.weight"].clone()
+    further[here + "shared_head.head.weight"] = tensors["lm_head.weight"].clone()
+    for file in [*files, *folder.glob("*.index.json")]:
+        file.unlink()
+    safetensors.torch.save_file({**tensors, **further}, folder / "model.safetensors", metadata={"format": "pt"})
+    written = json.loads((folder / "config.json").read_text())
+    written.pop("num_mtp_layers", None)
+    (folder / "config.json").write_text(json.dumps({**written, "num_nextn_predict_layers": 1}))
+
+
 def make(job):
     torch.manual_seed(job["seed"])
     config = transformers.AutoConfig.for_model(job["type"], **job["config"])
@@ -49,6 +71,8 @@ def make(job):
         weight.data = weight.data.to(getattr(torch, job["dtype"]))
     model = model.eval()
     model.save_pretrained(job["folder"], max_shard_size=job["shard_size"], safe_serialization=True)
+    if job["predicts_further"]:
+        add_prediction(job, config)
     pathlib.Path(job["folder"], "tokenizer.json").write_text(job["tokenizer"])
     return record(job, model.float())
 

@@ -14,7 +14,7 @@ namespace jevons {
 struct ExportRequest {
   std::string checkpoint;                    // as find_checkpoint takes it
   std::string folder;                        // to be made
-  std::optional<Precision> precision;        // of the weights; nothing: as the model was trained
+  std::optional<Precision> precision = {};   // of the weights; nothing: as the model was trained
   std::int64_t shard_bytes = 5'000'000'000;  // of tensors in a file, but for a tensor that is larger
 };
 

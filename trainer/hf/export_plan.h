@@ -19,7 +19,8 @@ struct ExportFile {
   std::int64_t bytes = 0;    // of tensors
 };
 
-// Tensors in the order of `places`, a new file before one that would go over `shard_bytes`.
+// Tensors in the order of `places`, a new file before one that would go over `shard_bytes`; in a file those
+// of wider elements come first.
 std::vector<ExportFile> plan_files(const std::vector<WeightPlace>& places, Precision precision,
                                    std::int64_t shard_bytes);
 

@@ -13,7 +13,7 @@
 
 namespace jevons {
 
-enum class Family : std::uint8_t { kLlama, kMixtral, kQwen3Moe, kOlmoe };
+enum class Family : std::uint8_t { kLlama, kMixtral, kQwen3Moe, kOlmoe, kDeepseekV2, kDeepseekV3 };
 
 std::string_view model_type_of(Family family);    // "qwen3_moe"
 std::string_view architecture_of(Family family);  // "Qwen3MoeForCausalLM"
@@ -25,10 +25,14 @@ struct WeightPlace {
   std::string name;     // ours: "layers.0.attn.q"
   std::string hf_name;  // "model.layers.0.self_attn.q_proj.weight"
   Shape shape;
+  bool is_copy = false;  // of a tensor that stands under another name too: written, not read
 };
 
-// Every weight and state tensor of the model, each once, in the order of a model's layers.
+// Every weight and state tensor of the model, each once but for copies, in the order of a model's layers.
 std::vector<WeightPlace> weight_places(Family family, const ModelConfig& model);
+
+// Selection biases are fp32 in a file of any type.
+bool is_kept_in_f32(std::string_view hf_name);
 
 inline constexpr const char* kHeadTensor = "lm_head.weight";
 inline constexpr const char* kEmbeddingTensor = "model.embed_tokens.weight";

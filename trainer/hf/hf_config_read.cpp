@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/core/error.h"
+#include "trainer/hf/deepseek_keys.h"
 #include "trainer/hf/hf_config.h"
 #include "trainer/hf/key_reader.h"
 #include "trainer/hf/rope_keys.h"
@@ -26,6 +27,10 @@ FamilyDefaults defaults_of(Family family) {
       return {.seq_len = 32768, .kv_heads = 4};
     case Family::kOlmoe:
       return {.norm_eps = 1e-5, .seq_len = 4096};
+    case Family::kDeepseekV2:
+      return {};
+    case Family::kDeepseekV3:
+      return {.seq_len = 4096};
   }
   return {};
 }
@@ -51,7 +56,9 @@ void read_sizes(KeyReader& keys, Family family, ModelConfig& model) {
   model.num_heads = keys.size("num_attention_heads");
   model.num_kv_heads =
       keys.size_or("num_key_value_heads", defaults.kv_heads > 0 ? defaults.kv_heads : model.num_heads);
-  model.head_dim = keys.size_or("head_dim", 0);
+  const bool latent =
+      family == Family::kDeepseekV2 || family == Family::kDeepseekV3;  // has widths of its own
+  model.head_dim = latent ? 1 : keys.size_or("head_dim", 0);
   if (model.head_dim == 0) {
     if (model.hidden_size % model.num_heads != 0) {
       fail(ExitCode::kData,
@@ -164,6 +171,9 @@ void read_ffn(KeyReader& keys, Family family, ModelConfig& model) {
       return read_qwen3_moe(keys, model);
     case Family::kOlmoe:
       return read_olmoe(keys, model);
+    case Family::kDeepseekV2:
+    case Family::kDeepseekV3:
+      return read_deepseek(keys, family, model);
   }
 }
 

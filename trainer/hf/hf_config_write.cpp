@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/core/error.h"
+#include "trainer/hf/deepseek_keys.h"
 #include "trainer/hf/hf_config.h"
 #include "trainer/hf/key_reader.h"
 #include "trainer/hf/rope_keys.h"
@@ -11,6 +12,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+bool is_latent(Family family) {
+  return family == Family::kDeepseekV2 || family == Family::kDeepseekV3;
+}
+
 // Options that a family cannot express, each with the reason.
 class Obstacles {
  public:
@@ -18,6 +23,7 @@ class Obstacles {
   void require(bool holds, const std::string& option, const std::string& reason) {
     if (!holds) text_ += fmt::format("\n  {}: {}", option, reason);
   }
+  void add(const std::string& obstacle) { text_ += "\n  " + obstacle; }
   void throw_if_any() const {
     if (!text_.empty()) fail(ExitCode::kUsage, "a model of {} cannot express:{}", family_, text_);
   }
@@ -28,6 +34,9 @@ class Obstacles {
 
 // By what no other family has.
 Family nearest_family(const ModelConfig& model) {
+  if (model.mla.enabled()) {
+    return model.moe.router.score == ScoreFunction::kSigmoid ? Family::kDeepseekV3 : Family::kDeepseekV2;
+  }
   if (model.moe.router.num_experts == 0) return Family::kLlama;
   if (model.qk_norm == QkNorm::kHead) return Family::kQwen3Moe;
   return model.qk_norm == QkNorm::kHidden ? Family::kOlmoe : Family::kMixtral;
@@ -84,7 +93,7 @@ void write_experts(const ModelConfig& model, Family family, Json& config) {
 
 std::int64_t intermediate_size_of(const ModelConfig& model, Family family) {
   if (family == Family::kLlama) return model.ffn_hidden_size;
-  if (family != Family::kQwen3Moe) return model.moe.expert_hidden_size;
+  if (family == Family::kMixtral || family == Family::kOlmoe) return model.moe.expert_hidden_size;
   return model.ffn_hidden_size > 0 ? model.ffn_hidden_size : model.moe.expert_hidden_size;
 }
 
@@ -108,6 +117,11 @@ nlohmann::json parse_original(const std::string& text) {
 Family family_of(const ModelConfig& model) {
   const Family family = nearest_family(model);
   Obstacles obstacles{std::string(architecture_of(family))};
+  if (is_latent(family)) {
+    for (const std::string& obstacle : deepseek_obstacles(model, family)) obstacles.add(obstacle);
+    obstacles.throw_if_any();
+    return family;
+  }
   obstacles.require(model.rope.layout == RopeLayout::kHalf, "model.rope.layout", "it has half");
   obstacles.require(model.mtp.depth == 0, "model.mtp.depth", "it has none");
   if (family == Family::kLlama) {
@@ -135,7 +149,7 @@ std::string format_hf_config(const ModelConfig& model, Precision precision, cons
   config["num_hidden_layers"] = model.num_layers;
   config["num_attention_heads"] = model.num_heads;
   config["num_key_value_heads"] = model.num_kv_heads;
-  if (family != Family::kOlmoe) config["head_dim"] = model.head_dim;
+  if (family != Family::kOlmoe && !is_latent(family)) config["head_dim"] = model.head_dim;
   config["hidden_act"] = "silu";
   config["max_position_embeddings"] = longest_of(model, before);
   config["rms_norm_eps"] = model.norm_eps;
@@ -143,8 +157,9 @@ std::string format_hf_config(const ModelConfig& model, Precision precision, cons
   config["tie_word_embeddings"] = model.tie_embeddings;
   config["attention_bias"] = false;
   config["attention_dropout"] = 0.0;
-  if (family == Family::kLlama) config["mlp_bias"] = false;
-  if (family != Family::kLlama) write_experts(model, family, config);
+  if (family == Family::kLlama || family == Family::kDeepseekV2) config["mlp_bias"] = false;
+  if (is_latent(family)) write_deepseek(model, family, config);
+  if (family != Family::kLlama && !is_latent(family)) write_experts(model, family, config);
   config["initializer_range"] = model.init_std;
   config["torch_dtype"] = precision == Precision::kBF16 ? "bfloat16" : "float32";
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {

@@ -133,6 +133,7 @@ HfSource::HfSource(const std::string& directory, const HfConfig& config)
     : shards_(directory), config_(config) {
   const std::vector<WeightPlace> places = weight_places(config.family, config.model);
   for (const WeightPlace& place : places) {
+    if (place.is_copy) continue;
     by_name_[place.name] = find(place);
     entries_.push_back({place.name, place.shape, DType::kF32});
   }

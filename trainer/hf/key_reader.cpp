@@ -90,6 +90,7 @@ std::int64_t KeyReader::size_under(const std::vector<std::string>& names) {
 }
 
 void KeyReader::refuse(const std::string& key, const std::string& why) const {
+  if (!object_.contains(key)) fail(ExitCode::kData, "{}: {}, which is not given: {}", where_, key, why);
   fail(ExitCode::kData, "{}: {} = {}: {}", where_, key, shown(object_.at(key)), why);
 }
 

@@ -16,6 +16,7 @@ class KeyReader {
   // `object` outlives this. `where` is for messages: the path, and the key that holds the object, if any.
   KeyReader(const nlohmann::json& object, std::string where);
 
+  bool has(const std::string& key) const { return object_.contains(key); }  // null or not
   // Null and absent are the same. All throw Error(kData) naming the key if it has another type.
   std::optional<std::int64_t> integer(const std::string& key);
   std::optional<double> number(const std::string& key);
@@ -29,7 +30,8 @@ class KeyReader {
   // The first of these names that is there.
   std::int64_t size_under(const std::vector<std::string>& names);
 
-  // Throws Error(kData) saying that `key` has a value which is not done here.
+  // Throws Error(kData) saying that `key` has a value, or is absent and thus has its default, which is not
+  // done here.
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const;
   // Unless it is absent, null, false, 0 or "".
   void refuse_unless_off(const std::string& key);
