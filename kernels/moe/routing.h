@@ -6,7 +6,7 @@
 
 namespace jevons {
 
-enum class ScoreFunction { kSoftmax, kSigmoid };
+enum class ScoreFunction { kSoftmax, kSigmoid, kSqrtSoftplus };
 enum class GroupScore { kMax, kSumOfTop2 };
 
 struct RouterRule {
@@ -21,6 +21,9 @@ struct RouterRule {
   // arXiv:2412.19437, section 2.1.2).
   std::int64_t groups = 1, groups_kept = 1;
   GroupScore group_score = GroupScore::kSumOfTop2;
+  // For benchmarks: row t takes experts (t + k E / K) mod E, whatever the scores are. Over E rows every
+  // expert is taken K times, and a row's experts lie as far apart as can be.
+  bool forced_balance = false;
   bool operator==(const RouterRule&) const = default;
 };
 
@@ -28,7 +31,7 @@ inline constexpr std::int64_t kMaxTopK = 64;
 inline constexpr std::int64_t kMaxRouterGroups = 64;
 
 struct RouterOutput {
-  Tensor scores;   // (T, E) softmax or sigmoid of the logits
+  Tensor scores;   // (T, E) of the logits
   Tensor indices;  // (T, K) i32, by falling choice score, ties to the lower expert; K different experts
   Tensor weights;  // (T, K) from scores without bias
 };

@@ -40,16 +40,19 @@ struct RouterShape {
         groups(rule.groups),
         groups_kept(rule.groups_kept),
         group_size(rule.num_experts / rule.groups),
-        sigmoid(rule.score == ScoreFunction::kSigmoid),
+        score(rule.score),
+        forced(rule.forced_balance),
         by_logit(rule.top_k_before_score),
         renormalize(rule.renormalize),
         sum_of_top2(rule.group_score == GroupScore::kSumOfTop2),
         scaling_factor(static_cast<A>(rule.scaling_factor)) {}
+  JEVONS_HD bool is_softmax() const { return score == ScoreFunction::kSoftmax; }
   // Weights are a softmax of their own, over the chosen logits.
-  JEVONS_HD bool softmax_of_chosen() const { return by_logit && !sigmoid; }
+  JEVONS_HD bool softmax_of_chosen() const { return by_logit && is_softmax(); }
 
   std::int64_t experts, top_k, groups, groups_kept, group_size;
-  bool sigmoid, by_logit, renormalize, sum_of_top2;
+  ScoreFunction score;
+  bool forced, by_logit, renormalize, sum_of_top2;
   A scaling_factor;
 };
 
@@ -91,7 +94,12 @@ struct RouterKernel {
     group.sync();  // the choice and the weights read scores that other threads wrote
     const A* choice = rule.by_logit ? z : s;
     std::int32_t* chosen = indices + row * rule.top_k;
-    if (bias == nullptr) {
+    if (rule.forced) {
+      group.once([&] {
+        for (std::int64_t k = 0; k < rule.top_k; ++k)
+          chosen[k] = static_cast<std::int32_t>((row + k * rule.experts / rule.top_k) % rule.experts);
+      });
+    } else if (bias == nullptr) {
       choose(
           group, [choice](std::int64_t i) { return nan_last(choice[i]); }, chosen);
     } else {
@@ -104,8 +112,12 @@ struct RouterKernel {
  private:
   template <class Group>
   JEVONS_HD void score(const Group& group, const A* z, A* s) const {
-    if (rule.sigmoid) {
+    if (rule.score == ScoreFunction::kSigmoid) {
       group.each(rule.experts, [z, s](std::int64_t i) { s[i] = sigmoid(z[i]); });
+      return;
+    }
+    if (rule.score == ScoreFunction::kSqrtSoftplus) {
+      group.each(rule.experts, [z, s](std::int64_t i) { s[i] = sqrt_of(softplus(z[i])); });
       return;
     }
     const LogSumExp<A> lse = group.log_sum_exp(rule.experts, [z](std::int64_t i) { return z[i]; });
@@ -184,30 +196,42 @@ struct RouterBackwardKernel {
 
     A* dz = dlogits + begin;
     A dot = 0;  // softmax: sum of score * its gradient
-    if (!rule.sigmoid && ds != nullptr) {
+    if (rule.is_softmax() && ds != nullptr) {
       dot = group.sum(rule.experts, [s, ds](std::int64_t i) { return s[i] * ds[i]; });
     }
-    if (!rule.sigmoid && !rule.by_logit) {
+    if (rule.is_softmax() && !rule.by_logit) {
       for (std::int64_t k = 0; k < rule.top_k; ++k) dot += s[chosen[k]] * d_raw[k];
     }
-    const bool is_sigmoid = rule.sigmoid;
-    group.each(rule.experts, [=](std::int64_t i) {
-      const A d = ds == nullptr ? A(0) : ds[i];
-      dz[i] = is_sigmoid ? s[i] * (A(1) - s[i]) * d : s[i] * (d - dot);
-    });
+    const bool is_sigmoid = rule.score == ScoreFunction::kSigmoid;
+    if (rule.score == ScoreFunction::kSqrtSoftplus) {
+      group.each(rule.experts,
+                 [=](std::int64_t i) { dz[i] = ds == nullptr ? A(0) : root_slope(z[i], s[i]) * ds[i]; });
+    } else {
+      group.each(rule.experts, [=](std::int64_t i) {
+        const A d = ds == nullptr ? A(0) : ds[i];
+        dz[i] = is_sigmoid ? s[i] * (A(1) - s[i]) * d : s[i] * (d - dot);
+      });
+    }
     group.sync();
     group.once([&] {
-      for (std::int64_t k = 0; k < rule.top_k; ++k) dz[chosen[k]] += slope(s[chosen[k]]) * d_raw[k];
+      for (std::int64_t k = 0; k < rule.top_k; ++k) {
+        const std::int64_t i = chosen[k];
+        dz[i] += slope(z[i], s[i]) * d_raw[k];
+      }
     });
   }
 
  private:
   // d score / d logit of the same expert, without the part that softmax spreads over all; 1 where d_raw is
   // already the gradient of the logit.
-  JEVONS_HD A slope(A s) const {
+  JEVONS_HD A slope(A z, A s) const {
     if (rule.softmax_of_chosen()) return A(1);
-    return rule.sigmoid ? s * (A(1) - s) : s;
+    if (rule.score == ScoreFunction::kSqrtSoftplus) return root_slope(z, s);
+    return rule.score == ScoreFunction::kSigmoid ? s * (A(1) - s) : s;
   }
+
+  // Of s = sqrt(softplus(z)): sigmoid(z) / (2 s), which goes to 0 with s.
+  JEVONS_HD static A root_slope(A z, A s) { return s > A(0) ? sigmoid(z) / (s + s) : A(0); }
 
   JEVONS_HD void weight_gradient(const A* z, const A* s, const std::int32_t* chosen, const A* dw,
                                  A* d_raw) const {

@@ -1,6 +1,7 @@
 // Row kernels of a program without a GPU back end.
 #include "kernels/core/error.h"
 #include "kernels/moe/balance_row.h"
+#include "kernels/moe/margins_row.h"
 #include "kernels/moe/permute_row.h"
 #include "kernels/moe/routing_row.h"
 #include "kernels/moe/slot_order_receive_row.h"
@@ -35,6 +36,7 @@ JEVONS_DECODE_ATTENTION_KERNELS(LAUNCHER)
 JEVONS_ELEMENTWISE_KERNELS(LAUNCHER)
 JEVONS_EMBEDDING_KERNELS(LAUNCHER)
 JEVONS_HEAD_COPY_KERNELS(LAUNCHER)
+JEVONS_MARGINS_KERNELS(LAUNCHER)
 JEVONS_NEXT_TOKENS_KERNELS(LAUNCHER)
 JEVONS_NORM_KERNELS(LAUNCHER)
 JEVONS_OPTIMIZER_KERNELS(LAUNCHER)

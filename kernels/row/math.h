@@ -95,6 +95,35 @@ JEVONS_HD A inverse(A x) {
   return A(1) / x;
 }
 
+// log(1 + x) of 0 <= x <= 1, also where 1 + x rounds to 1: the rounding of u = 1 + x is undone by x / (u -
+// 1).
+template <class A>
+JEVONS_HD A log1p_of(A x) {
+  const A u = A(1) + x, rounded = u - A(1);
+  const A correction = x / (rounded == A(0) ? A(1) : rounded);
+  return rounded == A(0) ? x : log_of(u) * correction;
+}
+// log(1 + exp(x)).
+template <class A>
+JEVONS_HD A softplus(A x) {
+  return (x > A(0) ? x : A(0)) + log1p_of(exp_of(x > A(0) ? -x : x));
+}
+
+// The smaller and the larger of x and a bound; NaN stays.
+template <class A>
+JEVONS_HD A at_most(A x, A bound) {
+  return x > bound ? bound : x;
+}
+template <class A>
+JEVONS_HD A at_least(A x, A bound) {
+  return x < bound ? bound : x;
+}
+// `value`, or 0 where x is above a bound.
+template <class A>
+JEVONS_HD A zero_above(A value, A x, A bound) {
+  return x > bound ? A(0) : value;
+}
+
 // 1 / (1 + exp(-x)); 0 below -88.8 in float.
 template <class A>
 JEVONS_HD A sigmoid(A x) {

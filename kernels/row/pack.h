@@ -62,6 +62,15 @@ struct Pack {
   JEVONS_HD friend Pack sqrt_of(const Pack& a) {
     return of([&](int j) { return sqrt_of(a.lane[j]); });
   }
+  JEVONS_HD friend Pack at_most(const Pack& a, A bound) {
+    return of([&](int j) { return at_most(a.lane[j], bound); });
+  }
+  JEVONS_HD friend Pack at_least(const Pack& a, A bound) {
+    return of([&](int j) { return at_least(a.lane[j], bound); });
+  }
+  JEVONS_HD friend Pack zero_above(const Pack& value, const Pack& a, A bound) {
+    return of([&](int j) { return zero_above(value.lane[j], a.lane[j], bound); });
+  }
 };
 
 namespace detail {

@@ -15,15 +15,17 @@ struct SwigluKernel {
   const A* row_scale;  // (rows) or null
   T* h;                // (rows, cols)
   std::int64_t cols;
+  A limit;  // of gate from above, of up on both sides; infinity: none
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
     const T* gate = gate_up + row * 2 * cols;
     const T* up = gate + cols;
     const A scale = row_scale == nullptr ? A(1) : row_scale[row];
-    group.each(cols, [gate, up, out = h + row * cols, scale](auto i) {
-      const auto g = load(gate, i);
-      store(out, i, g * sigmoid(g) * load(up, i) * scale);
+    group.each(cols, [gate, up, out = h + row * cols, scale, limit = limit](auto i) {
+      const auto g = at_most(load(gate, i), limit);
+      const auto u = at_least(at_most(load(up, i), limit), -limit);
+      store(out, i, g * sigmoid(g) * u * scale);
     });
   }
 };
@@ -39,6 +41,7 @@ struct SwigluBackwardKernel {
   T* d_gate_up;
   A* d_row_scale;  // (rows) or null
   std::int64_t cols;
+  A limit;
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
@@ -48,12 +51,13 @@ struct SwigluBackwardKernel {
     const A scale = row_scale == nullptr ? A(1) : row_scale[row];
     T* d_gate = d_gate_up + row * 2 * cols;
     // Writes both gradients and returns the term of d_row_scale.
-    const auto backward = [grad, gate, up, d_gate, d_up = d_gate + cols, scale](auto i) {
-      const auto g = load(gate, i), u = load(up, i), d = load(grad, i);
+    const auto backward = [grad, gate, up, d_gate, d_up = d_gate + cols, scale, limit = limit](auto i) {
+      const auto g_in = load(gate, i), u_in = load(up, i), d = load(grad, i);
+      const auto g = at_most(g_in, limit), u = at_least(at_most(u_in, limit), -limit);
       const auto s = sigmoid(g);
       const auto silu = g * s;
-      store(d_gate, i, d * scale * u * (s + silu * (A(1) - s)));
-      store(d_up, i, d * scale * silu);
+      store(d_gate, i, zero_above(d * scale * u * (s + silu * (A(1) - s)), g_in, limit));
+      store(d_up, i, zero_above(zero_above(d * scale * silu, u_in, limit), -u_in, limit));
       return d * silu * u;
     };
     if (d_row_scale != nullptr) {

@@ -149,8 +149,8 @@ void Bench::movement() {
   row_case("sum_rows", [&] { sum_rows(ctx_, rows, home, x); });
   const Tensor gate_up = random({slots, 2 * o_.ffn}, DType::kBF16), h = random({slots, o_.ffn}, DType::kBF16);
   const Tensor scale = random({slots}, DType::kF32), d_scale = undefined({slots}, DType::kF32);
-  row_case("swiglu_forward", [&] { swiglu_forward(ctx_, gate_up, scale, h); });
-  row_case("swiglu_backward", [&] { swiglu_backward(ctx_, h, gate_up, scale, gate_up, d_scale); });
+  row_case("swiglu_forward", [&] { swiglu_forward(ctx_, {gate_up, scale}, h); });
+  row_case("swiglu_backward", [&] { swiglu_backward(ctx_, h, {gate_up, scale}, gate_up, d_scale); });
   forget();
 }
 

@@ -86,10 +86,11 @@ class Bench {
     const Tensor gate_up = tensor({rows_, 2 * cols_}, dtype), d_gate_up = tensor({rows_, 2 * cols_}, dtype);
     const Tensor h = tensor({rows_, cols_}, dtype), dh = tensor({rows_, cols_}, dtype);
     const Tensor scale = tensor({rows_}, sums), d_scale = tensor({rows_}, sums);
-    time("swiglu_forward", h.numel(), [&] { swiglu_forward(ctx_, gate_up, scale, h); });
-    time("swiglu_backward", h.numel(), [&] { swiglu_backward(ctx_, dh, gate_up, {}, d_gate_up, {}); });
-    time("swiglu_backward, row scale", h.numel(),
-         [&] { swiglu_backward(ctx_, dh, gate_up, scale, d_gate_up, d_scale); });
+    time("swiglu_forward", h.numel(), [&] { swiglu_forward(ctx_, {gate_up, scale}, h); });
+    time("swiglu_backward", h.numel(), [&] { swiglu_backward(ctx_, dh, {gate_up}, d_gate_up, {}); });
+    time("swiglu_backward, row scale", h.numel(), [&] {
+      swiglu_backward(ctx_, dh, {gate_up, scale}, d_gate_up, d_scale);
+    });
   }
 
   void movement(DType dtype) {

@@ -65,7 +65,8 @@ std::vector<std::string> values_to_try(const DocumentedOption& option) {
   if (option.type == "whole number or auto") return {"auto", "1", "2"};
   if (option.type == "number or size") return {"size", "0.5"};
   if (option.type == "text") return {"other", "0.7", "2027-01-01"};
-  if (option.type == "list") return {"[{path: x}]"};
+  if (option.type == "number or unchanged") return {"0.5"};
+  if (option.type == "list") return {"[{path: x}]", "[{until_steps: 5}]", "[{from_tokens: 5}]"};
   std::vector<std::string> choices;
   std::istringstream names(option.type.substr(std::string("one of ").size()));
   for (std::string name; std::getline(names >> std::ws, name, ',');) choices.push_back(name);
@@ -157,6 +158,8 @@ TEST_CASE("config: choices arrive as the right enumerators", "[config]") {
   CHECK(sample({"schedule.kind=constant"}).optim.schedule == ScheduleKind::kConstant);
   CHECK(sample({"schedule={kind: warmup_stable_decay, decay_steps: 5}"}).optim.schedule ==
         ScheduleKind::kWarmupStableDecay);
+  CHECK(sample({"schedule={kind: stages, stages: [{shape: cosine}]}"}).optim.stages[0].shape ==
+        StageShape::kCosine);
   CHECK(sample({"checkpoint.on_error=continue"}).checkpoint.on_error == SaveErrorPolicy::kContinue);
   CHECK(sample({"cost.purpose=final"}).cost.purpose == "final");
 }

@@ -22,6 +22,8 @@ const Size kSizes[] = {{0, 8},  {1, 1},     {2, 3},    {3, 15},   {1, 16},
 
 struct Tensors {
   Tensor gate_up, scale, h, dh, d_gate_up, d_scale;
+  double limit = 0;
+  SwigluInput in() const { return {gate_up, scale, limit}; }
 };
 
 enum class Scale { kNone, kPerRow };
@@ -39,8 +41,8 @@ Tensors make(KernelBench& bench, Size size, DType dtype, Scale scale) {
 }
 
 void run(KernelBench& bench, const Tensors& t) {
-  bench.run(swiglu_forward, t.gate_up, t.scale, t.h);
-  bench.run(swiglu_backward, t.dh, t.gate_up, t.scale, t.d_gate_up, t.d_scale);
+  bench.run(swiglu_forward, t.in(), t.h);
+  bench.run(swiglu_backward, t.dh, t.in(), t.d_gate_up, t.d_scale);
 }
 
 struct Reference {
@@ -55,11 +57,13 @@ Reference reference(const Tensors& t) {
   for (std::size_t r = 0; r < rows; ++r) {
     for (std::size_t i = 0; i < cols; ++i) {
       const std::size_t at = r * cols + i, gate = r * 2 * cols + i, up = gate + cols;
-      const double s = 1 / (1 + std::exp(-in[gate])), silu = in[gate] * s;
-      out.h[at] = scale[r] * silu * in[up];
-      out.d_scale[r] += dh[at] * silu * in[up];
-      out.d_gate_up[gate] = dh[at] * scale[r] * in[up] * (s + silu * (1 - s));
-      out.d_gate_up[up] = dh[at] * scale[r] * silu;
+      const double bound = t.limit > 0 ? t.limit : 1e300;
+      const double g = std::min(in[gate], bound), u = std::clamp(in[up], -bound, bound);
+      const double s = 1 / (1 + std::exp(-g)), silu = g * s;
+      out.h[at] = scale[r] * silu * u;
+      out.d_scale[r] += dh[at] * silu * u;
+      out.d_gate_up[gate] = g < in[gate] ? 0 : dh[at] * scale[r] * u * (s + silu * (1 - s));
+      out.d_gate_up[up] = u != in[up] ? 0 : dh[at] * scale[r] * silu;
     }
   }
   return out;
@@ -71,7 +75,8 @@ TEST_CASE("SwiGLU against fp64 loops, with and without a factor per row, also in
     for (const Size size : kSizes) {
       for (const Scale scale : {Scale::kNone, Scale::kPerRow}) {
         INFO(name_of(dtype) << " " << size.rows << " x " << size.cols);
-        const Tensors t = make(bench, size, dtype, scale);
+        Tensors t = make(bench, size, dtype, scale);
+        t.limit = size.cols % 2 == 0 ? 1.5 : 0;  // gate and up have a standard deviation of 2
         const Reference want = reference(t);
         run(bench, t);
         CHECK(max_error(t.h, want.h) <= tolerance(dtype));
@@ -101,12 +106,12 @@ TEST_CASE("SwiGLU: bits do not depend on threads nor on the other rows", "[activ
     CHECK(same_bits(one.d_gate_up, two.d_gate_up));
     CHECK(same_bits(one.d_scale, two.d_scale));
     const auto row = [](const Tensor& t) { return t.slice(71, 72); };
-    const Tensors alone{row(one.gate_up),
-                        row(one.scale),
-                        bench.poisoned({1, 100}, dtype),
-                        row(one.dh),
-                        bench.poisoned({1, 200}, dtype),
-                        bench.poisoned({1}, one.scale.dtype)};
+    const Tensors alone{.gate_up = row(one.gate_up),
+                        .scale = row(one.scale),
+                        .h = bench.poisoned({1, 100}, dtype),
+                        .dh = row(one.dh),
+                        .d_gate_up = bench.poisoned({1, 200}, dtype),
+                        .d_scale = bench.poisoned({1}, one.scale.dtype)};
     run(bench, alone);
     CHECK(same_bits(alone.h, row(one.h)));
     CHECK(same_bits(alone.d_gate_up, row(one.d_gate_up)));
@@ -126,13 +131,38 @@ TEST_CASE("SwiGLU stays finite at large gates", "[activation]") {
   }
 }
 
+TEST_CASE("SwiGLU with a limit: by hand, at the limit and beyond", "[activation]") {
+  KernelBench bench;
+  Tensors t = make(bench, {1, 5}, DType::kF64, Scale::kNone);
+  t.limit = 2;
+  const double in[] = {3, 2, -9, 1, std::nan(""), /* up */ 1, -2, 5, -2.5, 1};
+  test::fill(t.gate_up, [&](std::int64_t i) { return in[i]; });
+  test::fill(t.dh, [](std::int64_t) { return 1; });
+  run(bench, t);
+  const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
+  const std::vector<double> h = to_doubles(t.h), d = to_doubles(t.d_gate_up);
+  CHECK(h[0] == Approx(silu(2)));
+  CHECK(h[1] == Approx(-2 * silu(2)));
+  CHECK(h[2] == Approx(2 * silu(-9)));
+  CHECK(h[3] == Approx(-2 * silu(1)));
+  CHECK(std::isnan(h[4]));
+  CHECK(d[0] == 0);  // beyond
+  CHECK(d[1] != 0);  // at the limit
+  CHECK(d[2] != 0);  // gate has no lower limit
+  CHECK(d[6] != 0);  // up at the limit
+  CHECK(d[7] == 0);
+  CHECK(d[8] == 0);
+  CHECK(std::isnan(d[4]));
+}
+
 TEST_CASE("SwiGLU gradients against central differences", "[activation][gradient]") {
   KernelBench bench;
-  const Tensors t = make(bench, {4, 9}, DType::kF64, Scale::kPerRow);
+  Tensors t = make(bench, {4, 9}, DType::kF64, Scale::kPerRow);
+  t.limit = GENERATE(0.0, 1.5);
   const Tensor h = bench.poisoned(t.h.shape, DType::kF64);
   run(bench, t);
   const auto loss = [&] {
-    bench.run(swiglu_forward, t.gate_up, t.scale, h);
+    bench.run(swiglu_forward, t.in(), h);
     double sum = 0;
     for (std::int64_t i = 0; i < h.numel(); ++i) sum += h.ptr<double>()[i] * t.dh.ptr<double>()[i];
     return sum;
@@ -145,9 +175,9 @@ TEST_CASE("SwiGLU checks its tensors and runs on the meta device", "[activation]
   KernelBench bench;
   const Tensors t = make(bench, {4, 6}, DType::kF32, Scale::kPerRow);
   CHECK_THROWS_WITH(
-      swiglu_forward(bench.ctx, t.h, t.scale, t.h),
+      swiglu_forward(bench.ctx, {t.h, t.scale}, t.h),
       Catch::Matchers::ContainsSubstring("swiglu_forward: gate_up is f32 (4, 6) on cpu, wanted f32 (4, 12)"));
-  CHECK_THROWS_AS(swiglu_backward(bench.ctx, t.dh, t.gate_up, t.scale, t.d_gate_up, {}), Error);
+  CHECK_THROWS_AS(swiglu_backward(bench.ctx, t.dh, t.in(), t.d_gate_up, {}), Error);
   KernelBench meta(1, Device::kMeta);
   run(meta, make(meta, {1 << 20, 4096}, DType::kBF16, Scale::kPerRow));
   CHECK(meta.meter[WorkKind::kRow].calls == 2);

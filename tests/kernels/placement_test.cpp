@@ -61,10 +61,10 @@ TEST_CASE("Placement: SwiGLU", "[activation]") {
       const Tensor h = bench.poisoned(dh.shape, dtype), d_gate_up = bench.poisoned(gate_up.shape, dtype);
       const Tensor odd = shifted(bench, gate_up), odd_h = shifted(bench, h), odd_dh = shifted(bench, dh);
       const Tensor odd_d_scale = shifted(bench, d_scale), odd_scale = shifted(bench, scale);
-      bench.run(swiglu_forward, gate_up, scale, h);
-      bench.run(swiglu_backward, dh, gate_up, scale, d_gate_up, d_scale);
-      bench.run(swiglu_forward, odd, odd_scale, odd_h);
-      bench.run(swiglu_backward, odd_dh, odd, odd_scale, odd, odd_d_scale);
+      bench.run(swiglu_forward, {gate_up, scale}, h);
+      bench.run(swiglu_backward, dh, {gate_up, scale}, d_gate_up, d_scale);
+      bench.run(swiglu_forward, {odd, odd_scale}, odd_h);
+      bench.run(swiglu_backward, odd_dh, {odd, odd_scale}, odd, odd_d_scale);
       CHECK(same_bits(h, odd_h));
       CHECK(same_bits(d_gate_up, odd));
       CHECK(same_bits(d_scale, odd_d_scale));

@@ -7,15 +7,18 @@
 
 #include "kernels/core/error.h"
 #include "kernels/moe/balance.h"
-#include "tests/support/kernel_test.h"
+#include "tests/kernels/router_bed.h"
 
 namespace jevons {
 namespace {
 
 using test::KernelBench;
-using Row = std::vector<double>;
+using test::make_output;
+using test::Row;
+using test::row_of;
+using test::softmax;
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
+using test::kInf;
 
 // What `op` adds to a sum of 0.
 double sum_by(KernelBench& bench, void (*op)(const Context&, Tensor, double, Tensor), Tensor x,
@@ -29,15 +32,6 @@ struct Reference {
   Row scores, weights;
   std::vector<std::int64_t> chosen;
 };
-
-Row softmax(const Row& z) {
-  const double max = *std::max_element(z.begin(), z.end());
-  Row p;
-  for (double x : z) p.push_back(std::exp(x - max));
-  const double sum = std::accumulate(p.begin(), p.end(), 0.0);
-  for (double& x : p) x /= sum;
-  return p;
-}
 
 // Experts of the groups that are dropped get choice score -inf.
 void mask_groups(const RouterRule& rule, Row& choice) {
@@ -62,6 +56,9 @@ Reference route(const RouterRule& rule, const Row& z, const Row& bias) {
   if (rule.score == ScoreFunction::kSigmoid) {
     for (double x : z) out.scores.push_back(1 / (1 + std::exp(-x)));
   }
+  if (rule.score == ScoreFunction::kSqrtSoftplus) {
+    for (double x : z) out.scores.push_back(std::sqrt(std::log1p(std::exp(x))));
+  }
   Row choice = rule.top_k_before_score ? z : out.scores;
   for (std::size_t i = 0; i < bias.size(); ++i) choice[i] += bias[i];
   mask_groups(rule, choice);
@@ -85,7 +82,8 @@ Reference route(const RouterRule& rule, const Row& z, const Row& bias) {
 
 std::vector<RouterRule> all_rules() {
   std::vector<RouterRule> rules;
-  for (ScoreFunction score : {ScoreFunction::kSoftmax, ScoreFunction::kSigmoid}) {
+  for (ScoreFunction score :
+       {ScoreFunction::kSoftmax, ScoreFunction::kSigmoid, ScoreFunction::kSqrtSoftplus}) {
     for (bool before : {false, true}) {
       for (bool renormalize : {false, true}) {
         for (GroupScore group_score : {GroupScore::kMax, GroupScore::kSumOfTop2}) {
@@ -113,18 +111,11 @@ std::vector<RouterRule> all_rules() {
 
 std::string describe(const RouterRule& rule) {
   return fmt::format("E {} K {} {} before {} renormalize {} groups {}/{} {}", rule.num_experts, rule.top_k,
-                     rule.score == ScoreFunction::kSoftmax ? "softmax" : "sigmoid", rule.top_k_before_score,
-                     rule.renormalize, rule.groups_kept, rule.groups,
+                     rule.score == ScoreFunction::kSoftmax   ? "softmax"
+                     : rule.score == ScoreFunction::kSigmoid ? "sigmoid"
+                                                             : "sqrt softplus",
+                     rule.top_k_before_score, rule.renormalize, rule.groups_kept, rule.groups,
                      rule.group_score == GroupScore::kMax ? "max" : "top2");
-}
-
-RouterOutput make_output(KernelBench& bench, const RouterRule& rule, std::int64_t rows, DType dtype) {
-  return {bench.poisoned({rows, rule.num_experts}, dtype), bench.poisoned({rows, rule.top_k}, DType::kI32),
-          bench.poisoned({rows, rule.top_k}, dtype)};
-}
-
-Row row_of(const Tensor& t, std::int64_t row) {
-  return test::to_doubles(t.slice(row, row + 1));
 }
 
 }  // namespace

@@ -55,6 +55,20 @@ TEST_CASE("exp_of is within 2 ulp where the result is a normal float, 0 below, i
   CHECK(exp_of(kInf) == kInf);
 }
 
+TEST_CASE("softplus is within 4 ulp where exp is not 0", "[row_math]") {
+  double worst = 0;
+  for (int i = -860000; i <= 900000; ++i) {
+    const float x = static_cast<float>(i) * 1e-4f;
+    const double wide = x, want = wide > 0 ? wide + std::log1p(std::exp(-wide)) : std::log1p(std::exp(wide));
+    worst = std::max(worst, ulps(softplus(x), want));
+  }
+  CHECK(worst <= 4);
+  CHECK(softplus(kInf) == kInf);
+  CHECK(softplus(-kInf) == 0);
+  CHECK(softplus(1e30f) == 1e30f);
+  CHECK(std::isnan(softplus(kNan)));
+}
+
 TEST_CASE("log_of is within 2 ulp over all positive floats", "[row_math]") {
   double worst = 0;
   bool rest = true;

@@ -216,9 +216,11 @@ TEST_CASE("balance: the selection bias moves by its rate towards the mean load, 
 
 TEST_CASE("balance: from a skewed start the bias alone brings max/mean under 1.2 in 150 steps", "[moe]") {
   const ScoreFunction score = GENERATE(ScoreFunction::kSigmoid, ScoreFunction::kSoftmax);
+  const BiasRule rule = GENERATE(BiasRule::kSign, BiasRule::kQuantile);
   MetaCommunicator world(0, 1);
   TestBed bed(world, DType::kF32);
   MoeConfig moe;
+  moe.bias_rule = rule;
   const std::int64_t experts = 16, top_k = 2, rows = 4096;
   moe.router = {.num_experts = experts, .top_k = top_k, .score = score};
   moe.use_selection_bias = true, moe.bias_update_rate = score == ScoreFunction::kSigmoid ? 0.005 : 0.001;
@@ -244,6 +246,98 @@ TEST_CASE("balance: from a skewed start the bias alone brings max/mean under 1.2
   INFO("max/mean at the start " << max_over_mean.front() << ", mean of steps 150 to 159 " << late);
   CHECK(max_over_mean.front() > 2);
   CHECK(late < 1.2);
+  // One batch of that many tokens is enough to know the quantiles.
+  if (rule == BiasRule::kQuantile) CHECK(max_over_mean[3] < 1.2);
+}
+
+namespace {
+
+// The rule as its definition says, from all scores of a batch: c_t by sorting, a histogram of d = c_t - s_ti.
+std::vector<double> quantile_biases(const Tensor& scores, const std::vector<double>& bias,
+                                    std::int64_t top_k) {
+  const std::int64_t experts = std::ssize(bias), tokens = scores.rows();
+  const auto [least, most] = std::minmax_element(bias.begin(), bias.end());
+  const double low = *least - 1, width = (*most + 1 - low) / 1000;
+  std::vector<std::vector<double>> histogram(static_cast<std::size_t>(experts), std::vector<double>(1000));
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    std::vector<double> choice;
+    for (std::int64_t i = 0; i < experts; ++i)
+      choice.push_back(scores.ptr<double>()[t * experts + i] + bias[static_cast<std::size_t>(i)]);
+    std::ranges::sort(choice, std::greater{});
+    const double threshold = choice[static_cast<std::size_t>(top_k)];
+    for (std::int64_t i = 0; i < experts; ++i) {
+      const double place = (threshold - scores.ptr<double>()[t * experts + i] - low) / width;
+      histogram[static_cast<std::size_t>(i)][static_cast<std::size_t>(std::clamp(place, 0.0, 999.0))] += 1;
+    }
+  }
+  std::vector<double> result;
+  double mean = 0;
+  for (const std::vector<double>& counts : histogram) {
+    const double target = static_cast<double>(tokens * top_k) / static_cast<double>(experts);
+    double sum = 0;
+    std::size_t bin = 0;
+    while (sum + counts[bin] < target) sum += counts[bin++];
+    result.push_back(low + width * (static_cast<double>(bin) + (target - sum) / counts[bin]));
+    mean += result.back() / static_cast<double>(experts);
+  }
+  for (double& b : result) b -= mean;
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("balance: quantile biases are those of the definition, whatever ranks hold the tokens",
+          "[moe][ranks]") {
+  const std::int64_t experts = 6, top_k = 2, rows = 48, steps = 3;
+  MoeConfig moe;
+  moe.router = {.num_experts = experts, .top_k = top_k, .score = ScoreFunction::kSigmoid};
+  moe.use_selection_bias = true, moe.bias_rule = BiasRule::kQuantile;
+  const RandomStream stream(3, "logits");
+  // Rows [first, first + count) of a step, routed.
+  const auto route = [&](TestBed& bed, Balance& balance, std::int64_t step, std::int64_t first,
+                         std::int64_t count) {
+    RoutedBatch batch;
+    batch.sequences = {first, rows, 1};
+    batch.logits = bed.tensor({count, experts}, DType::kF64);
+    batch.out = {bed.tensor({count, experts}, DType::kF64), bed.tensor({count, top_k}, DType::kI32),
+                 bed.tensor({count, top_k}, DType::kF64)};
+    for (std::int64_t i = 0; i < count * experts; ++i) {
+      const auto at = static_cast<std::uint64_t>((step * rows + first) * experts + i);
+      batch.logits.ptr<double>()[i] = stream.normal(at) + 0.7 * static_cast<double>(i % experts);
+    }
+    router_forward(bed.ctx, moe.router, batch.logits, balance.selection_bias(), batch.out);
+    balance.accumulate(bed.ctx, batch, {});
+    return batch.out.scores;
+  };
+  const auto bias_of = [](const Balance& balance) {
+    const std::span<double> b = balance.selection_bias().span<double>();
+    return std::vector<double>(b.begin(), b.end());
+  };
+  MetaCommunicator world(0, 1);
+  TestBed bed(world);
+  Balance balance(bed.store, moe);
+  std::vector<double> want(static_cast<std::size_t>(experts));
+  for (std::int64_t step = 0; step < steps; ++step) {
+    want = quantile_biases(route(bed, balance, step, 0, rows), want, top_k);
+    end_step(bed.ctx, balance, BiasUpdate::kApply);
+    const std::vector<double> got = bias_of(balance);
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(want[i]).margin(1e-12));
+    want = got;
+    // A step that is skipped counts for nothing.
+    route(bed, balance, 100 + step, 0, rows);
+    end_step(bed.ctx, balance, BiasUpdate::kSkip);
+    CHECK(bias_of(balance) == want);
+  }
+  test::run_ranks(4, [&](Communicator& ranks) {
+    TestBed part(ranks, DType::kF64, {.tp = 4});
+    Balance here(part.store, moe);
+    for (std::int64_t step = 0; step < steps; ++step) {
+      const std::int64_t own = rows / 4;
+      route(part, here, step, ranks.rank() * own, own);
+      end_step(part.ctx, here, BiasUpdate::kApply);
+    }
+    ENSURE(bias_of(here) == want, "other biases");
+  });
 }
 
 }  // namespace jevons

@@ -44,7 +44,8 @@ TEST_CASE("MoE model: gradients of all losses", "[model]") {
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   config.moe.balance_loss = 0.2;
   config.moe.global_balance_loss = 0.15;
-  config.moe.router.score = GENERATE(ScoreFunction::kSoftmax, ScoreFunction::kSigmoid);
+  config.moe.router.score =
+      GENERATE(ScoreFunction::kSoftmax, ScoreFunction::kSigmoid, ScoreFunction::kSqrtSoftplus);
   MetaCommunicator world(0, 1);
   TestBed bed(world);
   Model model(bed.store, config);

@@ -55,7 +55,8 @@ double z_loss(const Context& ctx, double scale, Tensor logits) {
 }  // namespace
 
 TEST_CASE("the router's gradient through weights, scores and z-loss", "[moe]") {
-  const ScoreFunction score = GENERATE(ScoreFunction::kSoftmax, ScoreFunction::kSigmoid);
+  const ScoreFunction score =
+      GENERATE(ScoreFunction::kSoftmax, ScoreFunction::kSigmoid, ScoreFunction::kSqrtSoftplus);
   const bool before = GENERATE(false, true);
   MetaCommunicator world(0, 1);
   TestBed bed(world);

@@ -41,6 +41,10 @@ CASES = {
                 dict(top_k=3, num_shared_experts=2, first_dense_layers=1, sequence_balance_loss=0.02),
                 dict(score="sigmoid", selection_bias=True, bias_update_rate=0.01, groups=4, groups_kept=2,
                      scaling_factor=2.5), True),
+    "v2": (dict(num_layers=3), dict(top_k=3, num_shared_experts=2, first_dense_layers=1, balance_loss=0.02),
+           dict(renormalize=False, scaling_factor=4.0, groups=4, groups_kept=2, group_score="max"), False),
+    "sqrt-softplus": (dict(swiglu_limit=0.5), dict(num_shared_experts=1, sequence_balance_loss=0.02),
+                      dict(score="sqrt_softplus", scaling_factor=1.5, selection_bias=True, bias_update_rate=0.01), True),
     "mtp": (dict(tie_embeddings=True, mtp=dict(depth=2, loss_weight=0.4)), {}, {}, True),
     "mtp-experts": (dict(qk_norm="head", mtp=dict(depth=1)),
                     dict(num_shared_experts=1, first_dense_layers=1, sequence_balance_loss=0.02),
@@ -204,6 +208,9 @@ class Oracle:
 
     def ffn(self, x, name):
         gate, up = F.linear(x, self.w[name + ".gate"]), F.linear(x, self.w[name + ".up"])
+        limit = self.model.get("swiglu_limit")
+        if limit:
+            gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
         return F.linear(F.silu(gate) * up, self.w[name + ".down"])
 
     def choose(self, ranked, moe):
@@ -223,8 +230,9 @@ class Oracle:
         router, experts = moe["router"], moe["num_experts"]
         rows = x.reshape(-1, x.shape[-1])
         logits = F.linear(rows, self.w[name + ".router"])
-        sigmoid = router.get("score") == "sigmoid"
-        scores = logits.sigmoid() if sigmoid else logits.softmax(-1)
+        score = router.get("score")
+        scores = (logits.sigmoid() if score == "sigmoid" else F.softplus(logits).sqrt() if score == "sqrt_softplus"
+                  else logits.softmax(-1))
         by_logit = router.get("top_k_before_score", False)
         bias = self.biases.setdefault(layer, torch.zeros(experts, dtype=torch.float64))
         chosen = self.choose((logits if by_logit else scores).detach() + bias, moe)

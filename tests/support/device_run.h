@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/activation.h"
 #include "kernels/core/context.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/decode_attention.h"
@@ -67,6 +68,10 @@ void visit_tensors(F& f, Rotation& by) {
 template <class F>
 void visit_tensors(F& f, Targets& targets) {
   f(targets.ids);
+}
+template <class F>
+void visit_tensors(F& f, SwigluInput& in) {
+  f(in.gate_up), f(in.row_scale);
 }
 template <class F>
 void visit_tensors(F& f, SequenceTokens& rows) {

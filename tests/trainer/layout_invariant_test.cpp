@@ -200,6 +200,19 @@ TEST_CASE("layout-invariant numerics: multi-token prediction on every layout", "
   }
 }
 
+TEST_CASE("layout-invariant numerics: quantile balancing on every layout", "[numerics][ranks]") {
+  if (!runs_here("f32")) return;
+  const std::vector<std::string> more = {"model.moe.router.score=sigmoid",
+                                         "model.moe.router.bias_rule=quantile"};
+  const Trajectory want = run({}, 8, more);
+  CHECK(difference(want, run({}, 8, {"model.moe.router.score=sigmoid"})) != "");
+  for (const Setting& setting :
+       {Setting{{}, 1, 8}, Setting{{.dp = 2, .ep = 2}, 1, 2}, Setting{{.dp = 4, .ep = 2}}}) {
+    INFO(setting.to_string());
+    CHECK(difference(want, run(setting, 8, more)) == "");
+  }
+}
+
 TEST_CASE("standard numerics: near the layout-invariant ones, and layouts differ in bits",
           "[numerics][ranks]") {
   const std::vector<std::string> standard = {"numerics=standard", "model.moe.balance_loss=0"};

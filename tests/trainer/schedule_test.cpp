@@ -37,6 +37,82 @@ TEST_CASE("warm-up, stable, decay", "[schedule]") {
   CHECK(learning_rate(c, 99, {100, 100}) == Approx(0.0));
 }
 
+namespace {
+
+// DeepSeek-V3's (arXiv:2412.19437, section 4.2), with a batch ramp of its size.
+RunConfig deepseek_v3() {
+  constexpr std::int64_t kT = 1000000000000;
+  RunConfig c;
+  c.model.seq_len = 4096;
+  c.train.global_batch_size = 15360, c.train.batch_ramp_start = 3072;
+  c.train.batch_ramp_samples = 469 * kT / 1000 / 4096;
+  c.train.tokens = 148 * kT / 10;
+  c.optim.lr = 2.2e-4, c.optim.schedule = ScheduleKind::kStages;
+  c.optim.stages = {{.shape = StageShape::kLinear, .until_steps = 2000},
+                    {.until_tokens = 10 * kT},
+                    {.shape = StageShape::kCosine, .ratio = 0.1, .until_tokens = 143 * kT / 10},
+                    {.ratio = 0.1, .until_tokens = 14633 * kT / 1000},
+                    {.ratio = 7.3e-6 / 2.2e-4}};
+  c.model.mtp = {.depth = 1, .loss_weight = 0.3};
+  c.optim.changes = {{.from_tokens = 10 * kT, .mtp_loss_weight = 0.1},
+                     {.from_tokens = 143 * kT / 10, .bias_update_rate = 0}};
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("stages: the schedule of DeepSeek-V3 by steps and tokens", "[schedule]") {
+  const RunConfig c = deepseek_v3();
+  const ScheduleSpan span = schedule_span(c, {});
+  REQUIRE(span.stage_ends.size() == 5);
+  CHECK(span.stage_ends[0] == std::int64_t{2000} * 3072 * 4096);  // the ramp is still at its start
+  const auto rate = [&](double tokens) {
+    return learning_rate(c.optim, -1, span, static_cast<std::int64_t>(tokens));
+  };
+  const double step = 3072.0 * 4096;
+  CHECK(rate(step) == Approx(2.2e-4 / 2000));  // no step has rate zero
+  CHECK(rate(1000 * step) == Approx(1.1e-4));
+  CHECK(rate(2000 * step) == Approx(2.2e-4));
+  CHECK(rate(2001 * step) == 2.2e-4);
+  CHECK(rate(10e12) == 2.2e-4);
+  CHECK(rate(12.15e12) == Approx((2.2e-4 + 2.2e-5) / 2));
+  CHECK(rate(14.3e12) == Approx(2.2e-5));
+  CHECK(rate(14.633e12) == Approx(2.2e-5));
+  CHECK(rate(14.634e12) == Approx(7.3e-6));
+  CHECK(rate(14.8e12) == Approx(7.3e-6));
+  CHECK(rate(99e12) == Approx(7.3e-6));
+
+  CHECK(coefficients_at(c, 0).mtp_loss_weight == 0.3);
+  CHECK(coefficients_at(c, 0).bias_update_rate == 0.001);
+  CHECK(coefficients_at(c, 9999999999999).mtp_loss_weight == 0.3);
+  CHECK(coefficients_at(c, 10000000000000).mtp_loss_weight == 0.1);
+  CHECK(coefficients_at(c, 10000000000000).bias_update_rate == 0.001);
+  CHECK(coefficients_at(c, 14300000000000).mtp_loss_weight == 0.1);
+  CHECK(coefficients_at(c, 14300000000000).bias_update_rate == 0);
+}
+
+TEST_CASE("stages: the last may end with the run, and goes on from where the one before ended",
+          "[schedule]") {
+  RunConfig c;
+  c.model.seq_len = 10, c.train.global_batch_size = 4, c.train.steps = 100;
+  c.optim.lr = 1, c.optim.schedule = ScheduleKind::kStages;
+  c.optim.stages = {{.ratio = 0.5, .until_steps = 20}, {.shape = StageShape::kLinear, .ratio = 0}};
+  const ScheduleSpan span = schedule_span(c, {});
+  CHECK(span.stage_ends == std::vector<std::int64_t>{800, 4000});
+  CHECK(learning_rate(c.optim, 0, span, 40) == 0.5);
+  CHECK(learning_rate(c.optim, 19, span, 800) == 0.5);
+  CHECK(learning_rate(c.optim, 59, span, 2400) == Approx(0.25));
+  CHECK(learning_rate(c.optim, 99, span, 4000) == 0);
+  c.optim.stages[0].until_steps = 100;
+  CHECK_THROWS_WITH(schedule_span(c, {}),
+                    Catch::Matchers::ContainsSubstring("schedule.stages.1 ends at 4000 trained tokens"));
+  // Whatever batches brought the tokens: a run that goes on with others is at the same place.
+  c.train.global_batch_size = 8, c.train.steps = 0, c.train.tokens = 4000;
+  c.optim.stages[0] = {.ratio = 0.5, .until_tokens = 800};
+  const ScheduleSpan rest = schedule_span(c, {.steps = 60, .samples = 240});
+  CHECK(learning_rate(c.optim, 60, rest, 2400) == Approx(0.25));
+}
+
 TEST_CASE("the batch ramp rises in whole multiples of its start", "[schedule]") {
   TrainConfig c;
   c.global_batch_size = 32, c.batch_ramp_start = 8, c.batch_ramp_samples = 300;

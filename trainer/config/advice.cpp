@@ -57,6 +57,12 @@ std::vector<std::string> doubtful_options(const RunConfig& config, const RunExte
         "model.moe.top_k = 1: the weight of the chosen expert is the same whatever the router says, so that "
         "the loss teaches it nothing; set model.moe.router.renormalize and top_k_before_score to false");
   }
+  if (router.num_experts > 0 && router.forced_balance) {
+    doubts.push_back(
+        "model.moe.router.forced_balance = true: tokens take the experts in turn, whatever the router says; "
+        "it is "
+        "for benchmarks, not for training");
+  }
   return doubts;
 }
 

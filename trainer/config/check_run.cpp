@@ -63,6 +63,8 @@ void check_numerics(const RunConfig& config, Rules& rules) {
         "it sees the part of the batch that is done so far; use sequence_balance_loss");
   needs("model.moe.reduce_at_expert", !moe.reduce_at_expert,
         "sums of a token's experts would be grouped by worker; use false");
+  needs("model.moe.router.forced_balance", !moe.router.forced_balance,
+        "it goes by the place of a row in its micro-batch; use false");
   needs("device", config.device != DeviceChoice::kCuda,
         "the GPU's products are not known to keep rows apart; use cpu");
 }

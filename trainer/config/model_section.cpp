@@ -18,7 +18,9 @@ constexpr Choice<RopeScaling> kRopeScalings[] = {{RopeScaling::kNone, "none"},
                                                  {RopeScaling::kLlama3, "llama3"},
                                                  {RopeScaling::kYarn, "yarn"}};
 constexpr Choice<ScoreFunction> kScores[] = {{ScoreFunction::kSoftmax, "softmax"},
-                                             {ScoreFunction::kSigmoid, "sigmoid"}};
+                                             {ScoreFunction::kSigmoid, "sigmoid"},
+                                             {ScoreFunction::kSqrtSoftplus, "sqrt_softplus"}};
+constexpr Choice<BiasRule> kBiasRules[] = {{BiasRule::kSign, "sign"}, {BiasRule::kQuantile, "quantile"}};
 constexpr Choice<GroupScore> kGroupScores[] = {{GroupScore::kMax, "max"},
                                                {GroupScore::kSumOfTop2, "sum_of_top2"}};
 
@@ -57,6 +59,8 @@ void carry_router(Bridge b, MoeConfig& moe) {
   b("group_score", rule.group_score, kGroupScores);
   b("selection_bias", moe.use_selection_bias);
   b("bias_update_rate", moe.bias_update_rate);
+  b("bias_rule", moe.bias_rule, kBiasRules);
+  b("forced_balance", rule.forced_balance);
 }
 
 void carry_moe(Bridge b, MoeConfig& moe) {
@@ -214,6 +218,24 @@ void check_groups(const RouterRule& r, Rules& rules) {
       group_size);
 }
 
+// The thresholds that quantile balancing measures are those of the choice, and lie within 1 of the biases.
+void check_bias_rule(const MoeConfig& moe, Rules& rules) {
+  if (moe.bias_rule != BiasRule::kQuantile) return;
+  const RouterRule& r = moe.router;
+  const std::string key = "model.moe.router.bias_rule";
+  const auto needs = [&](const char* other, bool holds, const char* reason) {
+    rules.require(
+        {key, other}, [&] { return holds; }, "model.moe.router.bias_rule = quantile {}", reason);
+  };
+  needs("model.moe.router.selection_bias", moe.use_selection_bias, "needs selection_bias = true");
+  needs("model.moe.top_k", r.top_k < r.num_experts, "needs fewer experts chosen than there are");
+  needs("model.moe.router.groups_kept", r.groups_kept == r.groups, "knows no groups; keep all of them");
+  needs("model.moe.router.top_k_before_score", !r.top_k_before_score,
+        "measures scores; use top_k_before_score = false");
+  needs("model.moe.router.score", r.score != ScoreFunction::kSqrtSoftplus,
+        "needs scores between 0 and 1: softmax or sigmoid");
+}
+
 void check_experts(const ModelConfig& m, Rules& rules) {
   const MoeConfig& moe = m.moe;
   const std::int64_t experts = moe.router.num_experts;
@@ -237,6 +259,7 @@ void check_experts(const ModelConfig& m, Rules& rules) {
       {"model.moe.top_k", "model.moe.num_experts"}, [&] { return moe.router.top_k <= experts; },
       "model.moe.top_k = {} is more than model.moe.num_experts = {}", moe.router.top_k, experts);
   check_groups(moe.router, rules);
+  check_bias_rule(moe, rules);
 }
 
 // Bounds within which no count of tokens, elements or bytes overflows 64 bits, whatever the rest is.
@@ -283,6 +306,8 @@ void carry(Bridge b, ModelConfig& model) {
   b("qk_norm", model.qk_norm, kQkNorms);
   b("tie_embeddings", model.tie_embeddings);
   b("init_std", model.init_std);
+  b("swiglu_limit", model.swiglu_limit);
+  b("scale_output_init", model.scale_output_init);
   b("recompute", model.recompute, kRecomputes);
   carry_rope(b.section("rope"), model.rope);
   carry_mla(b.section("mla"), model.mla);

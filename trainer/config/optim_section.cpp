@@ -7,7 +7,47 @@ constexpr Choice<OptimizerKind> kOptimizers[] = {{OptimizerKind::kAdamW, "adamw"
                                                  {OptimizerKind::kSgd, "sgd"}};
 constexpr Choice<ScheduleKind> kSchedules[] = {{ScheduleKind::kConstant, "constant"},
                                                {ScheduleKind::kCosine, "cosine"},
-                                               {ScheduleKind::kWarmupStableDecay, "warmup_stable_decay"}};
+                                               {ScheduleKind::kWarmupStableDecay, "warmup_stable_decay"},
+                                               {ScheduleKind::kStages, "stages"}};
+constexpr Choice<StageShape> kShapes[] = {
+    {StageShape::kConstant, "constant"}, {StageShape::kLinear, "linear"}, {StageShape::kCosine, "cosine"}};
+
+void check_stages(const OptimConfig& optim, Rules& rules) {
+  const bool by_stages = optim.schedule == ScheduleKind::kStages;
+  const std::string stages = "schedule.stages", kind = "schedule.kind";
+  rules.require(
+      {stages, kind}, [&] { return optim.stages.empty() != by_stages; },
+      "schedule.stages and schedule.kind = stages belong together");
+  if (!by_stages) return;
+  rules.require(
+      {"schedule.warmup_steps", kind}, [&] { return optim.warmup_steps == 0; },
+      "schedule.warmup_steps = {}: with schedule.kind = stages the warm-up is a stage, {{shape: linear}}",
+      optim.warmup_steps);
+  for (std::size_t i = 0; i < optim.stages.size(); ++i) {
+    const LearningStage& stage = optim.stages[i];
+    const std::string key = fmt::format("schedule.stages.{}", i);
+    const int ends = (stage.until_steps > 0 ? 1 : 0) + (stage.until_tokens > 0 ? 1 : 0);
+    const bool last = i + 1 == optim.stages.size();
+    rules.require(
+        {stages, key}, [&] { return ends == 1 || (last && ends == 0); },
+        "{} needs one of until_steps and until_tokens{}", key, last ? ", or neither" : "");
+  }
+}
+
+void check_changes(const OptimConfig& optim, Rules& rules) {
+  for (std::size_t i = 0; i < optim.changes.size(); ++i) {
+    const ScheduledChange& change = optim.changes[i];
+    const std::string key = fmt::format("schedule.changes.{}", i);
+    rules.require(
+        {"schedule.changes", key},
+        [&] { return change.mtp_loss_weight >= 0 || change.bias_update_rate >= 0; }, "{} changes nothing",
+        key);
+    rules.require(
+        {"schedule.changes", key},
+        [&] { return i == 0 || optim.changes[i - 1].from_tokens < change.from_tokens; },
+        "{}.from_tokens = {} is not above that of the change before", key, change.from_tokens);
+  }
+}
 
 }  // namespace
 
@@ -23,6 +63,17 @@ void carry(Bridge optimizer, Bridge schedule, OptimConfig& optim) {
   schedule("warmup_steps", optim.warmup_steps);
   schedule("decay_steps", optim.decay_steps);
   schedule("min_lr_ratio", optim.min_lr_ratio);
+  schedule.list("stages", optim.stages, [](Bridge b, LearningStage& stage) {
+    b("shape", stage.shape, kShapes);
+    b("ratio", stage.ratio);
+    b("until_steps", stage.until_steps);
+    b("until_tokens", stage.until_tokens);
+  });
+  schedule.list("changes", optim.changes, [](Bridge b, ScheduledChange& change) {
+    b("from_tokens", change.from_tokens);
+    b("mtp_loss_weight", change.mtp_loss_weight);
+    b("bias_update_rate", change.bias_update_rate);
+  });
 }
 
 void check(const OptimConfig& optim, Rules& rules) {
@@ -30,6 +81,8 @@ void check(const OptimConfig& optim, Rules& rules) {
       {"schedule.kind", "schedule.decay_steps"},
       [&] { return optim.schedule != ScheduleKind::kWarmupStableDecay || optim.decay_steps > 0; },
       "schedule.kind = warmup_stable_decay needs schedule.decay_steps");
+  check_stages(optim, rules);
+  check_changes(optim, rules);
 }
 
 }  // namespace jevons

@@ -124,6 +124,7 @@ Family family_of(const ModelConfig& model) {
   }
   obstacles.require(model.rope.layout == RopeLayout::kHalf, "model.rope.layout", "it has half");
   obstacles.require(model.mtp.depth == 0, "model.mtp.depth", "it has none");
+  obstacles.require(model.swiglu_limit == 0, "model.swiglu_limit", "it has none");
   if (family == Family::kLlama) {
     obstacles.require(model.qk_norm == QkNorm::kNone, "model.qk_norm", "it has none");
     obstacles.require(model.hidden_size % model.num_heads == 0, "model.num_heads",

@@ -41,6 +41,9 @@ Balance::Balance(ParamStore& store, const MoeConfig& config)
   const Device device = store.device(), host = device == Device::kMeta ? Device::kCpu : device;
   here_ = Tally(Buffer(device, Tally::bytes_for(experts)), experts, dtype);
   host_ = Tally(Buffer::pinned_for(host, Tally::bytes_for(experts)), experts, dtype);
+  if (config_.use_selection_bias && config_.bias_rule == BiasRule::kQuantile) {
+    quantile_.emplace(device, experts, config_.router.top_k);
+  }
 }
 
 bool Balance::has_loss() const {
@@ -61,6 +64,7 @@ Tensor Balance::accumulate(const Context& ctx, const RoutedBatch& batch, const L
   const Tensor counts = ctx.work->alloc(per_segment, DType::kI64);
   routing_counts(ctx, batch.out.indices, batch.sequences, counts);
   add_counts(ctx, counts, here_.load);
+  if (quantile_) quantile_->count(ctx, scores, batch.out.indices, here_.bias);
   if (config_.global_balance_loss != 0) add_global_load(ctx, counts);
   if (!has_loss()) return {};
 
@@ -110,6 +114,7 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
     copy_async(ctx.stream, layer->host_.bias, layer->here_.bias);
     zero_async(ctx.stream, layer->here_.counts);
     layer->figures_.fetch(ctx);
+    if (layer->quantile_) layer->quantile_->fetch(ctx);
   }
   ctx.synchronise();
 
@@ -128,6 +133,9 @@ std::vector<LayerHealth> Balance::end_step(const Context& ctx, std::span<Balance
   all_reduce(ctx, stage, host_tensor(std::span(sums)));
   all_reduce(ctx, stage, host_tensor(std::span(dropped)));
   all_reduce(ctx, stage, host_tensor(std::span(max_rows)), ReduceOp::kMax);
+  for (Balance* layer : layers) {
+    if (layer->quantile_) layer->quantile_->sum(ctx, stage);
+  }
 
   std::vector<LayerHealth> health(layers.size());
   if (ctx.device == Device::kMeta) return health;
@@ -173,7 +181,10 @@ LayerHealth Balance::finish(const Context& ctx, const Totals& totals, BiasUpdate
   health.global_balance = loss(kGlobal, config_.global_balance_loss);
   health.z_loss = loss(kZ, config_.z_loss);
 
-  if (update == BiasUpdate::kApply && config_.use_selection_bias) {
+  if (update == BiasUpdate::kApply && quantile_) {
+    quantile_->set(host_.bias);
+    copy_async(ctx.stream, here_.bias, host_.bias);
+  } else if (update == BiasUpdate::kApply && config_.use_selection_bias) {
     here_.bias.dtype == DType::kF64 ? move_bias<double>(ctx, load, mean) : move_bias<float>(ctx, load, mean);
   }
   max_rows_ = 0;

@@ -15,6 +15,7 @@
 #include "parallel/param_store.h"
 #include "trainer/model/loss_scales.h"
 #include "trainer/model/model_config.h"
+#include "trainer/model/quantile_bias.h"
 
 namespace jevons {
 
@@ -54,13 +55,14 @@ class Balance {
   // Factor of the z-loss per row.
   double z_scale(const LossScales& scales) const { return config_.z_loss * scales.position; }
 
+  void set_bias_update_rate(double rate) { config_.bias_update_rate = rate; }
   // (E) accumulator dtype, equal on all ranks, starts at 0; undefined without use_selection_bias.
   Tensor selection_bias() const { return config_.use_selection_bias ? here_.bias : Tensor{}; }
 
-  // After a step's last backward: sums the load of `layers` over all ranks, moves every selection bias by its
-  // rate towards the mean load (DeepSeek-V3, arXiv:2412.19437, section 2.1.2; arXiv:2408.15664, algorithm 1),
-  // and starts the next step. One call for all layers; collective. kSkip, for a step that changed no weight,
-  // leaves the biases. On kMeta all figures are 0 and no loss is known.
+  // After a step's last backward: sums the load of `layers` over all ranks, updates every selection bias, by
+  // its rate towards the mean load (DeepSeek-V3, arXiv:2412.19437, section 2.1.2; arXiv:2408.15664, algorithm
+  // 1) or as QuantileBias, and starts the next step. One call for all layers; collective. kSkip, for a step
+  // that changed no weight, leaves the biases. On kMeta all figures are 0 and no loss is known.
   static std::vector<LayerHealth> end_step(const Context& ctx, std::span<Balance* const> layers,
                                            BiasUpdate update);
 
@@ -105,6 +107,7 @@ class Balance {
   Figures figures_;
   Tally here_;  // on the device
   Tally host_;  // its copy at the end of a step
+  std::optional<QuantileBias> quantile_;
   std::int64_t max_rows_ = 0;
 };
 

@@ -10,7 +10,10 @@ namespace jevons {
 
 Experts::Experts(ParamStore& store, const ModelConfig& config, const Names& names, std::int64_t first,
                  std::int64_t count)
-    : store_(&store), count_(count), hidden_size_(config.moe.expert_hidden_size) {
+    : store_(&store),
+      count_(count),
+      hidden_size_(config.moe.expert_hidden_size),
+      swiglu_limit_(config.swiglu_limit) {
   const Shape in{hidden_size_, config.hidden_size}, out{config.hidden_size, hidden_size_};
   const double share =
       static_cast<double>(config.moe.router.top_k) / static_cast<double>(config.moe.router.num_experts);
@@ -57,7 +60,7 @@ Experts::Gradients Experts::backward_input(const Context& ctx, Offsets offsets, 
   const ArenaScope scope(*ctx.work);
   const Tensor dh = ctx.work->alloc(saved.h.shape, saved.h.dtype);
   grouped_linear_backward_input(ctx, offsets, dy, stacked(store_->fused_weight(down_ids_)), dh);
-  swiglu_backward(ctx, dh, saved.gate_up, row_scale, saved.gate_up, g.row_scale);
+  swiglu_backward(ctx, dh, {saved.gate_up, row_scale, swiglu_limit_}, saved.gate_up, g.row_scale);
   grouped_linear_backward_input(ctx, offsets, saved.gate_up, stacked(store_->fused_weight(gate_up_ids_)),
                                 g.rows);
   return g;
@@ -93,7 +96,7 @@ void Experts::backward_weight_apart(const Context& ctx, Offsets offsets, const S
 
 Tensor Experts::activate(const Context& ctx, Arena& out, Tensor gate_up, Tensor row_scale) const {
   const Tensor h = out.alloc({gate_up.rows(), hidden_size_}, gate_up.dtype);
-  swiglu_forward(ctx, gate_up, row_scale, h);
+  swiglu_forward(ctx, {gate_up, row_scale, swiglu_limit_}, h);
   return h;
 }
 

@@ -61,6 +61,7 @@ class Experts {
 
   ParamStore* store_;
   std::int64_t count_, hidden_size_;  // e, F
+  double swiglu_limit_;
   std::vector<ParamId> gate_up_ids_, down_ids_;
 };
 

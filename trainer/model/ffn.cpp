@@ -19,7 +19,8 @@ DenseFfn::DenseFfn(ParamStore& store, const ModelConfig& config, const std::stri
       down_(store, {{.name = name + ".down",
                      .shape = {config.hidden_size, hidden_size},
                      .tp_dim = 1,
-                     .init_std = config.output_init_std()}}) {}
+                     .init_std = config.output_init_std()}}),
+      swiglu_limit_(config.swiglu_limit) {}
 
 Tensor DenseFfn::forward(const Keep& keep, Tensor x, const Sequences&, Saved& saved) const {
   const Tensor x_full = gather_.forward(keep.cheap, x, *keep.cheap.stash);
@@ -42,7 +43,7 @@ Tensor DenseFfn::backward_input(const Context& ctx, Tensor dy, Saved& saved, con
   const Tensor dy_full = reduce_scatter_.backward(ctx, dy, *ctx.stash);
   const Tensor dh = down_.backward_input(ctx, dy_full, saved.down);
   const Tensor d_gate_up = saved.gate_up_out;  // its values are not needed afterwards
-  swiglu_backward(ctx, dh, saved.gate_up_out, {}, d_gate_up, {});
+  swiglu_backward(ctx, dh, {.gate_up = saved.gate_up_out, .limit = swiglu_limit_}, d_gate_up, {});
   return gather_.backward(ctx, gate_up_.backward_input(ctx, d_gate_up, saved.gate_up), *ctx.work);
 }
 
@@ -53,7 +54,7 @@ void DenseFfn::backward_weight(const Context& ctx, const Saved& saved) const {
 
 Tensor DenseFfn::activate(const Context& ctx, Tensor gate_up) const {
   const Tensor h = ctx.stash->alloc({gate_up.rows(), gate_up.cols() / 2}, gate_up.dtype);
-  swiglu_forward(ctx, gate_up, {}, h);
+  swiglu_forward(ctx, {.gate_up = gate_up, .limit = swiglu_limit_}, h);
   return h;
 }
 

@@ -43,6 +43,7 @@ class DenseFfn {
   Gather gather_;
   ReduceScatter reduce_scatter_;
   Linear gate_up_, down_;
+  double swiglu_limit_;
 };
 static_assert(ResidualBranch<DenseFfn>);
 

@@ -50,6 +50,11 @@ struct MlaConfig {
   bool operator==(const MlaConfig&) const = default;
 };
 
+enum class BiasRule : std::uint8_t {
+  kSign,      // moved by a rate towards the mean load (DeepSeek-V3)
+  kQuantile,  // set to where the last batch's loads would have been equal
+};
+
 struct MoeConfig {
   RouterRule router;                    // num_experts, top_k, scores, groups; num_experts = 0: dense model
   std::int64_t expert_hidden_size = 0;  // F of each routed expert
@@ -59,8 +64,9 @@ struct MoeConfig {
   double capacity_factor = 0;           // 0: dropless
   bool reduce_at_expert = false;
   std::int64_t dispatch_chunks = 1;  // parts of a micro-batch; one travels while another is computed
-  bool use_selection_bias = false;   // DeepSeek-V3's bias, updated from the global batch's load
-  double bias_update_rate = 0.001;   // gamma
+  bool use_selection_bias = false;   // a bias of the choice, updated from the global batch
+  BiasRule bias_rule = BiasRule::kSign;
+  double bias_update_rate = 0.001;   // gamma, of kSign
   double balance_loss = 0;           // coefficient; over each micro-batch of a rank
   double sequence_balance_loss = 0;  // coefficient; over each sequence
   double global_balance_loss = 0;    // coefficient; load over the global batch so far
@@ -89,7 +95,9 @@ struct ModelConfig {
   double norm_eps = 1e-5;
   QkNorm qk_norm = QkNorm::kNone;
   bool tie_embeddings = false;
-  double init_std = 0.02;  // output projections: divided by sqrt(2 * num_layers)
+  double init_std = 0.02;
+  bool scale_output_init = true;  // output projections: init_std / sqrt(2 * num_layers)
+  double swiglu_limit = 0;        // as in SwigluInput, of every FFN; 0: none
   Recompute recompute = Recompute::kNone;
   // Of one micro-batch's logits on one rank. A larger head works in chunks and makes their logits twice
   // (lm_head.h).
@@ -99,7 +107,9 @@ struct ModelConfig {
 
   std::int64_t rope_dim() const { return mla.enabled() ? mla.qk_rope_head_dim : head_dim; }
   std::int64_t v_head_dim() const { return mla.enabled() ? mla.v_head_dim : head_dim; }
-  double output_init_std() const { return init_std / std::sqrt(2.0 * static_cast<double>(num_layers)); }
+  double output_init_std() const {
+    return scale_output_init ? init_std / std::sqrt(2.0 * static_cast<double>(num_layers)) : init_std;
+  }
   bool is_moe_layer(std::int64_t layer) const {
     return moe.router.num_experts > 0 && layer >= moe.first_dense_layers;
   }

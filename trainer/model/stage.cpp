@@ -235,7 +235,7 @@ void Stage::check_reports() const {
   for_each_moe([](std::int64_t, const Moe& moe) { moe.dispatcher().check_reports(); });
 }
 
-std::vector<LayerHealth> Stage::end_step(const Context& ctx, BiasUpdate update) {
+std::vector<Balance*> Stage::balances() {
   std::vector<Balance*> layers;
   const auto add = [&](Block& block) {
     if (block.moe() != nullptr) layers.push_back(&block.moe()->balance());
@@ -244,7 +244,15 @@ std::vector<LayerHealth> Stage::end_step(const Context& ctx, BiasUpdate update) 
   if (mtp_) {
     for (MtpDepth& depth : mtp_->depths()) add(depth.block());
   }
-  return Balance::end_step(ctx, layers, update);
+  return layers;
+}
+
+void Stage::set_bias_update_rate(double rate) {
+  for (Balance* balance : balances()) balance->set_bias_update_rate(rate);
+}
+
+std::vector<LayerHealth> Stage::end_step(const Context& ctx, BiasUpdate update) {
+  return Balance::end_step(ctx, balances(), update);
 }
 
 std::vector<std::int64_t> Stage::moe_layers() const {

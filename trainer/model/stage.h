@@ -80,6 +80,8 @@ class Stage {
   // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
   void fetch_reports(const Context& ctx) const;
   void check_reports() const;
+  // Of the selection biases, from the next end_step on, in place of the configuration's.
+  void set_bias_update_rate(double rate);
   // After a step's last backward: one entry per MoE layer, over the global batch; moves the selection biases
   // and starts the next step. kSkip for a step whose update was skipped. Collective; see Balance::end_step.
   std::vector<LayerHealth> end_step(const Context& ctx, BiasUpdate update);
@@ -124,6 +126,7 @@ class Stage {
   }
   Mtp::Inputs mtp_inputs(const MicroBatch& batch, const Sequences& sequences, Tensor normed,
                          Tensor figures) const;
+  std::vector<Balance*> balances();
   // f(layer, block) of all blocks that have experts, those of multi-token prediction behind the others.
   template <class F>
   void for_each_moe(F f) const;

@@ -2,11 +2,29 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace jevons {
 
 enum class OptimizerKind : std::uint8_t { kAdamW, kSgd };
-enum class ScheduleKind : std::uint8_t { kConstant, kCosine, kWarmupStableDecay };
+enum class ScheduleKind : std::uint8_t { kConstant, kCosine, kWarmupStableDecay, kStages };
+enum class StageShape : std::uint8_t { kConstant, kLinear, kCosine };
+
+// A stage of kStages: from where the one before ended, the first from 0, to `ratio` of the peak.
+struct LearningStage {
+  StageShape shape = StageShape::kConstant;  // kConstant: `ratio` all the way
+  double ratio = 1;
+  // Where it ends, counted from the start of the run. One of them; of the last, 0 and 0 is the run's end.
+  std::int64_t until_steps = 0, until_tokens = 0;
+  bool operator==(const LearningStage&) const = default;
+};
+
+// From so many trained tokens on. Negative: as before.
+struct ScheduledChange {
+  std::int64_t from_tokens = 0;
+  double mtp_loss_weight = -1, bias_update_rate = -1;
+  bool operator==(const ScheduledChange&) const = default;
+};
 
 struct OptimConfig {
   OptimizerKind kind = OptimizerKind::kAdamW;
@@ -16,8 +34,10 @@ struct OptimConfig {
   double clip_norm = 1.0;  // 0 = no clipping
   ScheduleKind schedule = ScheduleKind::kCosine;
   std::int64_t warmup_steps = 0;
-  std::int64_t decay_steps = 0;  // kWarmupStableDecay: length of the final decay
-  double min_lr_ratio = 0.1;     // final lr over peak lr
+  std::int64_t decay_steps = 0;          // kWarmupStableDecay: length of the final decay
+  double min_lr_ratio = 0.1;             // final lr over peak lr
+  std::vector<LearningStage> stages;     // of kStages
+  std::vector<ScheduledChange> changes;  // of other coefficients, by rising from_tokens
   bool operator==(const OptimConfig&) const = default;
 };
 

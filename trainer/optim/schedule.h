@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "trainer/optim/optim_config.h"
 
@@ -11,6 +12,7 @@ namespace jevons {
 // it was trained with another batch: `length` steps would have trained as many tokens as `end` steps do.
 struct ScheduleSpan {
   std::int64_t end = 0, length = 0;
+  std::vector<std::int64_t> stage_ends = {};  // of kStages: tokens that are trained where each ends
 };
 
 // The rate used by step `step` (0-based).
@@ -22,6 +24,11 @@ struct ScheduleSpan {
 //                       arXiv:2404.06395)
 // Both count the steps that are still to come, so that the rate goes on where the tokens trained so far have
 // left it.
-double learning_rate(const OptimConfig& config, std::int64_t step, const ScheduleSpan& span);
+//   kStages             the stages of the configuration, one after another, without the warm-up above. How
+//   far
+//                       a stage is goes by the `tokens` that are trained when the step is done, so that a
+//                       stage's last step has its last rate and none has rate 0.
+double learning_rate(const OptimConfig& config, std::int64_t step, const ScheduleSpan& span,
+                     std::int64_t tokens = 0);
 
 }  // namespace jevons

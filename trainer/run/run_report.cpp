@@ -167,7 +167,7 @@ StepMetrics RunReport::step_metrics(const TrainState& state, const StepOutcome& 
   m.mtp_losses = outcome.mtp_losses;
   m.loss = outcome.loss, m.grad_norm = outcome.grad_norm, m.skipped = outcome.skipped;
   m.spike = outcome.spike, m.skipped_steps = state.step - state.optimizer_step;
-  m.lr = learning_rate(config_.optim, state.step - 1, span_);
+  m.lr = learning_rate(config_.optim, state.step - 1, span_, state.consumed_tokens);
   m.step_seconds = elapsed / steps;
   if (elapsed > 0) {
     m.tokens_per_second = static_cast<double>(state.consumed_tokens - report_tokens_) / elapsed;

@@ -56,7 +56,7 @@ Trainer::Trainer(const RunConfig& config, ComputeDevice& device, PhaseClock& clo
       saver_(config, world_, clock, worker_, report) {
   check_same_data();
   begin();
-  span_ = schedule_span(config.train, config.model.seq_len, {state_.step, state_.consumed_samples});
+  span_ = schedule_span(config, {state_.step, state_.consumed_samples});
   if (world_.rank() == 0) {
     say_what_is_read();
     for (const std::string& doubt : doubtful_options(config_, {span_.end, loader_->validation_samples()})) {
@@ -126,14 +126,17 @@ StepOutcome Trainer::step() {
     loader_->read(Split::kTrain, state_.consumed_samples + offset, batch_->view());
     loader_->prefetch(state_.consumed_samples + static_cast<std::uint64_t>(sequences) + offset, mine);
   }
-  StepOutcome outcome = train_step(worker_, *batch_,
-                                   {.global_sequences = sequences,
-                                    .optimizer_step = state_.optimizer_step + 1,
-                                    .lr = learning_rate(config_.optim, state_.step, span_),
-                                    .spike_limit = spike_limit(config_.train, state_.recent_losses)});
+  const std::int64_t tokens = sequences * config_.model.seq_len;
+  StepOutcome outcome =
+      train_step(worker_, *batch_,
+                 {.global_sequences = sequences,
+                  .optimizer_step = state_.optimizer_step + 1,
+                  .lr = learning_rate(config_.optim, state_.step, span_, state_.consumed_tokens + tokens),
+                  .spike_limit = spike_limit(config_.train, state_.recent_losses),
+                  .coefficients = coefficients_at(config_, state_.consumed_tokens)});
   state_.step += 1;
   state_.consumed_samples += static_cast<std::uint64_t>(sequences);
-  state_.consumed_tokens += sequences * config_.model.seq_len;
+  state_.consumed_tokens += tokens;
   if (!outcome.skipped) {
     state_.optimizer_step += 1;
     remember_loss(config_.train, *outcome.loss, state_.recent_losses);

@@ -40,6 +40,45 @@ std::int64_t steps_to_come(const TrainConfig& c, std::int64_t seq_len, const Tra
   return std::min(steps, most);
 }
 
+ScheduleSpan schedule_span(const RunConfig& c, const TrainedSoFar& done) {
+  ScheduleSpan span = schedule_span(c.train, c.model.seq_len, done);
+  span.stage_ends = stage_ends(c);
+  return span;
+}
+
+std::vector<std::int64_t> stage_ends(const RunConfig& c) {
+  const auto tokens_of = [&](std::int64_t steps) {
+    return static_cast<std::int64_t>(samples_after(c.train, 0, steps)) * c.model.seq_len;
+  };
+  std::vector<std::int64_t> ends;
+  for (const LearningStage& stage : c.optim.stages) {
+    if (stage.until_tokens > 0) {
+      ends.push_back(stage.until_tokens);
+    } else {
+      ends.push_back(
+          tokens_of(stage.until_steps > 0 ? stage.until_steps : steps_to_come(c.train, c.model.seq_len, {})));
+    }
+    const std::size_t i = ends.size() - 1;
+    if (i > 0 && ends[i] <= ends[i - 1]) {
+      fail(ExitCode::kUsage,
+           "schedule.stages.{} ends at {} trained tokens, where the stage before it has ended at {}", i,
+           ends[i], ends[i - 1]);
+    }
+  }
+  return ends;
+}
+
+Coefficients coefficients_at(const RunConfig& c, std::int64_t tokens) {
+  Coefficients now{.mtp_loss_weight = c.model.mtp.loss_weight,
+                   .bias_update_rate = c.model.moe.bias_update_rate};
+  for (const ScheduledChange& change : c.optim.changes) {
+    if (tokens < change.from_tokens) break;
+    if (change.mtp_loss_weight >= 0) now.mtp_loss_weight = change.mtp_loss_weight;
+    if (change.bias_update_rate >= 0) now.bias_update_rate = change.bias_update_rate;
+  }
+  return now;
+}
+
 ScheduleSpan schedule_span(const TrainConfig& c, std::int64_t seq_len, const TrainedSoFar& done) {
   return {.end = done.steps + steps_to_come(c, seq_len, done), .length = steps_to_come(c, seq_len, {})};
 }

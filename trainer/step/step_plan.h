@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "trainer/config/run_config.h"
 #include "trainer/optim/schedule.h"
@@ -27,7 +28,20 @@ struct TrainedSoFar {
 // be set; 0 if one is reached.
 std::int64_t steps_to_come(const TrainConfig& config, std::int64_t seq_len, const TrainedSoFar& done);
 
-// The steps of this configuration, from `done` on.
+// The steps of this configuration, from `done` on; of the second, with the ends of its stages.
 ScheduleSpan schedule_span(const TrainConfig& config, std::int64_t seq_len, const TrainedSoFar& done);
+ScheduleSpan schedule_span(const RunConfig& config, const TrainedSoFar& done);
+
+// Tokens that are trained where each stage of schedule.stages ends. One that ends by steps does where this
+// configuration's batches bring that many; the last, if it says nothing, with the run. Throws Error(kUsage)
+// for one that ends before the stage before it.
+std::vector<std::int64_t> stage_ends(const RunConfig& config);
+
+// Coefficients that schedule.changes may change.
+struct Coefficients {
+  double mtp_loss_weight = 0, bias_update_rate = 0;
+};
+// Of a step before which `tokens` are trained.
+Coefficients coefficients_at(const RunConfig& config, std::int64_t tokens);
 
 }  // namespace jevons

@@ -76,6 +76,10 @@ std::vector<std::optional<double>> mtp_means(const std::vector<std::int64_t>& ta
   return means;
 }
 
+Coefficients coefficients_of(const Worker& worker, const StepPosition& position) {
+  return position.coefficients.value_or(coefficients_at(worker.config(), 0));
+}
+
 LossScales scales_of(const Worker& worker, const StepPosition& position,
                      const std::vector<std::int64_t>& targets) {
   const RunConfig& c = worker.config();
@@ -87,7 +91,8 @@ LossScales scales_of(const Worker& worker, const StepPosition& position,
                     .micro_batch = static_cast<double>(worker.sequences_per_pass()) / sequences,
                     .sequence = 1.0 / sequences,
                     .position = 1.0 / (sequences * static_cast<double>(c.model.seq_len))};
-  const double weight = c.model.mtp.loss_weight / static_cast<double>(c.model.mtp.depth);
+  const double weight =
+      coefficients_of(worker, position).mtp_loss_weight / static_cast<double>(c.model.mtp.depth);
   for (std::size_t i = 1; i < targets.size(); ++i) scales.mtp.push_back(over(weight, targets[i]));
   return scales;
 }
@@ -235,6 +240,7 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
     out.spike = finite && out.loss > position.spike_limit;
     out.skipped = !finite || out.spike || !out.loss;
     if (!out.skipped) update(worker, position, out.grad_norm);
+    worker.model().set_bias_update_rate(coefficients_of(worker, position).bias_update_rate);
     out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
     if (!finite) out.origin = origin_of(worker, batch, scales);
     if (out.skipped) worker.store().zero_grads(worker.ctx());

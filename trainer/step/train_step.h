@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "data/data_loader.h"
+#include "trainer/step/step_plan.h"
 #include "trainer/step/worker.h"
 
 namespace jevons {
@@ -32,6 +33,7 @@ struct StepPosition {
   std::int64_t optimizer_step = 1;    // counts from 1, skipped steps not counted
   double lr = 0;
   double spike_limit = std::numeric_limits<double>::infinity();  // a loss above it is a spike
+  std::optional<Coefficients> coefficients = {};                 // nothing: the configuration's
 };
 
 struct StepOutcome {

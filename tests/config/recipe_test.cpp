@@ -1,0 +1,69 @@
+// What parts of a recipe cannot be together: multi-token prediction, balance of the router, stages.
+#include <string>
+#include <vector>
+
+#include "kernels/core/error.h"
+#include "tests/config/sample.h"
+#include "tests/support/catch.h"
+#include "trainer/config/run_config.h"
+
+namespace jevons {
+namespace {
+
+// The message of a configuration that must be refused with exit code 2.
+std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  try {
+    parse_run_config(text, "run.yaml", overrides);
+  } catch (const Error& e) {
+    CHECK(e.code() == ExitCode::kUsage);
+    return e.what();
+  }
+  return "accepted";
+}
+
+std::string refusal_of(const std::string& override_) {
+  return refusal(test::kSample, {override_});
+}
+
+}  // namespace
+
+TEST_CASE("config: what multi-token prediction, quantile balancing and stages cannot be", "[config]") {
+  using Catch::Matchers::ContainsSubstring;
+  CHECK_THAT(refusal(test::kSample, {"model.seq_len=4", "model.mtp.depth=4"}),
+             ContainsSubstring("model.mtp.depth = 4 leaves no target in a sequence of model.seq_len = 4"));
+  const auto quantile = [](std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {"model.moe.router.bias_rule=quantile", "model.moe.router.selection_bias=true"});
+    return refusal(test::kSample, more);
+  };
+  CHECK(quantile({}) == "accepted");
+  CHECK_THAT(refusal_of("model.moe.router.bias_rule=quantile"),
+             ContainsSubstring("needs selection_bias = true"));
+  CHECK_THAT(quantile({"model.moe.router.score=sqrt_softplus"}), ContainsSubstring("softmax or sigmoid"));
+  CHECK_THAT(quantile({"model.moe.router.top_k_before_score=true"}),
+             ContainsSubstring("top_k_before_score = false"));
+  CHECK_THAT(quantile({"model.moe.router.groups=2"}), ContainsSubstring("knows no groups"));
+  CHECK_THAT(quantile({"model.moe.top_k=8"}), ContainsSubstring("needs fewer experts chosen than there are"));
+  CHECK_THAT(
+      refusal(test::kSample, {"model.moe.router.forced_balance=true", "numerics=layout_invariant"}),
+      ContainsSubstring("numerics = layout_invariant cannot be had with model.moe.router.forced_balance"));
+
+  const auto stages = [](const std::string& list) {
+    return refusal_of("schedule={kind: stages, stages: " + list + "}");
+  };
+  CHECK(stages("[{until_steps: 5}, {shape: linear, ratio: 0}]") == "accepted");
+  CHECK_THAT(stages("[]"), ContainsSubstring("belong together"));
+  CHECK_THAT(refusal_of("schedule.stages=[{until_steps: 5}]"), ContainsSubstring("belong together"));
+  CHECK_THAT(stages("[{}, {}]"),
+             ContainsSubstring("schedule.stages.0 needs one of until_steps and until_tokens"));
+  CHECK_THAT(stages("[{until_steps: 5, until_tokens: 5}]"), ContainsSubstring("or neither"));
+  CHECK_THAT(refusal_of("schedule={kind: stages, warmup_steps: 3, stages: [{}]}"),
+             ContainsSubstring("is a stage"));
+  const auto changes = [](const std::string& list) { return refusal_of("schedule.changes=" + list); };
+  CHECK(changes("[{from_tokens: 5, mtp_loss_weight: 0}]") == "accepted");
+  CHECK_THAT(changes("[{from_tokens: 5}]"), ContainsSubstring("schedule.changes.0 changes nothing"));
+  CHECK_THAT(changes("[{from_tokens: 5, mtp_loss_weight: 1}, {from_tokens: 5, bias_update_rate: 0}]"),
+             ContainsSubstring("schedule.changes.1.from_tokens = 5 is not above"));
+}
+
+}  // namespace jevons
