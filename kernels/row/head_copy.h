@@ -44,8 +44,32 @@ struct SumHeadsKernel {
   }
 };
 
+enum class HeadOrder : std::uint8_t { kToRows, kFromRows };
+
+// A row is a head of the side whose rows are tokens.
+template <class T>
+struct ReorderHeadsKernel {
+  static constexpr int kPack = kPackOf<T>;
+  static constexpr bool kShortRows = true;
+  Rows<const T> x;
+  Rows<T> y;
+  std::int64_t tokens, heads;
+  HeadOrder order;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t row) const {
+    const Quotient at = divide(row, heads);
+    const std::int64_t by_head = at.remainder * tokens + at.quotient;
+    const bool to_rows = order == HeadOrder::kToRows;
+    group.each(y.dim, [from = x[to_rows ? row : by_head], to = y[to_rows ? by_head : row]](auto i) {
+      move(from, to, i);
+    });
+  }
+};
+
 }  // namespace jevons
 
 #define JEVONS_HEAD_COPY_KERNELS(X)     \
   JEVONS_FOR_FLOATS(X, CopyHeadsKernel) \
-  JEVONS_FOR_FLOATS(X, SumHeadsKernel)
+  JEVONS_FOR_FLOATS(X, SumHeadsKernel)  \
+  JEVONS_FOR_FLOATS(X, ReorderHeadsKernel)

@@ -109,5 +109,32 @@ TEST_CASE("ops on heads check their tensors and run on the meta device", "[heads
   CHECK(meta.meter[WorkKind::kRow].bytes == (1 + 128) * 64.0 * 2 * (1 << 20));
 }
 
+TEST_CASE("heads in the order of tokens become rows in the order of heads, and come back", "[head_copy]") {
+  KernelBench bench(2);
+  for (const DType dtype : kFloats) {
+    for (const Case& c : kCases) {
+      const HeadView x = heads_in(bench, c, c.heads, dtype);
+      const HeadView rows = heads_in(bench, {c.rows * c.heads, 1, c.dim, 3}, 1, dtype);
+      std::vector<double> want = to_doubles(rows.base);
+      const std::vector<double> in = to_doubles(x.base);
+      for (std::int64_t t = 0; t < c.rows; ++t) {
+        for (std::int64_t h = 0; h < c.heads; ++h)
+          for (std::int64_t i = 0; i < c.dim; ++i)
+            want[place(rows, h * c.rows + t, 0, i)] = in[place(x, t, h, i)];
+      }
+      bench.run(heads_to_rows, x, rows);
+      CHECK(to_doubles(rows.base) == want);
+      const HeadView back = heads_in(bench, c, c.heads, dtype);
+      std::vector<double> expected = to_doubles(back.base);
+      for (std::int64_t t = 0; t < c.rows; ++t) {
+        for (std::int64_t h = 0; h < c.heads; ++h)
+          for (std::int64_t i = 0; i < c.dim; ++i) expected[place(back, t, h, i)] = in[place(x, t, h, i)];
+      }
+      bench.run(rows_to_heads, rows, back);
+      CHECK(to_doubles(back.base) == expected);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace jevons

@@ -31,6 +31,12 @@ struct DecodingModel {
   Model model;
 };
 
+ModelConfig with_norm(QkNorm norm) {
+  ModelConfig config = tiny_dense();
+  config.qk_norm = norm;
+  return config;
+}
+
 std::vector<double> row_of(const std::vector<double>& logits, std::int64_t row, std::int64_t vocab) {
   return {logits.begin() + row * vocab, logits.begin() + (row + 1) * vocab};
 }
@@ -38,8 +44,9 @@ std::vector<double> row_of(const std::vector<double>& logits, std::int64_t row, 
 }  // namespace
 
 TEST_CASE("decoding gives the logits of a pass over the whole sequence", "[model][decode]") {
-  ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
-  config.qk_norm = GENERATE(QkNorm::kNone, QkNorm::kHead, QkNorm::kHidden);
+  const ModelConfig config =
+      GENERATE(tiny_dense(), tiny_moe(), with_norm(QkNorm::kHead), with_norm(QkNorm::kHidden), tiny_latent(0),
+               tiny_latent(12), with_latent(tiny_moe(), 12));
   DecodingModel decoding(config);
   const std::int64_t vocab = config.vocab_size;
   // Two sequences, in slots 2 and 0, at different positions all the time.
@@ -78,6 +85,10 @@ TEST_CASE("a cache holds no more positions than the model knows", "[model][decod
   CHECK_THROWS_AS(decoding.model.make_cache({.sequences = 1, .positions = 9}), Error);
   KvCache cache = decoding.model.make_cache({.sequences = 1, .positions = 4});
   CHECK(cache.bytes() == 2 * 4 * 2 * 4 * 4 * sizeof(double));  // layers, positions, k and v, heads, d
+  const ModelConfig latent = tiny_latent(0);
+  DecodingModel narrow(latent);
+  CHECK(narrow.model.cache_columns() ==
+        latent.num_layers * (latent.mla.kv_lora_rank + latent.mla.qk_rope_head_dim));
   const Tensor five = decoding.ints({1, 2, 3, 4, 5});
   CHECK_THROWS_AS(decoding.model.prefill(decoding.bed.ctx, five, 0, cache), Error);
 }

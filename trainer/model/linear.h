@@ -22,6 +22,7 @@ class Linear {
   Tensor forward(const Context& ctx, Tensor x, Saved& saved) const;
   Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved) const;  // (T, O) -> (T, I)
   void backward_weight(const Context& ctx, const Saved& saved) const;        // gradient += dy^T x
+  Tensor weight() const { return store_->fused_weight(ids_); }               // (O, I)
 
  private:
   ParamStore* store_;

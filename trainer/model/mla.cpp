@@ -1,6 +1,8 @@
 #include "trainer/model/mla.h"
 
+#include "kernels/core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/gemm.h"
 #include "kernels/head_copy.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
@@ -44,6 +46,13 @@ ParamSpec key_value_spec(const ModelConfig& config, const std::string& name) {
   const MlaConfig& mla = config.mla;
   return matrix(config, name + ".kv_b",
                 {config.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim), mla.kv_lora_rank}, 0);
+}
+
+// Offsets of `groups` groups of `rows` rows.
+std::vector<std::int64_t> equal_groups(std::int64_t groups, std::int64_t rows) {
+  std::vector<std::int64_t> offsets;
+  for (std::int64_t g = 0; g <= groups; ++g) offsets.push_back(g * rows);
+  return offsets;
 }
 
 }  // namespace
@@ -95,6 +104,66 @@ void LatentAttention::restore(const Context& ctx, Tensor x, Saved& saved) const 
   saved.down.x = x;
   project_up({ctx, ctx, ctx}, x, saved);
   if (nothing_kept) attend(ctx, saved);
+}
+
+void LatentAttention::remember(const Context& ctx, const CachePlaces& places, const Saved& saved,
+                               Tensor cache) const {
+  const std::int64_t latent = kv_norm_.width;
+  cache_heads(ctx, places, {saved.kv_up.x, 0, 1, latent}, {cache, 0, 1, latent});
+  cache_heads(ctx, places, shared_key(saved.latents), {cache, latent, 1, rotated_});
+}
+
+Tensor LatentAttention::decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const {
+  ENSURE(gather_.returns_input(), "decoding with tensor parallelism");
+  const Context inner = scratch(ctx);
+  Saved saved;
+  saved.sequences.positions = places.positions;
+  project_down(inner, x, saved);
+  saved.latents = saved.down_out;
+  const Tensor q_in = q_norm_ ? normalise(inner, *q_norm_, saved.latents, saved.q_rstd) : x;
+  saved.q = q_up_.forward(inner, q_in, saved.q_up);
+  rope_forward(inner, rotated_part(saved.q), rope_->at(places.positions));
+  saved.kv_up.x = normalise(inner, kv_norm_, saved.latents, saved.kv_rstd);
+  remember(inner, places, saved, cache);
+  const std::int64_t latent = kv_norm_.width, columns = cache_columns();
+  const Tensor o = inner.work->alloc({x.rows(), heads_ * latent}, x.dtype);
+  decode_attention(inner, places,
+                   {.q = {query_of_latents(inner, saved.q), 0, heads_, columns},
+                    .k = {cache, 0, 1, columns},
+                    .v = {cache, 0, 1, latent},
+                    .o = {o, 0, heads_, latent},
+                    .scale = softmax_scale_});
+  return o_.forward(inner, values_of_latents(inner, o), saved.o);
+}
+
+Tensor LatentAttention::up_by_head() const {
+  return kv_up_.weight().reshape({heads_, plain_ + values_, kv_norm_.width});
+}
+
+// The values' rows of each head's matrix meet zeros.
+Tensor LatentAttention::query_of_latents(const Context& ctx, Tensor q) const {
+  const std::int64_t rows = q.rows(), latent = kv_norm_.width, columns = cache_columns();
+  const Tensor by_head = ctx.work->alloc({heads_ * rows, plain_ + values_}, q.dtype),
+               wide = ctx.work->alloc({heads_ * rows, latent}, q.dtype),
+               out = ctx.work->alloc({rows, heads_ * columns}, q.dtype);
+  fill_zero(ctx, by_head);
+  heads_to_rows(ctx, plain_part(q), {by_head, 0, 1, plain_});
+  grouped_linear_backward_input(ctx, equal_groups(heads_, rows), by_head, up_by_head(), wide);
+  rows_to_heads(ctx, {wide, 0, 1, latent}, {out, 0, heads_, latent, columns});
+  copy_heads(ctx, rotated_part(q), {out, latent, heads_, rotated_, columns});
+  return out;
+}
+
+// What the keys' rows of each head's matrix make is left.
+Tensor LatentAttention::values_of_latents(const Context& ctx, Tensor o) const {
+  const std::int64_t rows = o.rows(), latent = kv_norm_.width;
+  const Tensor by_head = ctx.work->alloc({heads_ * rows, latent}, o.dtype),
+               wide = ctx.work->alloc({heads_ * rows, plain_ + values_}, o.dtype),
+               out = ctx.work->alloc({rows, heads_ * values_}, o.dtype);
+  heads_to_rows(ctx, {o, 0, heads_, latent}, {by_head, 0, 1, latent});
+  grouped_linear_forward(ctx, equal_groups(heads_, rows), by_head, up_by_head(), wide);
+  rows_to_heads(ctx, {wide, plain_, 1, values_}, {out, 0, heads_, values_});
+  return out;
 }
 
 void LatentAttention::project_down(const Context& ctx, Tensor x, Saved& saved) const {

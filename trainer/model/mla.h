@@ -11,7 +11,7 @@
 
 #include "kernels/attention.h"
 #include "parallel/region.h"
-#include "trainer/model/branch.h"
+#include "trainer/model/kv_cache.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/model_config.h"
 #include "trainer/model/rope.h"
@@ -48,6 +48,13 @@ class LatentAttention {
   double score_flops_per_token(std::int64_t length) const;
   bool saves_input() const { return true; }
 
+  // As CachedAttention: the latent of keys and values, normalised, and the rotated part of the key. Decoding
+  // leaves keys and values unmade: a query is brought to the latent's width by the keys' half of kv_b, and
+  // what it gathers there comes back by the values' half (section 2.1.2).
+  std::int64_t cache_columns() const { return kv_norm_.width + rotated_; }
+  void remember(const Context& ctx, const CachePlaces& places, const Saved& saved, Tensor cache) const;
+  Tensor decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const;
+
   // q, k and v are said to be cheap, since a narrow latent makes them again: DeepSeek-V3 recomputes these
   // products, and they are most of what the branch would keep. Queries that x itself makes are a product like
   // any other.
@@ -83,6 +90,12 @@ class LatentAttention {
   // From down_out, and x where it makes the queries, to q, k and v.
   void project_up(const Keep& keep, Tensor x, Saved& saved) const;
   void attend(const Context& ctx, Saved& saved) const;
+  // (B, H d) -> (B, H (kv_lora + r)): what a query asks of a cached row.
+  Tensor query_of_latents(const Context& ctx, Tensor q) const;
+  // (B, H kv_lora) -> (B, H v).
+  Tensor values_of_latents(const Context& ctx, Tensor o) const;
+  // kv_b, a matrix for each head: (H, n + v, kv_lora).
+  Tensor up_by_head() const;
   Tensor normalise(const Context& ctx, const LatentNorm& norm, Tensor latents, Tensor& rstd) const;
   void denormalise(const Context& ctx, const LatentNorm& norm, Tensor dy, Tensor d_latents, Tensor latents,
                    Tensor rstd) const;
@@ -102,6 +115,6 @@ class LatentAttention {
   Linear kv_up_, o_;
   float softmax_scale_;
 };
-static_assert(ResidualBranch<LatentAttention>);
+static_assert(ResidualBranch<LatentAttention> && CachedAttention<LatentAttention>);
 
 }  // namespace jevons
