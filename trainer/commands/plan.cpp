@@ -8,6 +8,7 @@
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/io/format.h"
+#include "trainer/io/json.h"
 #include "trainer/model/model_counts.h"
 #include "trainer/step/dry_run.h"
 #include "trainer/step/step_plan.h"
@@ -49,6 +50,12 @@ void print_work(const WorkMeter& work) {
   }
 }
 
+// Of a token that generation has written, or read.
+std::optional<std::int64_t> cache_bytes(const RunConfig& config, const ModelCounts& counts) {
+  if (!counts.cache_columns) return std::nullopt;
+  return *counts.cache_columns * static_cast<std::int64_t>(size_of(compute_dtype(config.train.precision)));
+}
+
 // One kind of call, with its sizes where they say its cost.
 nlohmann::ordered_json as_json(const WorkRecord& record, std::int64_t calls) {
   nlohmann::ordered_json json = {{"kind", name_of(record.kind)}, {"op", record.op}, {"calls", calls}};
@@ -70,6 +77,7 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
                                  {"mtp_parameters", counts.mtp.total},
                                  {"mtp_active_parameters", counts.mtp.active},
                                  {"mtp_flops_per_token", counts.mtp.flops_per_token},
+                                 {"cache_bytes_per_token", or_null(cache_bytes(config, counts))},
                                  {"tokens_per_step", run.global_sequences * config.model.seq_len},
                                  {"memory_bytes",
                                   {{"weights_and_gradients", m.weights_and_grads},
@@ -107,6 +115,9 @@ int run_plan(const PlanOptions& options) {
   if (config.model.mtp.depth > 0) {
     fmt::print("multi-token prediction, apart: {} parameters, {} active; {:.4g} FLOPs per token\n",
                counts.mtp.total, counts.mtp.active, counts.mtp.flops_per_token);
+  }
+  if (const std::optional<std::int64_t> cache = cache_bytes(config, counts)) {
+    fmt::print("cache of generation: {} B per token\n", *cache);
   }
   print_memory(run.memory, config.device);
   print_work(run.work.totals());

@@ -21,7 +21,7 @@ Arena& input_arena(const Context& cheap, const Branches& branches) {
 }
 
 [[noreturn]] void fail_without_cache() {
-  fail(ExitCode::kUsage, "this model's attention has no cache, so that it cannot generate");
+  fail(ExitCode::kFailure, "an attention without a cache in a pass over one");
 }
 
 }  // namespace
@@ -106,11 +106,11 @@ void Block::decode(const Context& ctx, Tensor x, const CachePlaces& places, Tens
   });
 }
 
-std::int64_t Block::cache_columns() const {
+std::optional<std::int64_t> Block::cache_columns() const {
   return std::visit(
-      []<class A>(const A& attention) -> std::int64_t {
+      []<class A>(const A& attention) -> std::optional<std::int64_t> {
         if constexpr (CachedAttention<A>) return attention.cache_columns();
-        fail_without_cache();
+        return std::nullopt;
       },
       attn_);
 }

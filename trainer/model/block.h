@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "trainer/model/branches.h"
 #include "trainer/model/norm.h"
@@ -37,7 +38,8 @@ class Block {
                Tensor cache) const;
   // The next token (B, D) of each of several sequences behind what is in the cache; writes y over x.
   void decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const;
-  std::int64_t cache_columns() const;
+  // Of a position, in the compute dtype; nothing if the attention keeps no cache.
+  std::optional<std::int64_t> cache_columns() const;
 
   // Model FLOPs of a token beside 6 per weight of a product, forward and backward, over sequences of
   // `length`: what its branches say of themselves, as Attention does.

@@ -47,7 +47,8 @@ ModelCounts count_model(const ModelConfig& config) {
   for (const Param& param : store.params()) (model.is_mtp_unit(param.unit) ? mtp : own).add(param.spec);
   for (const StateTensor& state : model.state()) (state.layer < config.num_layers ? own : mtp).add(state);
   mtp.multiplied[1] += config.mtp.depth * config.vocab_size * config.hidden_size;
-  return {own.counts(model.attention_flops_per_token()), mtp.counts(model.mtp_attention_flops_per_token())};
+  return {own.counts(model.attention_flops_per_token()), mtp.counts(model.mtp_attention_flops_per_token()),
+          model.cache_columns()};
 }
 
 }  // namespace jevons

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "trainer/model/model_config.h"
 
@@ -21,6 +22,8 @@ struct ModelCounts : PartCounts {
   // What multi-token prediction has and costs beside that, which the figures above leave out: its blocks, and
   // the head once more for each depth (in matmul, not in total or active).
   PartCounts mtp;
+  // Numbers that generation keeps of a token, over all layers; nothing if an attention has no cache.
+  std::optional<std::int64_t> cache_columns;
 };
 
 ModelCounts count_model(const ModelConfig& config);

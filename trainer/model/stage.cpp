@@ -197,9 +197,22 @@ Tensor Stage::decode_rows(const Context& ctx, Tensor tokens, const CachePlaces& 
 KvCache Stage::make_cache(const CacheSize& size) const {
   ENSURE(size.positions <= config_.seq_len, "a cache of {} positions for a context of {}", size.positions,
          config_.seq_len);
+  if (!cache_columns()) {
+    fail(ExitCode::kUsage, "this model's attention has no cache, so that it cannot generate");
+  }
   std::vector<std::int64_t> columns;
-  for (const Block& block : blocks_) columns.push_back(block.cache_columns());
+  for (const Block& block : blocks_) columns.push_back(*block.cache_columns());
   return {store_->device(), store_->compute(), size, columns};
+}
+
+std::optional<std::int64_t> Stage::cache_columns() const {
+  std::int64_t sum = 0;
+  for (const Block& block : blocks_) {
+    const std::optional<std::int64_t> columns = block.cache_columns();
+    if (!columns) return std::nullopt;
+    sum += *columns;
+  }
+  return sum;
 }
 
 Tensor Stage::infer_logits(const Context& ctx, Tensor x) const {

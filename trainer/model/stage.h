@@ -75,7 +75,10 @@ class Stage {
   Tensor infer(const Context& ctx, const MicroBatch& batch, Tensor figures, Tensor x = {});
 
   // What generation needs: keys and values, or what stands for them, of every block.
+  // Throws Error(kUsage) if one of the attentions has no cache.
   KvCache make_cache(const CacheSize& size) const;
+  // Columns of a position over all blocks; nothing if one has no cache.
+  std::optional<std::int64_t> cache_columns() const;
 
   // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
   void fetch_reports(const Context& ctx) const;
