@@ -40,7 +40,11 @@ Recorded recorded_of(const std::string& kept) {
     std::string kind, name, value;
     words >> kind >> name;
     std::getline(words >> std::ws, value);
-    if (kind == "engine") recorded.engine = line.substr(kind.size() + 1);
+    if (kind == "engine") {
+      recorded.engine = line.substr(kind.size() + 1);
+      // The first ones do not say for which CPU the program was compiled.
+      if (recorded.engine.find(" for ") == std::string::npos) recorded.engine += " for sapphirerapids";
+    }
     if (kind == "state") recorded.state[name] = value;
     if (kind == "tensor") recorded.tensors[name] = value;
     if (kind == "loss") recorded.losses[std::stoll(name)] = std::strtod(value.c_str(), nullptr);
