@@ -63,9 +63,12 @@ std::vector<Values> logits_on(DeviceChoice choice, const RunConfig& config) {
 }  // namespace
 
 TEST_CASE("generation on a GPU gives the CPU's logits", "[training]") {
-  const std::string norm = GENERATE("none", "head");
+  const std::string attention = GENERATE("model.qk_norm=none", "model.qk_norm=head",
+                                         "model={num_kv_heads: 0, mla: {kv_lora_rank: 16, qk_nope_head_dim: "
+                                         "8, qk_rope_head_dim: 8, v_head_dim: 16}, "
+                                         "rope: {layout: interleaved}}");
   RunConfig config = parse_run_config(tiny_yaml("corpus", "run"), "test.yaml",
-                                      {"train.precision=bf16", "model.qk_norm=" + norm}, {.world = 1});
+                                      {"train.precision=bf16", attention}, {.world = 1});
   config.threads = 1;
   const std::vector<Values> got = logits_on(DeviceChoice::kCuda, config),
                             want = logits_on(DeviceChoice::kCpu, config);
