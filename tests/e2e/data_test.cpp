@@ -117,8 +117,8 @@ TEST_CASE("a tokenizer is trained, its tokens are trained on, and it is found ag
   check_answer(jevons("data prepare book.txt -o book --tokenizer a.json --threads 2"), 0,
                "bytes of text per token");
   check_answer(jevons("train my.yaml"), 0, "bits per byte");
-  check_answer(jevons("generate runs/my --prompt 'the quick' --max-tokens 3"), 0, "the quick");
-  check_answer(jevons("generate runs/my --prompt 'the quick' --tokenizer b.json"), 2, "not of b.json");
+  check_answer(jevons("generate runs/my --prompt \"the quick\" --max-tokens 3"), 0, "the quick");
+  check_answer(jevons("generate runs/my --prompt \"the quick\" --tokenizer b.json"), 2, "not of b.json");
   check_answer(jevons("data prepare book.txt -o book --tokenizer b.json"), 0, "bytes of text per token");
   check_answer(jevons("train my.yaml train.steps=4 data.allow_change=true"), 65,
                "token files are now of another tokenizer");
