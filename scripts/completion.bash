@@ -9,7 +9,7 @@ _jevons() {
   if [[ $word == -* ]]; then
     candidates=$(sed -n 's/^  \(-[a-z],\)\{0,1\}\(--[a-z-]*\).*/\2/p' <<<"$help")
   elif [[ $help == *$'\nSubcommands:'* ]]; then
-    candidates=$(sed -n '/^Subcommands:/,/^$/s/^  \([a-z][a-z]*\) .*/\1/p' <<<"$help")
+    candidates=$(sed -n '/^Subcommands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p' <<<"$help")
   elif [[ $help == *KEY=VALUE* && $word == *[a-z]* && ! -e $word ]]; then
     candidates=$("$program" config schema 2>/dev/null | sed -n 's/^\([a-z][a-zA-Z0-9_.]*\): .*/\1=/p')
   fi
