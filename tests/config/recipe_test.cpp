@@ -2,30 +2,12 @@
 #include <string>
 #include <vector>
 
-#include "kernels/core/error.h"
-#include "tests/config/sample.h"
-#include "tests/support/catch.h"
-#include "trainer/config/run_config.h"
+#include "tests/config/refusal.h"
 
 namespace jevons {
-namespace {
 
-// The message of a configuration that must be refused with exit code 2.
-std::string refusal(const std::string& text, const std::vector<std::string>& overrides = {}) {
-  try {
-    parse_run_config(text, "run.yaml", overrides);
-  } catch (const Error& e) {
-    CHECK(e.code() == ExitCode::kUsage);
-    return e.what();
-  }
-  return "accepted";
-}
-
-std::string refusal_of(const std::string& override_) {
-  return refusal(test::kSample, {override_});
-}
-
-}  // namespace
+using test::refusal;
+using test::refusal_of;
 
 TEST_CASE("config: what multi-token prediction, quantile balancing and stages cannot be", "[config]") {
   using Catch::Matchers::ContainsSubstring;

@@ -17,12 +17,11 @@ struct DecodingModel {
     std::ranges::copy(values, t.ptr<std::int32_t>());
     return t;
   }
-  // Logits (length, V) of a pass over the whole sequence.
-  std::vector<double> whole(const std::vector<std::int32_t>& sequence) {
+  // Logits (seq_len, V) of a pass over the whole sequence and what fills it up, which it does not see.
+  std::vector<double> whole(std::vector<std::int32_t> sequence) {
     reset();
-    std::vector<std::int32_t> rows(sequence.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int32_t>(i);
-    return to_vector(model.next_token_logits(bed.ctx, ints(sequence), ints(rows)));
+    sequence.resize(static_cast<std::size_t>(model.config().seq_len));
+    return to_vector(model.logits(bed.ctx, ints(sequence)));
   }
   void reset() { reset_and_poison(bed.stash), reset_and_poison(bed.work); }
 

@@ -109,16 +109,14 @@ TEST_CASE("model: evaluation gives forward's loss and leaves the stash as it was
   CHECK(evaluated == forward_loss(bed.ctx, model, batch, saved));
 }
 
-TEST_CASE("model: next-token logits agree with the loss", "[model]") {
+TEST_CASE("model: logits agree with the loss", "[model]") {
   const ModelConfig config = GENERATE(tiny_dense(), tiny_moe());
   MetaCommunicator world(0, 1);
   TestBed bed(world);
   Model model(bed.store, config);
   bed.place_weights();
   const MicroBatch batch = random_batch(bed, config, 1, "batch", 4);
-  const Tensor all_rows = bed.tensor({config.seq_len}, DType::kI32);
-  for (std::int32_t t = 0; t < config.seq_len; ++t) all_rows.ptr<std::int32_t>()[t] = t;
-  const Tensor logits = model.next_token_logits(bed.ctx, batch.tokens, all_rows);
+  const Tensor logits = model.logits(bed.ctx, batch.tokens);
   REQUIRE(logits.shape == Shape{config.seq_len, config.vocab_size});
   double loss = 0;
   for (std::int64_t t = 0; t < config.seq_len; ++t) {
@@ -130,11 +128,6 @@ TEST_CASE("model: next-token logits agree with the loss", "[model]") {
     loss += std::log(sum) - element(logits, t * config.vocab_size + target);
   }
   CHECK(evaluated_loss(bed.ctx, model, batch) == Approx(loss).epsilon(1e-12));
-
-  // A shorter prompt gives the same logits for its last row.
-  const std::vector<double> last = to_vector(logits.slice(4, 5));
-  const Tensor fifth = model.next_token_logits(bed.ctx, batch.tokens.slice(0, 5), all_rows.slice(4, 5));
-  expect_close("logits of the fifth token", to_vector(fifth), last, 1e-12);
 }
 
 namespace {

@@ -62,10 +62,9 @@ std::vector<float> logits_from(const std::string& yaml, const std::vector<std::s
   Worker worker(config, alone, {}, nullptr);
   restore_weights(worker, CheckpointReader(find_checkpoint(checkpoint)));
   const Context& ctx = worker.ctx();
-  const Tensor tokens = ctx.stash->alloc({16}, DType::kI32), rows = ctx.stash->alloc({16}, DType::kI32);
-  for (std::int32_t i = 0; i < 16; ++i)
-    tokens.ptr<std::int32_t>()[i] = i * 7 % 64, rows.ptr<std::int32_t>()[i] = i;
-  const auto logits = worker.model().next_token_logits(ctx, tokens, rows).span<float>();
+  const Tensor tokens = ctx.stash->alloc({16}, DType::kI32);
+  for (std::int32_t i = 0; i < 16; ++i) tokens.ptr<std::int32_t>()[i] = i * 7 % 64;
+  const auto logits = worker.model().logits(ctx, tokens).span<float>();
   return {logits.begin(), logits.end()};
 }
 

@@ -1,8 +1,5 @@
 #include "trainer/model/model.h"
 
-#include "kernels/core/error.h"
-#include "kernels/moe/permute.h"
-
 namespace jevons {
 
 Model::Model(ParamStore& store, const ModelConfig& config)
@@ -16,15 +13,6 @@ void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor figures
 Tensor Model::logits(const Context& ctx, Tensor tokens) const {
   const Sequences rows = sequences(ctx, tokens.shape[0], config().seq_len, {});
   return infer_logits(ctx, infer_rows(ctx, tokens, rows, {}));
-}
-
-Tensor Model::next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) const {
-  const std::int64_t length = tokens.shape[0];
-  ENSURE(length <= config().seq_len, "{} tokens exceed the context of {}", length, config().seq_len);
-  const Tensor x = infer_rows(ctx, tokens, sequences(ctx, length, length, {}), {});
-  const Tensor picked = ctx.stash->alloc({rows.shape[0], x.cols()}, x.dtype);
-  gather_rows(ctx, x, rows, picked);
-  return infer_logits(ctx, picked);
 }
 
 Tensor Model::prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const {

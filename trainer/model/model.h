@@ -14,9 +14,6 @@ class Model : public Stage {
   // Logits (T, V / tp), this tp rank's part of the vocabulary, compute dtype, in ctx.stash, of whole
   // sequences of seq_len (T) i32. Collective.
   Tensor logits(const Context& ctx, Tensor tokens) const;
-  // Logits (n, V), compute dtype, in ctx.stash, of the given rows of one sequence of at most seq_len tokens
-  // (T) i32. rows (n) i32. One worker.
-  Tensor next_token_logits(const Context& ctx, Tensor tokens, Tensor rows) const;
   // Generation on one worker, with tokens (n) i32 of the device. A new sequence `slot` of the cache, which
   // forgets what it held: logits (1, V), compute dtype, in ctx.stash, of the token behind the last.
   Tensor prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const;
