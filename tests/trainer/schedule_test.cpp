@@ -103,9 +103,10 @@ TEST_CASE("stages: the last may end with the run, and goes on from where the one
   CHECK(learning_rate(c.optim, 19, span, 800) == 0.5);
   CHECK(learning_rate(c.optim, 59, span, 2400) == Approx(0.25));
   CHECK(learning_rate(c.optim, 99, span, 4000) == 0);
-  c.optim.stages[0].until_steps = 100;
+  c.optim.stages[0].until_steps = 100, c.optim.stages[1].until_steps = 50;
   CHECK_THROWS_WITH(schedule_span(c, {}),
-                    Catch::Matchers::ContainsSubstring("schedule.stages.1 ends at 4000 trained tokens"));
+                    Catch::Matchers::ContainsSubstring("schedule.stages.1 ends at 2000 trained tokens"));
+  c.optim.stages[1].until_steps = 0;
   // Whatever batches brought the tokens: a run that goes on with others is at the same place.
   c.train.global_batch_size = 8, c.train.steps = 0, c.train.tokens = 4000;
   c.optim.stages[0] = {.ratio = 0.5, .until_tokens = 800};
@@ -195,6 +196,17 @@ TEST_CASE("with another batch the rate goes on from the tokens that are trained"
   // Warm-up counts the steps that were made.
   optim.warmup_steps = 120;
   CHECK(learning_rate(optim, 100, rest) == Approx(101.0 / 120));
+}
+
+TEST_CASE("a run that ends before its last stage begins keeps the rates of the others", "[schedule]") {
+  RunConfig c;
+  c.model.seq_len = 10, c.train.global_batch_size = 1, c.train.steps = 3;
+  c.optim.lr = 1, c.optim.schedule = ScheduleKind::kStages;
+  c.optim.stages = {{.shape = StageShape::kLinear, .until_tokens = 100}, {.ratio = 0.1}};
+  const ScheduleSpan span = schedule_span(c, {});
+  CHECK(span.end == 3);
+  CHECK(learning_rate(c.optim, 1, span, 20) == Approx(0.2));
+  CHECK(learning_rate(c.optim, 2, span, 30) == Approx(0.3));
 }
 
 }  // namespace jevons

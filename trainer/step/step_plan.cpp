@@ -54,9 +54,12 @@ std::vector<std::int64_t> stage_ends(const RunConfig& c) {
   for (const LearningStage& stage : c.optim.stages) {
     if (stage.until_tokens > 0) {
       ends.push_back(stage.until_tokens);
+    } else if (stage.until_steps > 0) {
+      ends.push_back(tokens_of(stage.until_steps));
     } else {
-      ends.push_back(
-          tokens_of(stage.until_steps > 0 ? stage.until_steps : steps_to_come(c.train, c.model.seq_len, {})));
+      // Of a run that is shorter than its stages, the last one never begins.
+      const std::int64_t end = tokens_of(steps_to_come(c.train, c.model.seq_len, {}));
+      ends.push_back(ends.empty() ? end : std::max(end, ends.back() + 1));
     }
     const std::size_t i = ends.size() - 1;
     if (i > 0 && ends[i] <= ends[i - 1]) {
