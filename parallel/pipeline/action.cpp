@@ -1,8 +1,29 @@
 #include "parallel/pipeline/action.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 namespace jevons {
+
+std::string to_text(const Action& action) {
+  constexpr std::string_view kLetters = "FDBW";  // by ActionKind
+  return fmt::format("{}{}.{}", kLetters[static_cast<std::size_t>(action.kind)], action.stage,
+                     action.micro_batch);
+}
+
+std::string to_text(std::span<const Action> actions) {
+  std::string text;
+  bool second = false;  // of a pair
+  for (const Action& action : actions) {
+    if (!text.empty()) text += second ? '|' : ' ';
+    if (action.with_next) text += '(';
+    text += to_text(action);
+    if (second) text += ')';
+    second = action.with_next;
+  }
+  return text;
+}
 
 std::vector<Action> one_stage_schedule(std::int64_t micro_batches) {
   std::vector<Action> actions;
@@ -18,7 +39,7 @@ std::int64_t most_in_flight(std::span<const Action> actions, std::int64_t stage)
   for (const Action& action : actions) {
     if (action.stage != stage) continue;
     if (action.kind == ActionKind::kForward) most = std::max(most, ++now);
-    if (action.kind == ActionKind::kBackward || action.kind == ActionKind::kBackwardWeight) --now;
+    if (frees_pass(action.kind)) --now;
   }
   return most;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace jevons {
@@ -18,13 +19,26 @@ enum class ActionKind : std::uint8_t {
 struct Action {
   ActionKind kind = ActionKind::kForward;
   std::int64_t stage = 0, micro_batch = 0;
+  // A pair, written (F0.3|D3.1): in one go with the action behind it, neither needing the other's result.
+  bool with_next = false;
   bool operator==(const Action&) const = default;
 };
+
+inline bool is_backward(ActionKind kind) {  // makes the gradient of the stage's input
+  return kind == ActionKind::kBackward || kind == ActionKind::kBackwardInput;
+}
+inline bool frees_pass(ActionKind kind) {  // the last action of a stage on a micro-batch
+  return kind == ActionKind::kBackward || kind == ActionKind::kBackwardWeight;
+}
+
+std::string to_text(const Action& action);             // "F0.3", without what it is paired with
+std::string to_text(std::span<const Action> actions);  // "F0.0 (F0.3|D3.1)"
 
 // Of one stage, a micro-batch after the other: F0.0 D0.0 F0.1 D0.1 ...
 std::vector<Action> one_stage_schedule(std::int64_t micro_batches);
 
-// The most micro-batches of `stage` that are at once between their forward and the end of their backward.
+// The most micro-batches of `stage` that are at once between their forward and the end of their backward: the
+// depth of a ring in which micro-batch i takes place i % depth.
 std::int64_t most_in_flight(std::span<const Action> actions, std::int64_t stage);
 
 }  // namespace jevons
