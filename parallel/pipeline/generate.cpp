@@ -211,6 +211,8 @@ std::vector<Action> dualpipe_v(const PipelineShape& shape, int rank) {
   return list.take();
 }
 
+constexpr std::int64_t kMostPasses = std::int64_t{1} << 24;  // no more than a typing error has
+
 void check_interleaved(const PipelineShape& shape, PipelineOverlap overlap) {
   const auto divides = [&](std::int64_t m) { return m % std::max<std::int64_t>(1, m / shape.ranks) == 0; };
   const std::int64_t m = shape.micro_batches, fewest = 2 * std::int64_t{shape.ranks} - 1;
@@ -237,6 +239,11 @@ void check_options(const PipelineOptions& options, const PipelineShape& shape) {
   if (shape.ranks < 1 || shape.micro_batches < 1 || shape.virtual_stages < 1) {
     fail(ExitCode::kUsage, "{} with {} ranks, {} micro-batches, {} virtual stages: each must be 1 or more",
          name, shape.ranks, shape.micro_batches, shape.virtual_stages);
+  }
+  if (shape.micro_batches > kMostPasses / shape.stages()) {
+    fail(ExitCode::kUsage,
+         "{} with {} stages and {} micro-batches: more than {} passes of a micro-batch through a stage", name,
+         shape.stages(), shape.micro_batches, kMostPasses);
   }
   const std::optional<int> only = virtual_stages_of(options.kind);
   if (only && shape.virtual_stages != *only) {

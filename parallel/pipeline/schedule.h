@@ -28,6 +28,7 @@ struct PipelineShape {
   std::int64_t stages() const { return std::int64_t{ranks} * virtual_stages; }
   int rank_of(std::int64_t stage) const;
   // A rank's chunks number its stages, 0 .. v-1, in the order of the model.
+  int chunk_of(std::int64_t stage) const { return static_cast<int>(stage / ranks); }
   std::int64_t stage_of(int rank, int chunk) const;
   bool operator==(const PipelineShape&) const = default;
 };
@@ -68,7 +69,7 @@ struct PipelineOptions {
 // and what would.
 PipelineSchedule generate_schedule(const PipelineOptions& options);
 
-// Forwards alone, for evaluation; any number of micro-batches, one in flight per stage.
+// Forwards alone, for evaluation; any number of micro-batches.
 PipelineSchedule generate_forward_schedule(const PipelineShape& shape);
 
 // One line per rank, each ended by a newline.

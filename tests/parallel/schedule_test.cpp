@@ -116,6 +116,7 @@ TEST_CASE("what a schedule cannot do is refused, with what would work", "[schedu
   CHECK_THAT(refusal(k1F1B, 0, 8, 1), ContainsSubstring("0 ranks"));
   CHECK_THAT(refusal(k1F1B, 4, 0, 1), ContainsSubstring("0 micro-batches"));
   CHECK_THAT(refusal(kInterleaved, 4, 4, 0), ContainsSubstring("0 virtual stages"));
+  CHECK_THAT(refusal(k1F1B, 4, std::int64_t{1} << 62, 1), ContainsSubstring("more than 16777216 passes"));
 }
 
 TEST_CASE("schedules by name", "[schedule]") {
@@ -138,6 +139,16 @@ TEST_CASE("every stage lies on one rank, its chunk there", "[schedule]") {
     }
     CHECK(seen == std::vector<int>(seen.size(), 1));
   }
+}
+
+TEST_CASE("forwards alone, each once", "[schedule]") {
+  CHECK(to_text(generate_forward_schedule({2, 2, 3})) ==
+        "F0.0 F0.1 F2.0 F2.1 F0.2 F2.2\n"
+        "F1.0 F1.1 F3.0 F3.1 F1.2 F3.2\n");
+  CHECK(to_text(generate_forward_schedule({2, 2, 4, StagePlacement::kV})) ==
+        "F0.0 F0.1 F0.2 F3.0 F0.3 F3.1 F3.2 F3.3\n"
+        "F1.0 F2.0 F1.1 F2.1 F1.2 F2.2 F1.3 F2.3\n");
+  CHECK(to_text(generate_forward_schedule({2, 2, 1, StagePlacement::kV})) == "F0.0 F3.0\nF1.0 F2.0\n");
 }
 
 TEST_CASE("a schedule of one rank with one stage is forward, backward", "[schedule]") {
