@@ -87,6 +87,7 @@ CommandLine parse_command_line(int argc, char** argv) {
   add_generate(app, line.command);
   add_score(app, line.command);
   add_plan(app, line.command);
+  add_schedule(app, line.command);
   add_data(app, line.command);
   add_config(app, line.command);
   add_checkpoint(app, line.command);

@@ -58,6 +58,38 @@ TEST_CASE("command line: help gives defaults, version gives the commit", "[e2e]"
   check_answer(test::jevons("--version"), 0, "jevons 0.");
 }
 
+TEST_CASE("command line: pipeline schedules", "[e2e]") {
+  const std::string sizes = " --ranks 2 --micro-batches 4";
+  const std::string lists =
+      "F0.0 F0.1 D0.0 F0.2 D0.1 F0.3 D0.2 D0.3\n"
+      "F1.0 D1.0 F1.1 D1.1 F1.2 D1.2 F1.3 D1.3\n";
+  const Ran ran = test::jevons("schedule 1f1b" + sizes);
+  CHECK(ran.code == 0);
+  CHECK(ran.output == lists);
+  check_answer(test::jevons("schedule 1f1b --figures" + sizes), 0,
+               lists + "\nmakespan 15, of which ranks idle 20.0 %\n");
+  check_answer(test::jevons("schedule 1f1b --figures --times 1,2,3 --hop 0.5 --exchange 1" + sizes), 0,
+               "makespan 42,");
+  check_answer(test::jevons("schedule 1f1b --figures --times 0,0,0" + sizes), 2, "--times are all 0");
+  const auto json = nlohmann::json::parse(test::jevons("schedule zb_v --json" + sizes).output);
+  CHECK(json["makespan"] == 12.5);
+  CHECK(json["placement"] == "v");
+  CHECK(json["by_rank"][1]["weights_held"] == 1.5);
+  CHECK(json["by_rank"][0]["ring_depths"] == std::vector<int>{4, 1});
+  check_answer(test::jevons("schedule interleaved --virtual 4 --pairs" + sizes), 0, "(F");
+  check_answer(test::jevons("schedule zb_v --virtual 3" + sizes), 2,
+               "zb_v has the 2 stages of a V on each rank");
+  check_answer(test::jevons("schedule zb_v --ranks 2"), 2, "zb_v needs --ranks and --micro-batches");
+  check_answer(test::jevons("schedule gpipe" + sizes), 2, "gpipe is none of 1f1b, interleaved,");
+
+  const TempDir dir;
+  const std::string path = dir / "my.list";
+  write_bytes(path, lists);
+  check_answer(test::jevons("schedule " + path), 0, lists);
+  write_bytes(path, "F0.0 F0.1 D0.0\nF1.0 D1.0\n");
+  check_answer(test::jevons("schedule " + path), 2, path + ":1: the backward of F0.1 is missing");
+}
+
 TEST_CASE("command line: a plan as JSON has the figures of the text", "[e2e]") {
   const std::string plan = "plan " + kTiny + " --world 2";
   const auto json = nlohmann::json::parse(test::jevons(plan + " --json").output);

@@ -33,6 +33,7 @@ void add_train(CLI::App& app, ChosenCommand& chosen);
 void add_generate(CLI::App& app, ChosenCommand& chosen);
 void add_score(CLI::App& app, ChosenCommand& chosen);
 void add_plan(CLI::App& app, ChosenCommand& chosen);
+void add_schedule(CLI::App& app, ChosenCommand& chosen);
 void add_data(CLI::App& app, ChosenCommand& chosen);
 void add_config(CLI::App& app, ChosenCommand& chosen);
 void add_checkpoint(CLI::App& app, ChosenCommand& chosen);
