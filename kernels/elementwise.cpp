@@ -79,6 +79,38 @@ void add_scaled(const Context& ctx, double scale, Tensor x, Tensor y) {
   });
 }
 
+void add_weighted(const Context& ctx, double a, Tensor x, double b, Tensor y, Tensor z) {
+  OpCall("add_weighted", y.device)
+      .reads("x", x, y.shape, x.dtype)
+      .reads("y", y, y.shape, accumulator_of(x.dtype))
+      .writes("z", z, y.shape, z.dtype)
+      .record(ctx, WorkKind::kRow);
+  ENSURE(accumulator_of(z.dtype) == y.dtype, "add_weighted: {} from {}", z.to_string(), y.to_string());
+  with_float_type(x.dtype, [&]<class X>(TypeTag<X>) {
+    with_float_type(z.dtype, [&]<class Z>(TypeTag<Z>) {
+      using A = accumulator_t<X>;
+      if constexpr (std::is_same_v<A, accumulator_t<Z>>) {
+        launch_flat(ctx, y.device, y.numel(),
+                    AddWeightedKernel<X, Z>{static_cast<A>(a), static_cast<A>(b), x.ptr<X>(), y.ptr<A>(),
+                                            z.ptr<Z>(), y.numel()});
+      }
+    });
+  });
+}
+
+void normalise(const Context& ctx, Tensor x, Tensor squares, double eps, Tensor y) {
+  OpCall("normalise", x.device)
+      .reads("x", x, x.shape, accumulator_of(y.dtype))
+      .reads("squares", squares, {1}, DType::kF64)
+      .writes("y", y, x.shape, y.dtype)
+      .record(ctx, WorkKind::kRow);
+  with_float_type(y.dtype, [&]<class Y>(TypeTag<Y>) {
+    using A = accumulator_t<Y>;
+    launch_flat(ctx, x.device, x.numel(),
+                NormaliseKernel<A, Y>{x.ptr<A>(), squares.ptr<double>(), eps, y.ptr<Y>(), x.numel()});
+  });
+}
+
 void scale_inplace(const Context& ctx, double scale, Tensor y) {
   OpCall("scale_inplace", y.device).updates("y", y, y.shape, y.dtype).record(ctx, WorkKind::kRow);
   with_float_type(y.dtype, [&]<class T>(TypeTag<T>) {
@@ -111,6 +143,17 @@ void add_column_sums(const Context& ctx, double scale, Tensor x, Tensor y) {
     using A = accumulator_t<T>;
     launch_rows(ctx, x.device, cols, rows,
                 AddColumnSumsKernel<A>{x.ptr<A>(), y.ptr<double>(), scale, rows, cols});
+  });
+}
+
+void take_column_max(const Context& ctx, Tensor x, Tensor y) {
+  const std::int64_t rows = x.rows(), cols = x.cols();
+  OpCall("take_column_max", x.device)
+      .reads("x", x, {rows, cols}, accumulator_of(x.dtype))
+      .updates("y", y, {cols}, x.dtype)
+      .record(ctx, WorkKind::kRow);
+  with_accumulator_type(x.dtype, [&]<class A>(TypeTag<A>) {
+    launch_rows(ctx, x.device, cols, rows, TakeColumnMaxKernel<A>{x.ptr<A>(), y.ptr<A>(), rows, cols});
   });
 }
 

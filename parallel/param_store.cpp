@@ -1,6 +1,7 @@
 #include "parallel/param_store.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "kernels/core/error.h"
@@ -37,6 +38,10 @@ void check_spec(const ParamSpec& spec) {
          spec.shape.to_string());
   ENSURE(spec.tp_dim < spec.shape.ndim(), "{}: tp_dim {} of {}", spec.name, spec.tp_dim,
          spec.shape.to_string());
+  const std::int64_t period =
+      std::accumulate(spec.row_blocks.begin(), spec.row_blocks.end(), std::int64_t{0});
+  ENSURE(spec.row_blocks.empty() || (std::ranges::min(spec.row_blocks) > 0 && spec.shape[0] % period == 0),
+         "{}: blocks of {} rows do not fill {}", spec.name, period, spec.shape.to_string());
   ENSURE(!spec.expert || spec.tp_dim < 0, "{}: experts are not split over tp", spec.name);
 }
 

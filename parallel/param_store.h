@@ -39,6 +39,9 @@ struct ParamSpec {
   // of that FFN, which tells that such a model has no router.
   std::string dense_counterpart = {};
   bool keep_f32 = false;  // used in the accumulator dtype (norms, router), not in the compute dtype
+  // Of a matrix: the heights of those that lie below one another in it (of heads), again and again down to
+  // its end; empty: it is one. For optimizers that take a matrix as such.
+  std::vector<std::int64_t> row_blocks = {};
 };
 
 // Over which ranks a gradient is summed: replicas, stage, edp.

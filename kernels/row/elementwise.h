@@ -5,6 +5,7 @@
 
 #include "kernels/row/block.h"
 #include "kernels/row/instances.h"
+#include "kernels/row/math.h"
 #include "kernels/row/scalar.h"
 
 namespace jevons {
@@ -87,6 +88,42 @@ struct AddScaledKernel {
   }
 };
 
+template <class X, class Z>
+struct AddWeightedKernel {
+  static constexpr int kPack = kPackOf<X, accumulator_t<X>, Z>;
+  accumulator_t<X> a, b;
+  const X* x;
+  const accumulator_t<X>* y;
+  Z* z;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    group.each(block.size, [a = a, b = b, x = x + block.begin, y = y + block.begin,
+                            z = z + block.begin](auto i) { store(z, i, a * load(x, i) + b * load(y, i)); });
+  }
+};
+
+template <class A, class Y>
+struct NormaliseKernel {
+  static constexpr int kPack = kPackOf<A, Y>;
+  const A* x;
+  const double* squares;
+  double eps;
+  Y* y;
+  std::int64_t numel;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
+    const Block block = block_at(index, numel);
+    const A factor = static_cast<A>(1 / (sqrt_of(*squares) + eps));
+    group.each(block.size, [factor, x = x + block.begin, y = y + block.begin](auto i) {
+      store(y, i, factor * load(x, i));
+    });
+  }
+};
+
 template <class T>
 struct ScaleKernel {
   static constexpr int kPack = kPackOf<T>;
@@ -145,6 +182,12 @@ struct CountNonfiniteKernel {
   JEVONS_FOR_FLOAT_PAIRS(X, CastKernel)      \
   JEVONS_FOR_FLOATS(X, AddKernel)            \
   JEVONS_FOR_FLOAT_PAIRS(X, AddScaledKernel) \
+  X(AddWeightedKernel<float, float>)         \
+  X(AddWeightedKernel<float, bf16>)          \
+  X(AddWeightedKernel<bf16, float>)          \
+  X(AddWeightedKernel<bf16, bf16>)           \
+  X(AddWeightedKernel<double, double>)       \
+  JEVONS_FOR_WEIGHTS(X, NormaliseKernel)     \
   JEVONS_FOR_FLOATS(X, ScaleKernel)          \
   JEVONS_FOR_FLOATS(X, SumOfSquaresKernel)   \
   JEVONS_FOR_FLOATS(X, CountNonfiniteKernel)

@@ -63,9 +63,24 @@ struct AddColumnSumsKernel {
   }
 };
 
+// y[col] = the larger of itself and the largest of x (rows, cols); one call is a column.
+template <class A>
+struct TakeColumnMaxKernel {
+  const A* x;
+  A* y;
+  std::int64_t rows, cols;
+
+  template <class Group>
+  JEVONS_HD void operator()(const Group& group, std::int64_t col) const {
+    const A most = group.max(rows, [in = x + col, stride = cols](std::int64_t i) { return in[i * stride]; });
+    group.once([&] { y[col] = most > y[col] ? most : y[col]; });
+  }
+};
+
 }  // namespace jevons
 
-#define JEVONS_REDUCE_KERNELS(X)               \
-  JEVONS_FOR_ACCUMULATORS(X, ColumnSumsKernel) \
-  X(ColumnSumsKernel<std::int64_t>)            \
-  JEVONS_FOR_ACCUMULATORS(X, AddColumnSumsKernel)
+#define JEVONS_REDUCE_KERNELS(X)                  \
+  JEVONS_FOR_ACCUMULATORS(X, ColumnSumsKernel)    \
+  X(ColumnSumsKernel<std::int64_t>)               \
+  JEVONS_FOR_ACCUMULATORS(X, AddColumnSumsKernel) \
+  JEVONS_FOR_ACCUMULATORS(X, TakeColumnMaxKernel)

@@ -128,7 +128,7 @@ class Bench {
                            tensor({n}, dtype)};
     fill_zero(ctx_, r.moment2);
     time("adamw_step", n, [&] { adamw_step(ctx_, AdamW{.lr = 1e-3, .weight_decay = 0.1}, r); });
-    time("sgd_step", n, [&] { sgd_step(ctx_, 1e-3, 1, r); });
+    time("sgd_step", n, [&] { sgd_step(ctx_, {.lr = 1e-3}, r); });
   }
 
   Tensor tensor(Shape shape, DType dtype) {

@@ -33,6 +33,27 @@ TEST_CASE("config: unknown keys name the nearest one", "[config]") {
   CHECK(refusal_of_line("colour: blue") == "run.yaml:17:1: unknown key \"colour\"");
 }
 
+TEST_CASE("config: moments in bf16 that would stand still", "[config]") {
+  const std::string lost =
+      "loses changes of less than 1/512, and with {} above 0.95 a moment would stand still; use "
+      "bf16_stochastic";
+  CHECK(refusal_of_line("optimizer: {moments: bf16, beta2: 0.999}") ==
+        "run.yaml:17:22: optimizer.moments = bf16 " +
+            fmt::format(fmt::runtime(lost), "optimizer.beta2 = 0.999"));
+  CHECK(refusal_of_line("optimizer: {beta1: 0.99, moments: bf16}") ==
+        "run.yaml:17:35: optimizer.moments = bf16 " +
+            fmt::format(fmt::runtime(lost), "optimizer.beta1 = 0.99"));
+  CHECK(refusal_of_line("optimizer: {kind: muon, moments: bf16, muon: {momentum: 0.97}}") ==
+        "run.yaml:17:34: optimizer.moments = bf16 " +
+            fmt::format(fmt::runtime(lost), "optimizer.muon.momentum = 0.97"));
+  CHECK(refusal_of_line("optimizer: {kind: sgd, moments: bf16_stochastic}") ==
+        "run.yaml:17:33: optimizer.moments: optimizer.kind = sgd has none");
+  for (const char* good :
+       {"optimizer: {moments: bf16}", "optimizer: {moments: bf16_stochastic, beta2: 0.999}",
+        "optimizer: {kind: muon, moments: bf16}"})
+    CHECK_NOTHROW(parse_run_config(test::kSample + std::string(good) + "\n", "run.yaml", {}));
+}
+
 TEST_CASE("config: duplicate keys", "[config]") {
   CHECK(refusal_of_line("train: {steps: 5}") ==
         "run.yaml:17:1: duplicate key \"train\"; first given in line 14");

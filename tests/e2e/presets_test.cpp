@@ -18,8 +18,10 @@ struct Published {
 };
 
 RunConfig config_of(const Published& preset, std::vector<std::string> options) {
-  options.insert(options.end(), {"device=cpu", "parallel.ep=" + preset.ep, "parallel.zero_stage=1",
-                                 "train.global_batch_size=" + std::to_string(preset.world)});
+  // Muon's products are no part of the model's.
+  options.insert(options.end(),
+                 {"device=cpu", "optimizer.kind=adamw", "parallel.ep=" + preset.ep, "parallel.zero_stage=1",
+                  "train.global_batch_size=" + std::to_string(preset.world)});
   return load_run_config(JEVONS_SOURCE_DIR "/configs/presets/" + preset.name + ".yaml", options,
                          {.world = preset.world});
 }

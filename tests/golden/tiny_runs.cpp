@@ -91,6 +91,8 @@ struct RankResult {
 
 // Without clipping and with beta1 = 0 the first moment after a step is the gradient that the step had.
 void take_gradients(RunConfig config, Communicator& world, RankResult& mine) {
+  config.optim.kind = OptimizerKind::kAdamW;
+  config.optim.moments = MomentKind::kF32;
   config.optim.beta1 = 0;
   config.optim.clip_norm = 0;
   Worker worker(config, world, {}, nullptr);
@@ -216,7 +218,12 @@ std::vector<TinyRun> tiny_runs(const std::string& family) {
                      "model.moe.router.selection_bias=true", "model.moe.router.bias_update_rate=0.02",
                      "model.moe.sequence_balance_loss=0.02", "model.moe.first_dense_layers=1",
                      "model.recompute=full", "model.tie_embeddings=true"}),
-       {{}, {.dp = 2, .ep = 2}, {.tp = 2, .ep = 2}, {.dp = 2, .tp = 2, .ep = 4}}}};
+       {{}, {.dp = 2, .ep = 2}, {.tp = 2, .ep = 2}, {.dp = 2, .tp = 2, .ep = 4}}},
+      {"muon",
+       with_latents(with_experts({"optimizer.kind=muon", "optimizer.qk_clip=1.5", "model.mla.q_lora_rank=20",
+                                  "model.moe.first_dense_layers=1", "train.micro_batch_size=2"})),
+       {{}, {.dp = 2, .ep = 2}, {.dp = 2, .tp = 2, .ep = 2}}},
+      {"bf16-moments", with_experts({"optimizer.moments=bf16_stochastic"}), {{}, {.dp = 2, .ep = 2}}}};
 }
 
 std::string short_name(const Layout& layout) {

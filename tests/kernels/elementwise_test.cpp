@@ -170,5 +170,42 @@ TEST_CASE("Elementwise ops on the meta device only count", "[elementwise]") {
   CHECK(bench.ctx.work->peak_bytes() > 0);
 }
 
+TEST_CASE("Weighted sums, normalised tensors and maxima of columns", "[elementwise]") {
+  KernelBench bench(2);
+  for (const std::int64_t n : {0, 1, 17, 20000}) {
+    for (const auto& [x_type, z_type] : {std::pair{DType::kF32, DType::kF32},
+                                         {DType::kF32, DType::kBF16},
+                                         {DType::kBF16, DType::kF32},
+                                         {DType::kBF16, DType::kBF16},
+                                         {DType::kF64, DType::kF64}}) {
+      const DType wide = accumulator_of(x_type);
+      const Tensor x = bench.random({n}, x_type), y = bench.random({n}, wide),
+                   z = bench.poisoned({n}, z_type);
+      std::vector<double> want = to_doubles(y);
+      const std::vector<double> a = to_doubles(x);
+      for (std::size_t i = 0; i < want.size(); ++i) want[i] = 1.5 * a[i] - 0.25 * want[i];
+      bench.run(add_weighted, 1.5, x, -0.25, y, z);
+      CHECK(max_error(z, want) <= tolerance(z_type));
+    }
+    for (const DType type : {DType::kF32, DType::kBF16, DType::kF64}) {
+      const Tensor x = bench.random({n}, accumulator_of(type)), y = bench.poisoned({n}, type),
+                   squares = bench.filled({1}, DType::kF64, [](std::int64_t) { return 16; });
+      std::vector<double> want = to_doubles(x);
+      for (double& value : want) value /= 4 + 0.5;
+      bench.run(normalise, x, squares, 0.5, y);
+      CHECK(max_error(y, want) <= tolerance(type));
+    }
+  }
+  for (const std::int64_t rows : {0, 1, 300}) {
+    const std::int64_t cols = 6;
+    const Tensor x = bench.random({rows, cols}, DType::kF32), y = bench.random({cols}, DType::kF32);
+    std::vector<double> want = to_doubles(y);
+    const std::vector<double> values = to_doubles(x);
+    for (std::size_t i = 0; i < values.size(); ++i) want[i % cols] = std::max(want[i % cols], values[i]);
+    bench.run(take_column_max, x, y);
+    CHECK(to_doubles(y) == want);
+  }
+}
+
 }  // namespace
 }  // namespace jevons

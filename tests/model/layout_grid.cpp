@@ -32,7 +32,7 @@ void sgd_update(TestBed& bed, GradReducer& reducer) {
     const FlatRange range = reducer.update_range(g);
     const Tensor weights = group.weights.slice(range.begin, range.begin + range.numel);
     const Tensor grads = group.grads.slice(range.begin, range.begin + range.numel);
-    sgd_step(bed.ctx, 1, 1,
+    sgd_step(bed.ctx, {.lr = 1},
              {.master = weights, .moment1 = {}, .moment2 = {}, .grad = grads, .weight = weights});
   }
   reducer.gather_weights(bed.ctx);

@@ -201,7 +201,7 @@ TEST_CASE("model: training lowers the loss, in bf16 close to f32", "[model]") {
           .token = 1.0 / targets, .micro_batch = 1, .sequence = 0.5, .position = 1.0 / 16};
       model.backward(bed.ctx, saved, scales);
       model.end_step(bed.ctx, BiasUpdate::kApply);
-      for (const OptimizerRange& range : ranges) sgd_step(bed.ctx, 0.5, 1, range);
+      for (const OptimizerRange& range : ranges) sgd_step(bed.ctx, {.lr = 0.5}, range);
       bed.store.zero_grads(bed.ctx);
     }
     return losses;

@@ -63,6 +63,15 @@ CASES = {
                          mla=dict(kv_lora_rank=24, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=12),
                          rope=dict(scaling="llama3", factor=4, original_seq_len=16)), dict(num_shared_experts=1), {}, False),
     "linear": (dict(rope=dict(theta=500.0, scaling="linear", factor=2, layout="interleaved")), {}, {}, False),
+    "muon": (dict(), dict(num_shared_experts=1), {}, True),
+    "muon-latent": (dict(num_kv_heads=0, head_dim=0,
+                         mla=dict(kv_lora_rank=24, q_lora_rank=32, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12)),
+                    {}, {}, False),
+}
+# Of the cases that do without AdamW alone.
+OPTIMIZERS = {
+    "muon": dict(kind="muon"),
+    "muon-latent": dict(kind="muon", muon=dict(iterations="eight_and_two", momentum=0.9, nesterov=False, update_rms=0.18)),
 }
 
 
@@ -73,7 +82,8 @@ def config_of(case):
         model["moe"] = {**EXPERTS, **experts, "router": router}
     return dict(name="oracle", device="cpu", threads=1, model=model,
                 data=dict(train=[dict(path="corpus")], validation_fraction=0, document_mask=mask),
-                optimizer=dict(lr=RATE, beta1=BETA1, beta2=BETA2, eps=EPSILON, weight_decay=DECAY, clip_norm=CLIP),
+                optimizer=dict(lr=RATE, beta1=BETA1, beta2=BETA2, eps=EPSILON, weight_decay=DECAY, clip_norm=CLIP,
+                               **OPTIMIZERS.get(case, {})),
                 schedule=dict(kind="constant"),
                 train=dict(steps=STEPS, global_batch_size=SEQUENCES, micro_batch_size=SEQUENCES))
 
@@ -130,6 +140,8 @@ class Oracle:
     def __init__(self, config, weights):
         self.model, self.w = config["model"], weights
         self.eps = self.model.get("norm_eps", 1e-5)
+        optimizer = config["optimizer"]
+        self.muon = optimizer.get("muon", {}) if optimizer.get("kind") == "muon" else None
         self.biases = {}  # by layer
         self.loads = {}
         self.rope, self.mla = self.model.get("rope", {}), self.model.get("mla")
@@ -316,6 +328,29 @@ class Oracle:
         for layer, load in self.loads.items():
             self.biases[layer] += router["bias_update_rate"] * torch.sign(load.mean() - load)
 
+    def row_blocks(self, name, w):
+        """The heights of the matrices below one another in a weight; none if Muon leaves it to AdamW."""
+        if w.dim() < 2 or name in ("embedding", "lm_head") or name.endswith(".router"):
+            return []
+        mla = self.model.get("mla", {})
+        heights = {"q_b": [mla.get("qk_nope_head_dim", 0) + mla.get("qk_rope_head_dim", 0)],
+                   "kv_b": [mla.get("qk_nope_head_dim"), mla.get("v_head_dim")]}.get(name.split(".")[-1], [w.shape[0]])
+        return heights * (w.shape[0] // sum(heights))
+
+    def orthogonal(self, u):
+        x, steep = u / (u.norm() + 1e-7), (3.4445, -4.7750, 2.0315)
+        ten = self.muon.get("iterations") == "eight_and_two"
+        for a, b, c in [steep] * 8 + [(2, -1.5, 0.5)] * 2 if ten else [steep] * 5:
+            s = x @ x.T
+            x = a * x + (b * s + c * s @ s) @ x
+        return x * self.muon.get("update_rms", 0.2) * math.sqrt(max(u.shape))
+
+    def move_by_muon(self, w, g, momentum, heights):
+        mu = self.muon.get("momentum", 0.95)
+        momentum.mul_(mu).add_(g)
+        u = g + mu * momentum if self.muon.get("nesterov", True) else momentum
+        w.mul_(1 - RATE * DECAY).sub_(RATE * torch.cat([self.orthogonal(part) for part in u.split(heights)]))
+
     def train(self, batch):
         """[loss, gradient norm, losses of multi-token prediction] of every step."""
         first = {name: torch.zeros_like(w) for name, w in self.w.items()}
@@ -330,6 +365,9 @@ class Oracle:
             scale = CLIP / norm if norm > CLIP else 1.0
             with torch.no_grad():
                 for (name, w), g in zip(self.w.items(), gradients):
+                    if self.muon is not None and self.row_blocks(name, w):
+                        self.move_by_muon(w, g * scale, first[name], self.row_blocks(name, w))
+                        continue
                     m = first[name].mul_(BETA1).add_(g * scale, alpha=1 - BETA1)
                     v = second[name].mul_(BETA2).add_((g * scale) ** 2, alpha=1 - BETA2)
                     root = (v / (1 - BETA2 ** step)).sqrt() + EPSILON

@@ -57,6 +57,16 @@ TEST_CASE("continuation: another model is refused with the keys that differ", "[
   CHECK(contains(message_of(ExitCode::kData, [] { check_continuation({}, "step-1", {}); }), "no config"));
 }
 
+TEST_CASE("continuation: another kind of optimizer state is refused by name", "[continuation]") {
+  const std::string kind = message_of(ExitCode::kUsage, [] { notices({"optimizer.kind=muon"}); });
+  CHECK(contains(kind,
+                 "step-1: the optimizer's state in this checkpoint is not what the configured one keeps"));
+  CHECK(contains(kind, "optimizer.kind: adamw -> muon\n"));
+  CHECK(contains(message_of(ExitCode::kUsage, [] { notices({"optimizer.moments=bf16"}); }),
+                 "optimizer.moments: f32 -> bf16\n"));
+  CHECK(notices({"optimizer.beta2=0.9"}) == Lines{"optimizer.beta2: 0.95 -> 0.9"});
+}
+
 TEST_CASE("continuation: tokens of another tokenizer are refused, whatever is meant", "[continuation]") {
   TrainState saved;
   saved.passport = {

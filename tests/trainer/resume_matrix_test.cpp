@@ -137,4 +137,22 @@ TEST_CASE("resume matrix: with layout-invariant numerics a change of layout chan
   }
 }
 
+TEST_CASE("resume matrix: Muon and bf16 moments go on elsewhere with the same bits", "[resume][ranks]") {
+  if (!gemm_backend(DType::kF32).row_invariant) return;
+  std::vector<std::string> options = kLatent;
+  const std::vector<std::string> optimizer =
+      GENERATE(std::vector<std::string>{"optimizer.kind=muon", "optimizer.moments=bf16"},
+               std::vector<std::string>{"optimizer.moments=bf16_stochastic", "optimizer.beta2=0.999"});
+  options.insert(options.end(), optimizer.begin(), optimizer.end());
+  options.emplace_back("numerics=layout_invariant");
+  Matrix matrix(options);
+  const Workers &one = kAll[0], &four = kAll[4];
+  const Losses want = matrix.straight(one);
+  CHECK(matrix.straight(four) == want);
+  CHECK(matrix.go_on(one, four) == second_half(want));
+  CHECK(matrix.go_on(four, one) == second_half(want));
+  for (const std::string& second : {four.name, matrix.second(one, four), matrix.second(four, one)})
+    CHECK(matrix.difference(one.name, second) == "");
+}
+
 }  // namespace jevons

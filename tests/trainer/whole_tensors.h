@@ -1,6 +1,8 @@
 // Tensors of a run put together from what its ranks hold, whatever their layout: from boxes_to_save.
 #pragma once
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <string>
 #include <tuple>
@@ -12,7 +14,8 @@ namespace jevons::test {
 
 using WholeTensors = std::map<std::string, std::vector<float>>;
 
-// A rank's part of an f32 tensor of at most two dims. It can travel between processes (support/packed.h).
+// A rank's part of an f32 or bf16 tensor of at most two dims. It can travel between processes
+// (support/packed.h).
 struct Piece {
   std::string name;
   std::int64_t numel = 0, cols = 0;  // of the whole tensor
@@ -24,14 +27,19 @@ struct Piece {
 inline std::vector<Piece> pieces_of(const std::vector<TensorBox>& boxes) {
   std::vector<Piece> pieces;
   for (const TensorBox& box : boxes) {
-    const std::span<float> values = box.local.span<float>();
+    std::vector<float> values;
+    if (box.local.dtype == DType::kBF16) {
+      for (const bf16 value : box.local.span<bf16>()) values.push_back(static_cast<float>(value));
+    } else {
+      std::ranges::copy(box.local.span<float>(), std::back_inserter(values));
+    }
     pieces.push_back({.name = box.name,
                       .numel = box.global_shape.numel(),
                       .cols = box.global_shape[box.global_shape.ndim() - 1],
                       .row = box.global_shape.ndim() == 2 ? box.offset[0] : 0,
                       .col = box.offset.back(),
                       .my_cols = box.local.cols(),
-                      .values = {values.begin(), values.end()}});
+                      .values = std::move(values)});
   }
   return pieces;
 }

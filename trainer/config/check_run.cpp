@@ -69,6 +69,15 @@ void check_numerics(const RunConfig& config, Rules& rules) {
         "the GPU's products are not known to keep rows apart; use cpu");
 }
 
+void check_qk_clip(const RunConfig& config, Rules& rules) {
+  rules.require(
+      {"optimizer.qk_clip", "model.qk_norm"},
+      [&] { return config.optim.qk_clip == 0 || config.model.qk_norm == QkNorm::kNone; },
+      "optimizer.qk_clip scales the weights of queries and keys, and with model.qk_norm their size changes "
+      "no "
+      "logit; use 0");
+}
+
 // What a GPU cannot do of what a CPU can.
 void check_gpu(const RunConfig& config, Rules& rules) {
   constexpr std::int64_t kMultiple = 8, kMost = 256;
@@ -112,6 +121,7 @@ void check_run(RunConfig& config, const RunSetting& setting, Findings& findings)
   check(config.data, rules);
   check_numerics(config, rules);
   check(config.optim, rules);
+  check_qk_clip(config, rules);
   check(config.parallel, config.model, setting.world, rules);
   check_split("train.global_batch_size", config.train.global_batch_size, config, rules);
   check_split("train.batch_ramp_start", config.train.batch_ramp_start, config, rules);

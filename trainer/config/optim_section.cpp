@@ -3,14 +3,40 @@
 namespace jevons {
 namespace {
 
-constexpr Choice<OptimizerKind> kOptimizers[] = {{OptimizerKind::kAdamW, "adamw"},
-                                                 {OptimizerKind::kSgd, "sgd"}};
+constexpr Choice<OptimizerKind> kOptimizers[] = {
+    {OptimizerKind::kAdamW, "adamw"}, {OptimizerKind::kSgd, "sgd"}, {OptimizerKind::kMuon, "muon"}};
+constexpr Choice<NewtonSchulz> kIterations[] = {{NewtonSchulz::kFive, "five"},
+                                                {NewtonSchulz::kEightAndTwo, "eight_and_two"}};
+constexpr Choice<MomentKind> kMoments[] = {
+    {MomentKind::kF32, "f32"}, {MomentKind::kBF16, "bf16"}, {MomentKind::kBF16Stochastic, "bf16_stochastic"}};
 constexpr Choice<ScheduleKind> kSchedules[] = {{ScheduleKind::kConstant, "constant"},
                                                {ScheduleKind::kCosine, "cosine"},
                                                {ScheduleKind::kWarmupStableDecay, "warmup_stable_decay"},
                                                {ScheduleKind::kStages, "stages"}};
 constexpr Choice<StageShape> kShapes[] = {
     {StageShape::kConstant, "constant"}, {StageShape::kLinear, "linear"}, {StageShape::kCosine, "cosine"}};
+
+// Of a moment m = beta m + (1 - beta) g in bf16: a step that changes m by less than 2^-9 of it is lost.
+constexpr double kMostDecay = 0.95;
+
+void check_moments(const OptimConfig& optim, Rules& rules) {
+  const std::string moments = "optimizer.moments", kind = "optimizer.kind";
+  if (optim.moments == MomentKind::kF32) return;
+  rules.require(
+      {moments, kind}, [&] { return optim.kind != OptimizerKind::kSgd; },
+      "optimizer.moments: optimizer.kind = sgd has none");
+  if (optim.moments == MomentKind::kBF16Stochastic) return;
+  const auto follows = [&](const char* key, double decay) {
+    rules.require(
+        {moments, key}, [&] { return decay <= kMostDecay; },
+        "optimizer.moments = bf16 loses changes of less than 1/512, and with {} = {} above {} a moment would "
+        "stand still; use bf16_stochastic",
+        key, decay, kMostDecay);
+  };
+  follows("optimizer.beta1", optim.beta1);
+  follows("optimizer.beta2", optim.beta2);
+  if (optim.kind == OptimizerKind::kMuon) follows("optimizer.muon.momentum", optim.muon.momentum);
+}
 
 void check_stages(const OptimConfig& optim, Rules& rules) {
   const bool by_stages = optim.schedule == ScheduleKind::kStages;
@@ -59,6 +85,13 @@ void carry(Bridge optimizer, Bridge schedule, OptimConfig& optim) {
   optimizer("eps", optim.eps);
   optimizer("weight_decay", optim.weight_decay);
   optimizer("clip_norm", optim.clip_norm);
+  optimizer("moments", optim.moments, kMoments);
+  Bridge muon = optimizer.section("muon");
+  muon("momentum", optim.muon.momentum);
+  muon("nesterov", optim.muon.nesterov);
+  muon("iterations", optim.muon.iterations, kIterations);
+  muon("update_rms", optim.muon.update_rms);
+  optimizer("qk_clip", optim.qk_clip);
   schedule("kind", optim.schedule, kSchedules);
   schedule("warmup_steps", optim.warmup_steps);
   schedule("decay_steps", optim.decay_steps);
@@ -81,6 +114,7 @@ void check(const OptimConfig& optim, Rules& rules) {
       {"schedule.kind", "schedule.decay_steps"},
       [&] { return optim.schedule != ScheduleKind::kWarmupStableDecay || optim.decay_steps > 0; },
       "schedule.kind = warmup_stable_decay needs schedule.decay_steps");
+  check_moments(optim, rules);
   check_stages(optim, rules);
   check_changes(optim, rules);
 }

@@ -1,6 +1,10 @@
 #include "trainer/model/attention.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/core/error.h"
+#include "kernels/elementwise.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
 
@@ -69,6 +73,18 @@ void Attention::attend(const Keep& keep, Saved& saved) const {
   saved.lse = products.alloc({rows, heads_}, accumulator_of(saved.qkv_out.dtype));
   saved.o.x = products.alloc({rows, heads_ * head_dim_}, saved.qkv_out.dtype);
   attention_forward(keep.products, core_shape(saved), core_saved(saved));
+  if (largest_logits_.defined()) take_column_max(keep.products, saved.lse, largest_logits_);
+}
+
+std::vector<RowFactors> Attention::logit_rows(std::span<const double> factors) const {
+  const auto group = static_cast<std::size_t>(heads_ / kv_heads_), rows = static_cast<std::size_t>(head_dim_);
+  RowFactors q{.weight = qkv_.parts()[0], .rows = {}}, k{.weight = qkv_.parts()[1], .rows = {}};
+  for (std::size_t first = 0; first < factors.size(); first += group) {
+    const double half = std::sqrt(std::ranges::min(factors.subspan(first, group)));
+    q.rows.insert(q.rows.end(), group * rows, half);
+    k.rows.insert(k.rows.end(), rows, half);
+  }
+  return {std::move(q), std::move(k)};
 }
 
 void Attention::remember(const Context& ctx, const CachePlaces& places, const Saved& saved,

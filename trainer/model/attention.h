@@ -12,6 +12,7 @@
 #include "parallel/region.h"
 #include "trainer/model/kv_cache.h"
 #include "trainer/model/linear.h"
+#include "trainer/model/logit_clip.h"
 #include "trainer/model/model_config.h"
 #include "trainer/model/rope.h"
 
@@ -44,6 +45,12 @@ class Attention {
   std::int64_t cache_columns() const { return 2 * kv_heads_ * head_dim_; }
   void remember(const Context& ctx, const CachePlaces& places, const Saved& saved, Tensor cache) const;
   Tensor decode(const Context& ctx, Tensor x, const CachePlaces& places, Tensor cache) const;
+
+  // As WatchedAttention. Heads that share a key head have the smallest of their factors, half of it (in the
+  // logarithm) on the queries and half on the key.
+  std::int64_t watched_heads() const { return qk_norm_ ? 0 : heads_; }
+  void watch_logits(Tensor largest) { largest_logits_ = largest; }
+  std::vector<RowFactors> logit_rows(std::span<const double> factors) const;
 
   template <class F>
   static void for_each_saved(Saved& saved, F f) {
@@ -80,7 +87,8 @@ class Attention {
   QkNorm norm_kind_;
   float eps_, softmax_scale_;
   std::int64_t heads_, kv_heads_, head_dim_;  // of this rank
+  Tensor largest_logits_;                     // (H), or undefined: not watched
 };
-static_assert(ResidualBranch<Attention> && CachedAttention<Attention>);
+static_assert(ResidualBranch<Attention> && CachedAttention<Attention> && WatchedAttention<Attention>);
 
 }  // namespace jevons

@@ -126,6 +126,32 @@ double Block::score_flops_per_token(std::int64_t length) const {
       attn_);
 }
 
+std::int64_t Block::watched_heads() const {
+  return std::visit(
+      []<class A>(const A& attention) -> std::int64_t {
+        if constexpr (WatchedAttention<A>) return attention.watched_heads();
+        return 0;
+      },
+      attn_);
+}
+
+void Block::watch_logits(Tensor largest) {
+  std::visit(
+      [&]<class A>(A& attention) {
+        if constexpr (WatchedAttention<A>) attention.watch_logits(largest);
+      },
+      attn_);
+}
+
+std::vector<RowFactors> Block::logit_rows(std::span<const double> factors) const {
+  return std::visit(
+      [&]<class A>(const A& attention) -> std::vector<RowFactors> {
+        if constexpr (WatchedAttention<A>) return attention.logit_rows(factors);
+        return {};
+      },
+      attn_);
+}
+
 void Block::restore(const Context& ctx, Saved& saved) const {
   if (recompute_ == Recompute::kNone) return;
   Tensor n;

@@ -5,8 +5,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "trainer/model/branches.h"
+#include "trainer/model/logit_clip.h"
 #include "trainer/model/norm.h"
 
 namespace jevons {
@@ -44,6 +47,10 @@ class Block {
   // Model FLOPs of a token beside 6 per weight of a product, forward and backward, over sequences of
   // `length`: what its branches say of themselves, as Attention does.
   double score_flops_per_token(std::int64_t length) const;
+  // Of QK-clip, as WatchedAttention; no heads if the attention is not watched.
+  std::int64_t watched_heads() const;
+  void watch_logits(Tensor largest);
+  std::vector<RowFactors> logit_rows(std::span<const double> factors) const;
   Moe* moe() { return std::get_if<Moe>(&ffn_); }
   const Moe* moe() const { return std::get_if<Moe>(&ffn_); }
 

@@ -23,6 +23,7 @@ class Linear {
   Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved) const;  // (T, O) -> (T, I)
   void backward_weight(const Context& ctx, const Saved& saved) const;        // gradient += dy^T x
   Tensor weight() const { return store_->fused_weight(ids_); }               // (O, I)
+  std::span<const ParamId> parts() const { return ids_; }
 
  private:
   ParamStore* store_;

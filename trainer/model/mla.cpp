@@ -1,5 +1,7 @@
 #include "trainer/model/mla.h"
 
+#include <cmath>
+
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
@@ -36,16 +38,22 @@ std::vector<ParamSpec> down_specs(const ModelConfig& config, const std::string& 
   return parts;
 }
 
+// Each head's part of the up-projections is a matrix of its own.
 ParamSpec query_spec(const ModelConfig& config, const std::string& name) {
   const bool latent = config.mla.q_lora_rank > 0;
   const std::int64_t in = latent ? config.mla.q_lora_rank : config.hidden_size;
-  return matrix(config, name + (latent ? ".q_b" : ".q"), {config.num_heads * config.head_dim, in}, 0);
+  ParamSpec spec =
+      matrix(config, name + (latent ? ".q_b" : ".q"), {config.num_heads * config.head_dim, in}, 0);
+  spec.row_blocks = {config.head_dim};
+  return spec;
 }
 
 ParamSpec key_value_spec(const ModelConfig& config, const std::string& name) {
   const MlaConfig& mla = config.mla;
-  return matrix(config, name + ".kv_b",
-                {config.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim), mla.kv_lora_rank}, 0);
+  ParamSpec spec = matrix(config, name + ".kv_b",
+                          {config.num_heads * (mla.qk_nope_head_dim + mla.v_head_dim), mla.kv_lora_rank}, 0);
+  spec.row_blocks = {mla.qk_nope_head_dim, mla.v_head_dim};
+  return spec;
 }
 
 // Offsets of `groups` groups of `rows` rows.
@@ -194,6 +202,19 @@ void LatentAttention::attend(const Context& ctx, Saved& saved) const {
   saved.lse = ctx.stash->alloc({rows, heads_}, accumulator_of(saved.q.dtype));
   saved.o.x = ctx.stash->alloc({rows, heads_ * values_}, saved.q.dtype);
   attention_forward(ctx, core_shape(saved), core_saved(saved));
+  if (largest_logits_.defined()) take_column_max(ctx, saved.lse, largest_logits_);
+}
+
+std::vector<RowFactors> LatentAttention::logit_rows(std::span<const double> factors) const {
+  RowFactors q{.weight = q_up_.parts()[0], .rows = {}}, kv{.weight = kv_up_.parts()[0], .rows = {}};
+  const auto add = [](RowFactors& to, std::int64_t rows, double factor) {
+    to.rows.insert(to.rows.end(), static_cast<std::size_t>(rows), factor);
+  };
+  for (const double factor : factors) {
+    add(q, plain_, std::sqrt(factor)), add(q, rotated_, factor);
+    add(kv, plain_, std::sqrt(factor)), add(kv, values_, 1);
+  }
+  return {std::move(q), std::move(kv)};
 }
 
 Tensor LatentAttention::backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales&) const {

@@ -13,6 +13,7 @@
 #include "parallel/region.h"
 #include "trainer/model/kv_cache.h"
 #include "trainer/model/linear.h"
+#include "trainer/model/logit_clip.h"
 #include "trainer/model/model_config.h"
 #include "trainer/model/rope.h"
 
@@ -69,6 +70,12 @@ class LatentAttention {
       f(SavedKind::kGradient, *t);
   }
 
+  // As WatchedAttention. The rotated part of the key is one for all heads, so the rotated queries bear the
+  // whole factor, and the plain parts of query and key half of it each.
+  std::int64_t watched_heads() const { return heads_; }
+  void watch_logits(Tensor largest) { largest_logits_ = largest; }
+  std::vector<RowFactors> logit_rows(std::span<const double> factors) const;
+
  private:
   struct LatentNorm {
     ParamId weight;
@@ -114,7 +121,9 @@ class LatentAttention {
   LatentNorm kv_norm_;
   Linear kv_up_, o_;
   float softmax_scale_;
+  Tensor largest_logits_;  // (H), or undefined: not watched
 };
-static_assert(ResidualBranch<LatentAttention> && CachedAttention<LatentAttention>);
+static_assert(ResidualBranch<LatentAttention> && CachedAttention<LatentAttention> &&
+              WatchedAttention<LatentAttention>);
 
 }  // namespace jevons

@@ -250,14 +250,19 @@ void Stage::check_reports() const {
 
 std::vector<Balance*> Stage::balances() {
   std::vector<Balance*> layers;
-  const auto add = [&](Block& block) {
-    if (block.moe() != nullptr) layers.push_back(&block.moe()->balance());
-  };
-  for (Block& block : blocks_) add(block);
-  if (mtp_) {
-    for (MtpDepth& depth : mtp_->depths()) add(depth.block());
+  for (Block* block : blocks()) {
+    if (block->moe() != nullptr) layers.push_back(&block->moe()->balance());
   }
   return layers;
+}
+
+std::vector<Block*> Stage::blocks() {
+  std::vector<Block*> all;
+  for (Block& block : blocks_) all.push_back(&block);
+  if (mtp_) {
+    for (MtpDepth& depth : mtp_->depths()) all.push_back(&depth.block());
+  }
+  return all;
 }
 
 void Stage::set_bias_update_rate(double rate) {

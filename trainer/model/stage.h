@@ -80,6 +80,9 @@ class Stage {
   // Columns of a position over all blocks; nothing if one has no cache.
   std::optional<std::int64_t> cache_columns() const;
 
+  // Those of multi-token prediction behind the others.
+  std::vector<Block*> blocks();
+
   // Of all MoE layers, as in TokenDispatcher: after passes on a GPU, before weights change.
   void fetch_reports(const Context& ctx) const;
   void check_reports() const;

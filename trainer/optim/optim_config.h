@@ -6,7 +6,11 @@
 
 namespace jevons {
 
-enum class OptimizerKind : std::uint8_t { kAdamW, kSgd };
+enum class OptimizerKind : std::uint8_t { kAdamW, kSgd, kMuon };
+// How moments are kept: in fp32, or in bf16, rounded to nearest or at random (kernels/optimizer.h).
+enum class MomentKind : std::uint8_t { kF32, kBF16, kBF16Stochastic };
+// Iterations that orthogonalise (newton_schulz.h).
+enum class NewtonSchulz : std::uint8_t { kFive, kEightAndTwo };
 enum class ScheduleKind : std::uint8_t { kConstant, kCosine, kWarmupStableDecay, kStages };
 enum class StageShape : std::uint8_t { kConstant, kLinear, kCosine };
 
@@ -26,12 +30,24 @@ struct ScheduledChange {
   bool operator==(const ScheduledChange&) const = default;
 };
 
+// Of kMuon, for the matrices; other weights are AdamW's.
+struct MuonConfig {
+  double momentum = 0.95;
+  bool nesterov = true;
+  NewtonSchulz iterations = NewtonSchulz::kFive;
+  double update_rms = 0.2;  // root mean square of an update over the learning rate
+  bool operator==(const MuonConfig&) const = default;
+};
+
 struct OptimConfig {
   OptimizerKind kind = OptimizerKind::kAdamW;
   double lr = 3e-4;  // peak
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.1;
+  MomentKind moments = MomentKind::kF32;
   double clip_norm = 1.0;  // 0 = no clipping
+  MuonConfig muon;
+  double qk_clip = 0;  // largest attention logit; 0 = no limit
   ScheduleKind schedule = ScheduleKind::kCosine;
   std::int64_t warmup_steps = 0;
   std::int64_t decay_steps = 0;          // kWarmupStableDecay: length of the final decay

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,21 +11,29 @@
 #include "kernels/core/context.h"
 #include "parallel/grad_reducer.h"
 #include "parallel/param_store.h"
+#include "parallel/whole_matrices.h"
 #include "trainer/optim/update_rule.h"
 
 namespace jevons {
 
 class Optimizer {
  public:
-  // State of one ParamGroup, over `range` of its flat buffers; all accumulator dtype.
-  struct GroupState {
+  // A stretch of weights that are updated alike, as long as possible, of one ParamGroup and within this
+  // rank's range of it.
+  struct Part {
+    std::size_t group = 0;
     FlatRange range;
-    Tensor master;  // the group's weights themselves where those are kept in the accumulator dtype
-    std::vector<Tensor> state;  // of the rule, in the order of state_prefixes()
+    ParamId first = 0;  // the weight that it begins in
+    const UpdateRule* rule = nullptr;
+    bool decay = false;
+    // Over `range`, accumulator dtype; the store's own weights where those have it.
+    Tensor master;
+    std::vector<Tensor> state;          // of the rule
+    std::vector<std::string> prefixes;  // "optim.m.", ...: with a weight's name, that state's in a checkpoint
   };
 
-  // The store must be allocated; it must outlive this.
-  Optimizer(ParamStore& store, const GradReducer& reducer, const OptimConfig& config);
+  // The store must be allocated; it must outlive this. `seed` is that of the run.
+  Optimizer(ParamStore& store, const GradReducer& reducer, const OptimConfig& config, std::uint64_t seed);
 
   // Takes the weights of the store as the starting point. Call after they were initialised.
   void adopt_weights(const Context& ctx);
@@ -35,24 +43,25 @@ class Optimizer {
   // One update of this rank's ranges from the summed gradients, which it sets to zero.
   void step(const Context& ctx, const UpdateStep& step);
 
-  std::span<const GroupState> groups() const { return states_; }
-  // "optim.m.", ...: with a weight's name behind it, the name of its state in a checkpoint.
-  std::span<const std::string> state_prefixes() const { return prefixes_; }
+  // Multiplies what of this rank's part of a weight is in its range, row by row: master and working weight.
+  void scale_rows(const Context& ctx, ParamId weight, std::span<const double> factors);
+
+  // By group and place; together all weights of this rank's ranges.
+  std::span<const Part> parts() const { return parts_; }
   std::size_t bytes() const;  // of the state and of master weights that are not the store's own
 
  private:
-  // A stretch of a group's range whose parameters share the decay rule.
-  struct Run {
-    std::int64_t begin = 0, end = 0;  // in the group's flat buffer
-    bool decay = false;
-  };
-  std::vector<Run> runs_of(std::size_t group) const;
+  void divide(std::size_t group, FlatRange range);
+  UpdateRange range_of(const Part& part) const;
+  void orthogonalise_matrices(const Context& ctx) const;
+  Tensor make(std::int64_t numel, DType dtype);
+  Tensor weights_of(const Part& part) const;
 
   ParamStore& store_;
-  std::unique_ptr<const UpdateRule> rule_;
-  std::vector<std::string> prefixes_;
-  std::vector<GroupState> states_;
-  std::vector<std::vector<Run>> runs_;
+  OptimConfig config_;
+  UpdateRules rules_;
+  std::vector<Part> parts_;
+  std::optional<WholeMatrices> matrices_;  // of rules_.matrices
   std::vector<Buffer> buffers_;
 };
 

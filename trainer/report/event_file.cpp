@@ -77,6 +77,7 @@ void EventFile::write(const StepMetrics& m) {
   add_mtp(event, "train", m.mtp_losses);
   add(event, "train/lr", m.lr);
   add(event, "train/grad_norm", m.grad_norm);
+  if (m.largest_logit) add(event, "train/largest_logit", *m.largest_logit);
   add(event, "speed/step_seconds", m.step_seconds);
   add(event, "speed/tokens_per_second", m.tokens_per_second);
   add(event, "speed/mfu", m.mfu);

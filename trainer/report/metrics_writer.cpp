@@ -145,6 +145,7 @@ void MetricsWriter::write(const StepMetrics& m) {
                        {"currency", m.currency},
                        {"arena_peak_bytes", m.arena_peak_bytes},
                        {"arena_held_bytes", m.arena_held_bytes}};
+  if (m.largest_logit) line["largest_logit"] = *m.largest_logit;
   if (!m.mtp_losses.empty()) {
     line["mtp_losses"] = list_of(m.mtp_losses);
     line["mtp_mfu"] = or_null(m.mtp_mfu);

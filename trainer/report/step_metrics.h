@@ -36,10 +36,11 @@ struct StepMetrics {
   std::optional<double> loss;                     // nats per target token; nothing without a target
   std::vector<std::optional<double>> mtp_losses;  // the same of each depth of multi-token prediction
   double lr = 0;
-  double grad_norm = 0;            // before clipping
-  bool skipped = false;            // no weight was changed: not finite, a spike, or no target
-  bool spike = false;              // of those: a finite loss far above the ones before
-  std::int64_t skipped_steps = 0;  // of the run so far
+  double grad_norm = 0;                 // before clipping
+  std::optional<double> largest_logit;  // of attention, where it is watched
+  bool skipped = false;                 // no weight was changed: not finite, a spike, or no target
+  bool spike = false;                   // of those: a finite loss far above the ones before
+  std::int64_t skipped_steps = 0;       // of the run so far
   double step_seconds = 0;  // mean of the steps since the last report; what lies between steps is apart
   std::optional<double> tokens_per_second;  // of all devices, over the same time
   std::int64_t devices = 1;

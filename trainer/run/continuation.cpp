@@ -66,6 +66,20 @@ void check_model(const std::vector<ConfigChange>& changes, const std::string& pa
        path, lines_of(model));
 }
 
+// What kind of state the optimizer keeps of a weight.
+void check_optimizer(const std::vector<ConfigChange>& changes, const std::string& path) {
+  std::vector<ConfigChange> kinds;
+  for (const ConfigChange& change : changes) {
+    if (change.key == "optimizer.kind" || change.key == "optimizer.moments") kinds.push_back(change);
+  }
+  if (kinds.empty()) return;
+  fail(ExitCode::kUsage,
+       "{}: the optimizer's state in this checkpoint is not what the configured one keeps (checkpoint -> "
+       "configuration):{}\n"
+       "undo these changes, or start another run: another run_dir, with --init-from for these weights",
+       path, lines_of(kinds));
+}
+
 void check_data(const std::vector<ConfigChange>& changes, const std::string& before, const std::string& path,
                 const LaunchFacts& now) {
   if (now.allow_data_change || before.empty() || before == now.data) return;
@@ -95,6 +109,7 @@ std::vector<std::string> check_continuation(const TrainState& saved, const std::
                                             const LaunchFacts& now) {
   const std::vector<ConfigChange> changes = changes_since(saved, path, now.config);
   check_model(changes, path);
+  check_optimizer(changes, path);
   check_tokenizer(saved, path, now);
   check_data(changes, entry_of(saved, "data"), path, now);
 

@@ -165,6 +165,7 @@ StepMetrics RunReport::step_metrics(const TrainState& state, const StepOutcome& 
   const double elapsed = std::exchange(report_seconds_, 0);
   m.step = state.step, m.total_steps = span_.end, m.tokens = state.consumed_tokens;
   m.mtp_losses = outcome.mtp_losses;
+  m.largest_logit = outcome.largest_logit;
   m.loss = outcome.loss, m.grad_norm = outcome.grad_norm, m.skipped = outcome.skipped;
   m.spike = outcome.spike, m.skipped_steps = state.step - state.optimizer_step;
   m.lr = learning_rate(config_.optim, state.step - 1, span_, state.consumed_tokens);

@@ -21,23 +21,28 @@ struct Replica {
   Tensor local;
 };
 
+// What the optimizer keeps of a group's weights.
+void add_optimizer_state(Worker& worker, const Optimizer::Part& kept, std::vector<Replica>& replicas) {
+  const ParamStore& store = worker.store();
+  for (const ParamPiece& piece : store.pieces(kept.group, kept.range)) {
+    const auto add = [&](const std::string& what, const Tensor& flat) {
+      replicas.push_back({what + store.params()[piece.id].spec.name,
+                          flat.slice(piece.begin - kept.range.begin, piece.end - kept.range.begin)});
+    };
+    if (kept.master.dtype != store.groups()[kept.group].weights.dtype) add("master weights of ", kept.master);
+    for (std::size_t i = 0; i < kept.state.size(); ++i) add(kept.prefixes[i], kept.state[i]);
+  }
+}
+
 // What every rank of the group's communicator holds.
 std::vector<Replica> replicas_of(Worker& worker, std::size_t group) {
   const ParamStore& store = worker.store();
-  const Optimizer::GroupState& state = worker.optimizer().groups()[group];
-  const bool sharded = state.range.numel < store.groups()[group].numel;
   std::vector<Replica> replicas;
-  for (const ParamPiece& piece : store.pieces(group)) {
-    const std::string& name = store.params()[piece.id].spec.name;
-    const Tensor weight = store.weight(piece.id);
-    replicas.push_back({name, weight});
-    if (sharded) continue;
-    const auto add = [&](const std::string& what, const Tensor& flat) {
-      replicas.push_back({what + name, flat.slice(piece.begin, piece.end)});
-    };
-    if (state.master.dtype != weight.dtype) add("master weights of ", state.master);
-    for (std::size_t i = 0; i < state.state.size(); ++i)
-      add(worker.optimizer().state_prefixes()[i], state.state[i]);
+  for (const ParamPiece& piece : store.pieces(group))
+    replicas.push_back({store.params()[piece.id].spec.name, store.weight(piece.id)});
+  const bool sharded = worker.reducer().update_range(group).numel < store.groups()[group].numel;
+  for (const Optimizer::Part& kept : worker.optimizer().parts()) {
+    if (kept.group == group && !sharded) add_optimizer_state(worker, kept, replicas);
   }
   return replicas;
 }

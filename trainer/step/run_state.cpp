@@ -13,20 +13,23 @@ namespace {
 
 enum class Part { kWeights, kAll };
 
-// Boxes of elements [range.begin, range.end) of one group's flat buffers, which must lie in the optimizer's
-// range.
+FlatRange common(FlatRange a, FlatRange b) {
+  const std::int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max<std::int64_t>(0, std::min(a.end(), b.end()) - begin)};
+}
+
+// Boxes of what the optimizer keeps.
 class BoxCollector {
  public:
   BoxCollector(Worker& worker, Part part) : worker_(worker), part_(part) {}
 
-  void add_group(std::size_t group, FlatRange range) {
-    const Optimizer& optimizer = worker_.optimizer();
-    const Optimizer::GroupState& kept = optimizer.groups()[group];
-    for (const ParamPiece& piece : worker_.store().pieces(group, range)) {
+  // Of what of `kept` lies in elements [range.begin, range.end) of its group's flat buffers.
+  void add(const Optimizer::Part& kept, FlatRange range) {
+    for (const ParamPiece& piece : worker_.store().pieces(kept.group, common(kept.range, range))) {
       add("", piece, kept.range, kept.master);
       if (part_ == Part::kWeights) continue;
       for (std::size_t i = 0; i < kept.state.size(); ++i)
-        add(optimizer.state_prefixes()[i], piece, kept.range, kept.state[i]);
+        add(kept.prefixes[i], piece, kept.range, kept.state[i]);
     }
   }
 
@@ -58,8 +61,7 @@ void add_model_state(Worker& worker, std::vector<TensorBox>& boxes) {
 
 std::vector<TensorBox> boxes_to_restore(Worker& worker, Part part) {
   BoxCollector collector(worker, part);
-  const auto states = worker.optimizer().groups();
-  for (std::size_t g = 0; g < states.size(); ++g) collector.add_group(g, states[g].range);
+  for (const Optimizer::Part& kept : worker.optimizer().parts()) collector.add(kept, kept.range);
   std::vector<TensorBox> boxes = collector.take();
   add_model_state(worker, boxes);
   return boxes;
@@ -95,9 +97,9 @@ bool is_dense_in(const TensorSource& source, const std::string& name, const std:
 
 std::vector<TensorBox> boxes_to_save(Worker& worker) {
   BoxCollector collector(worker, Part::kAll);
-  for (std::size_t g = 0; g < worker.store().groups().size(); ++g) {
-    const ParamGroup& group = worker.store().groups()[g];
-    collector.add_group(g, {group.shard_begin(), group.shard_numel()});
+  for (const Optimizer::Part& kept : worker.optimizer().parts()) {
+    const ParamGroup& group = worker.store().groups()[kept.group];
+    collector.add(kept, {group.shard_begin(), group.shard_numel()});
   }
   std::vector<TensorBox> boxes = collector.take();
   if (worker.mesh().world().rank() == 0) add_model_state(worker, boxes);

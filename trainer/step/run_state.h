@@ -1,6 +1,6 @@
 // What of a worker a checkpoint holds, as boxes of global tensors, and the way back. Master weights are
-// stored under the weight's name, state of the optimizer's rule under its prefix (optim.m.<name>), all fp32;
-// working weights are made from the master again.
+// stored under the weight's name, in fp32, state of the optimizer's rule under its prefix (optim.m.<name>),
+// in its own dtype; working weights are made from the master again.
 #pragma once
 
 #include <cstdint>

@@ -155,6 +155,7 @@ void update(Worker& worker, const StepPosition& position, double norm) {
     const PhaseScope phase(ctx.clock, Phase::kOptimizer);
     const double scale = clip > 0 && norm > clip ? clip / norm : 1;
     worker.optimizer().step(ctx, {.lr = position.lr, .grad_scale = scale, .step = position.optimizer_step});
+    if (worker.qk_clip()) worker.qk_clip()->apply(ctx, worker.optimizer());
     worker.reducer().zero_others(ctx);
     ctx.synchronise();
   }
@@ -225,6 +226,7 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
     const LossScales scales = scales_of(worker, position, targets);
     const std::vector<Action> actions = schedule_of(worker, batch);
     Sums sums;
+    if (worker.qk_clip()) worker.qk_clip()->begin_step(worker.ctx());
     {
       const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
       std::vector<StageInFlight> stages = worker.stages_in_flight(actions);
@@ -232,6 +234,7 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
       sums = finish_passes(worker);
     }
     out.grad_norm = sync_gradients(worker);
+    if (worker.qk_clip()) out.largest_logit = worker.qk_clip()->largest(worker.ctx(), worker.mesh());
     const std::vector<double> figures = sums_over_ranks(worker.mesh().world(), sums);
     out.loss = mean_over(targets[0], figures[0]);
     out.mtp_losses = mtp_means(targets, figures);

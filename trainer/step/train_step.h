@@ -40,6 +40,7 @@ struct StepOutcome {
   std::optional<double> loss;  // nats per target token, over the global batch; nothing without a target
   std::vector<std::optional<double>> mtp_losses;  // the same of each depth of multi-token prediction
   double grad_norm = 0;                           // before clipping
+  std::optional<double> largest_logit;            // of attention (QkClip::largest), where that is watched
   std::int64_t target_tokens = 0;                 // of the global batch
   bool skipped = false;                           // not finite, a spike, or no target: no weight was changed
   bool spike = false;                             // skipped although it is finite

@@ -69,8 +69,9 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
     store_.allocate(sources);
     store_.initialize(config.train.seed, ctx_.threads);
     reducer_ = make_grad_reducer(store_, config.parallel.zero_stage, sources);
-    optimizer_ = std::make_unique<Optimizer>(store_, *reducer_, config.optim);
+    optimizer_ = std::make_unique<Optimizer>(store_, *reducer_, config.optim, config.train.seed);
     optimizer_->adopt_weights(ctx_);
+    if (config.optim.qk_clip > 0) qk_clip_.emplace(model_.blocks(), store_, config.optim.qk_clip);
   });
   mesh_.set_listener(place.listener);
 }

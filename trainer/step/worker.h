@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "trainer/model/forward_backward.h"
 #include "trainer/model/model.h"
 #include "trainer/optim/optimizer.h"
+#include "trainer/step/qk_clip.h"
 
 namespace jevons {
 
@@ -74,6 +76,8 @@ class Worker {
   Model& model() { return model_; }
   GradReducer& reducer() { return *reducer_; }
   Optimizer& optimizer() { return *optimizer_; }
+  // Nothing unless the configuration says so.
+  std::optional<QkClip>& qk_clip() { return qk_clip_; }
   // (num_figures) f64 for each pass since the last clear(), of this rank's rows.
   Figures& figures() { return figures_; }
 
@@ -113,6 +117,7 @@ class Worker {
   Figures figures_;
   std::unique_ptr<GradReducer> reducer_;  // after allocate()
   std::unique_ptr<Optimizer> optimizer_;
+  std::optional<QkClip> qk_clip_;
 };
 
 }  // namespace jevons

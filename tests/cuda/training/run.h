@@ -48,8 +48,7 @@ class Run {
     ParamStore& store = worker_.store();
     for (ParamId id = 0; id < store.params().size(); ++id) {
       const Param& p = store.params()[id];
-      const Tensor master = worker_.optimizer().groups()[store.group_of(id)].master.slice(
-          p.flat_begin, p.flat_begin + p.local_shape.numel());
+      const Tensor master = master_of(p, store.group_of(id));
       Values& values = result[p.spec.name];
       values.resize(static_cast<std::size_t>(master.numel()));
       copy_and_wait(worker_.ctx().stream, {values.data(), master.shape, master.dtype, Device::kCpu}, master);
@@ -60,6 +59,15 @@ class Run {
   Worker& worker() { return worker_; }
 
  private:
+  // One worker's parts hold whole weights.
+  Tensor master_of(const Param& param, std::size_t group) {
+    for (const Optimizer::Part& part : worker_.optimizer().parts()) {
+      const std::int64_t at = param.flat_begin - part.range.begin;
+      if (part.group == group && at >= 0 && at < part.range.numel)
+        return part.master.slice(at, at + param.local_shape.numel());
+    }
+    return {};
+  }
   static RunConfig config_with(std::vector<std::string> overrides) {
     for (const char* fixed :
          {"train.precision=bf16", "optimizer.kind=sgd", "optimizer.lr=1", "optimizer.clip_norm=0",
