@@ -71,10 +71,10 @@ std::string tiny_config(Family family, const std::string& more) {
   return "{" + common + "," + own + (more.empty() ? "" : "," + more) + "}";
 }
 
-FolderTensors tiny_tensors(Family family) {
-  const HfConfig config = parse_hf_config(tiny_config(family), "config.json");
+FolderTensors tensors_of(const std::string& text) {
+  const HfConfig config = parse_hf_config(text, "config.json");
   FolderTensors tensors;
-  for (const WeightPlace& place : weight_places(family, config.model)) {
+  for (const WeightPlace& place : weight_places(config.family, config.model)) {
     const RandomStream random(5, place.hf_name);
     std::vector<float> values(static_cast<std::size_t>(place.shape.numel()));
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.uniform(i)) - 0.5F;
@@ -82,6 +82,10 @@ FolderTensors tiny_tensors(Family family) {
     tensors[place.hf_name] = {"F32", {dims.begin(), dims.end()}, bytes_of(values)};
   }
   return tensors;
+}
+
+FolderTensors tiny_tensors(Family family) {
+  return tensors_of(tiny_config(family));
 }
 
 void write_folder(const std::string& directory, const std::string& config, const FolderTensors& tensors,

@@ -33,7 +33,8 @@ std::string bytes_of(const std::vector<float>& values);
 
 // config.json of the family for tiny_of.
 std::string tiny_config(Family family, const std::string& more = "");
-// The weights that it wants, random, F32.
+// The weights that a config.json wants, random, F32.
+FolderTensors tensors_of(const std::string& config);
 FolderTensors tiny_tensors(Family family);
 
 // Writes config.json and the tensors, each i-th to file i % files, with an index if there are several.

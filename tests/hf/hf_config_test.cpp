@@ -101,6 +101,39 @@ TEST_CASE("config.json: the keys of DeepSeek-V3 as it was released") {
   CHECK(further == count_model(published).mtp.total);
 }
 
+TEST_CASE("config.json: Kimi K2 is a DeepSeek-V3 under its own name") {
+  const HfConfig config = parse_hf_config(
+      R"({"architectures":["DeepseekV3ForCausalLM"],"attention_bias":false,"attention_dropout":0.0,
+          "auto_map":{"AutoConfig":"configuration_deepseek.DeepseekV3Config"},"aux_loss_alpha":0.001,"bos_token_id":163584,
+          "eos_token_id":163585,"first_k_dense_replace":1,"hidden_act":"silu","hidden_size":7168,"initializer_range":0.02,
+          "intermediate_size":18432,"kv_lora_rank":512,"max_position_embeddings":131072,"model_type":"kimi_k2",
+          "moe_intermediate_size":2048,"moe_layer_freq":1,"n_group":1,"n_routed_experts":384,"n_shared_experts":1,
+          "norm_topk_prob":true,"num_attention_heads":64,"num_experts_per_tok":8,"num_hidden_layers":61,
+          "num_key_value_heads":64,"num_nextn_predict_layers":0,"pretraining_tp":1,"q_lora_rank":1536,"qk_nope_head_dim":128,
+          "qk_rope_head_dim":64,"rms_norm_eps":1e-06,"rope_scaling":{"beta_fast":1.0,"beta_slow":1.0,"factor":32.0,"mscale":1.0,
+          "mscale_all_dim":1.0,"original_max_position_embeddings":4096,"type":"yarn"},"rope_theta":50000.0,
+          "routed_scaling_factor":2.827,"scoring_func":"sigmoid","seq_aux":true,"tie_word_embeddings":false,"topk_group":1,
+          "topk_method":"noaux_tc","torch_dtype":"bfloat16","use_cache":true,"v_head_dim":128,"vocab_size":163840})",
+      "config.json");
+  ModelConfig published = kimi_k2();
+  published.seq_len = 131072;
+  published.rope.theta = 50000;
+  published.rope.scaling = RopeScaling::kYarn;
+  published.rope.factor = 32;
+  published.rope.original_seq_len = 4096;
+  published.rope.beta_fast = 1;
+  published.rope.mscale = published.rope.mscale_all_dim = 1;
+  published.moe.sequence_balance_loss = 0.001;
+  published.moe.router.group_score = GroupScore::kSumOfTop2;  // of the one group
+  CHECK(config.model == published);
+  CHECK(config.not_taken.empty());
+  std::int64_t sum = 0;
+  for (const WeightPlace& place : weight_places(config.family, config.model)) sum += place.shape.numel();
+  CHECK(sum == 1'026'408'232'448);
+  CHECK(nlohmann::json::parse(format_hf_config(config.model, Precision::kBF16, ""))["model_type"] ==
+        "deepseek_v3");
+}
+
 TEST_CASE("config.json: positions in the styles of transformers 4 and 5 are the same") {
   const nlohmann::json scaling = {{"rope_type", "llama3"},
                                   {"factor", 8.0},
@@ -155,6 +188,7 @@ TEST_CASE("config.json: what would be another model is refused by its key, the r
                      {Family::kDeepseekV2, "norm_topk_prob", "true"},
                      {Family::kDeepseekV2, "scoring_func", "\"sigmoid\""},
                      {Family::kDeepseekV2, "moe_layer_freq", "2"},
+                     {Family::kDeepseekV2, "rope_interleave", "false"},
                      {Family::kDeepseekV2, "num_nextn_predict_layers", "1"}};
   for (const auto& [family, key, value] : bad) {
     INFO(key << " = " << value);
@@ -264,8 +298,14 @@ TEST_CASE("export: what no family can express is refused by option") {
   CHECK(has_part(refused(mixtral_8x7b(), [](ModelConfig& m) { m.mtp.depth = 1; }), "model.mtp.depth"));
   CHECK(has_part(refused(deepseek_v3(), [](ModelConfig& m) { m.moe.use_selection_bias = false; }),
                  "selection_bias"));
-  CHECK(has_part(refused(deepseek_v3(), [](ModelConfig& m) { m.rope.layout = RopeLayout::kHalf; }),
-                 "rope.layout"));
+  CHECK(has_part(refused(deepseek_v3(), [](ModelConfig& m) { m.swiglu_limit = 7; }), "swiglu_limit"));
+  CHECK(has_part(
+      refused(deepseek_v2(), [](ModelConfig& m) { m.moe.router.score = ScoreFunction::kSqrtSoftplus; }),
+      "router.score"));
+  for (const ModelConfig& model : {mixtral_8x7b(), deepseek_v2()}) {
+    CHECK(has_part(refused(model, [](ModelConfig& m) { m.moe.router.forced_balance = true; }),
+                   "forced_balance"));
+  }
   CHECK(has_part(refused(deepseek_v2(), [](ModelConfig& m) { m.moe.router.renormalize = true; }),
                  "renormalize"));
   CHECK(has_part(

@@ -1,5 +1,6 @@
 // Import and export by one rank and several: the same bytes, all fail together, nothing is left behind.
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "tests/hf/folder_bed.h"
 #include "tests/state/checkpoint_bed.h"
@@ -7,6 +8,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 #include "trainer/checkpoint/compare.h"
+#include "trainer/checkpoint/saver.h"
 #include "trainer/hf/export.h"
 #include "trainer/hf/hf_config.h"
 #include "trainer/hf/import.h"
@@ -86,6 +88,94 @@ TEST_CASE("import and export: any number of ranks, and back bit for bit", "[rank
     export_with(1, scratch.path("narrow-in"), scratch.path("narrow2"), Precision::kBF16);
     CHECK(files_of(scratch.path("narrow")) == files_of(scratch.path("narrow2")));
     CHECK(differences(scratch.path("one"), scratch.path("narrow-in")) > 0);
+  }
+}
+
+namespace {
+
+// DeepSeek-V3 with 6 rotary rows in a head, whose pairs are halves or neighbours.
+std::string rotary_config(bool neighbours, bool with_q_latent) {
+  nlohmann::json config = nlohmann::json::parse(tiny_config(Family::kDeepseekV3));
+  config["qk_rope_head_dim"] = 6;
+  config["rope_interleave"] = neighbours;
+  if (!with_q_latent) config["q_lora_rank"] = nullptr;
+  return config.dump();
+}
+
+// Row 2i of a head's rotary rows becomes row i, row 2i + 1 row i + 3.
+void make_halves(FolderTensor& tensor, std::size_t head) {
+  constexpr std::size_t kTurned = 6;
+  const std::string neighbours = tensor.bytes;
+  const std::size_t row = neighbours.size() / static_cast<std::size_t>(tensor.shape[0]);
+  for (std::size_t first = head - kTurned; first * row < neighbours.size(); first += head) {
+    for (std::size_t i = 0; i < 3; ++i) {
+      tensor.bytes.replace((first + i) * row, row, neighbours, (first + 2 * i) * row, row);
+      tensor.bytes.replace((first + i + 3) * row, row, neighbours, (first + 2 * i + 1) * row, row);
+    }
+  }
+}
+
+FolderTensors in_halves(FolderTensors tensors) {
+  for (auto& [name, tensor] : tensors) {
+    if (name.ends_with("q_b_proj.weight") || name.ends_with("q_proj.weight")) make_halves(tensor, 4 + 6);
+    if (name.ends_with("kv_a_proj_with_mqa.weight")) make_halves(tensor, 8 + 6);
+  }
+  return tensors;
+}
+
+// The folder's tensors as they stand there, as a checkpoint of a run with model.rope.layout = half.
+void save_as_trained_in_halves(const std::string& folder, const std::string& checkpoint) {
+  run_ranks(1, [&](Communicator& world) {
+    ModelSource source = open_model(folder, SourceCheck::kHeaders);
+    std::string& config = source.state.passport["config"];
+    const std::string neighbours = "layout: interleaved";
+    config.replace(config.find(neighbours), neighbours.size(), "layout: half");
+    std::vector<TensorBox> boxes;
+    for (const TensorEntry& tensor : source.weights->tensors()) {
+      const std::vector<std::int64_t> origin(static_cast<std::size_t>(tensor.shape.ndim()), 0);
+      boxes.push_back(
+          {tensor.name, tensor.shape, origin, {nullptr, tensor.shape, tensor.dtype, Device::kCpu}});
+    }
+    fs::create_directories(checkpoint);
+    Buffer memory;
+    save_one_by_one(world, checkpoint, source.state, boxes, [&](const TensorBox& box) {
+      memory = Buffer(Device::kCpu, box.local.bytes());
+      TensorBox filled = box;
+      filled.local = memory.view(0, box.local.shape, box.local.dtype);
+      source.weights->read({filled});
+      return filled.local;
+    });
+  });
+}
+
+}  // namespace
+
+TEST_CASE("rotary rows in halves: read and written as neighbours, by any number of ranks", "[ranks]") {
+  for (const bool with_q_latent : {true, false}) {
+    const Scratch scratch;
+    const std::string config = rotary_config(true, with_q_latent);
+    once([&] {
+      const FolderTensors neighbours = tensors_of(config), halves = in_halves(neighbours);
+      write_folder(scratch.path("neighbours"), config, neighbours);
+      write_folder(scratch.path("halves"), rotary_config(false, with_q_latent), halves);
+      write_folder(scratch.path("raw"), config, halves);
+    });
+    import_with(1, scratch.path("neighbours"), scratch.path("a"));
+    import_with(3, scratch.path("halves"), scratch.path("b"));
+    CHECK(differences(scratch.path("a"), scratch.path("b")) == 0);
+    CHECK(differences(scratch.path("a"), scratch.path("raw")) > 0);
+    CHECK(contents_of(scratch.path("b/model.yaml")).find("layout: interleaved") != std::string::npos);
+    export_with(2, scratch.path("b"), scratch.path("out"));
+    import_with(1, scratch.path("out"), scratch.path("again"));
+    CHECK(differences(scratch.path("b"), scratch.path("again")) == 0);
+    // A run that was trained in halves.
+    save_as_trained_in_halves(scratch.path("raw"), scratch.path("native"));
+    export_with(3, scratch.path("native"), scratch.path("native-out"));
+    auto native = files_of(scratch.path("native-out")), expected = files_of(scratch.path("out"));
+    native.erase("config.json"), expected.erase("config.json");
+    CHECK(native == expected);
+    CHECK(nlohmann::json::parse(contents_of(scratch.path("native-out/config.json")))["rope_interleave"] ==
+          true);
   }
 }
 

@@ -55,6 +55,7 @@ CASES = {
     "deepseek-v2-lite": ("deepseek_v2", dict(q_lora_rank=None, topk_method="greedy", **LATENT), ("ep",)),
     "deepseek-v3": ("deepseek_v3", V3, ("tp", "ep", "dp")),
     "deepseek-v3-mtp": ("deepseek_v3", V3, ("ep",)),
+    "deepseek-v3-halves": ("deepseek_v3", dict(V3, rope_interleave=False), ("tp",)),
     "olmoe-bf16": ("olmoe", dict(intermediate_size=32, num_experts=8, num_experts_per_tok=2, norm_topk_prob=True), ("ep",)),
 }
 

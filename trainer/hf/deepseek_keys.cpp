@@ -16,8 +16,7 @@ void read_attention(KeyReader& keys, ModelConfig& model) {
     keys.refuse("num_key_value_heads", "with latent attention each head has its own key");
   }
   model.head_dim = mla.qk_nope_head_dim + mla.qk_rope_head_dim;
-  const bool interleaved = keys.boolean("rope_interleave").value_or(true);
-  model.rope.layout = interleaved ? RopeLayout::kInterleaved : RopeLayout::kHalf;
+  model.rope.layout = RopeLayout::kInterleaved;
 }
 
 void must_be(KeyReader& keys, const char* key, const std::string& wanted) {
@@ -90,6 +89,13 @@ void read_deepseek(KeyReader& keys, Family family, ModelConfig& model) {
   keys.pass_over({"ep_size", "qk_head_dim", "head_dim"});
 }
 
+bool has_rotary_halves(KeyReader& keys, Family family) {
+  const bool halves = !keys.boolean("rope_interleave").value_or(true);
+  if (halves && family == Family::kDeepseekV2)
+    keys.refuse("rope_interleave", "programs do not read it for this model_type");
+  return halves;
+}
+
 std::vector<std::string> deepseek_obstacles(const ModelConfig& model, Family family) {
   std::vector<std::string> obstacles;
   const auto require = [&](bool holds, const char* option, const char* reason) {
@@ -97,10 +103,12 @@ std::vector<std::string> deepseek_obstacles(const ModelConfig& model, Family fam
   };
   const RouterRule& rule = model.moe.router;
   const bool v3 = family == Family::kDeepseekV3, grouped = rule.groups > 1;
-  require(model.rope.layout == RopeLayout::kInterleaved, "model.rope.layout", "it has interleaved");
   require(model.hidden_size % model.num_heads == 0 || v3, "model.num_heads",
           "transformers 5 wants it to divide model.hidden_size");
+  require(model.swiglu_limit == 0, "model.swiglu_limit", "it has none");
   require(rule.num_experts > 0, "model.moe.num_experts", "it has experts");
+  require(rule.score == (v3 ? ScoreFunction::kSigmoid : ScoreFunction::kSoftmax), "model.moe.router.score",
+          "it has softmax or sigmoid");
   require(model.moe.capacity_factor == 0, "model.moe.capacity_factor", "nothing is dropped there");
   require(!rule.top_k_before_score, "model.moe.router.top_k_before_score", "it scores first");
   require(model.moe.use_selection_bias == v3, "model.moe.router.selection_bias",

@@ -15,6 +15,9 @@ namespace jevons {
 // not computed here.
 void read_deepseek(KeyReader& keys, Family family, ModelConfig& model);
 
+// Whether the pairs of rotary rows in the files are halves (rotary_rows.h).
+bool has_rotary_halves(KeyReader& keys, Family family);
+
 // The options of `model` that the family cannot express: each with the reason, "option: reason".
 std::vector<std::string> deepseek_obstacles(const ModelConfig& model, Family family);
 

@@ -23,10 +23,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The weights of a checkpoint as fp32, one after another.
+// The weights of a checkpoint as fp32, one after another, as they stand in a folder: pairs of rotary rows of
+// latent attention are neighbours, since not all programs read the key that says otherwise.
 class Weights {
  public:
-  Weights(const TensorSource& source, std::string path) : source_(source), path_(std::move(path)) {}
+  Weights(const ModelSource& source, const ModelConfig& model)
+      : source_(*source.weights),
+        path_(source.path),
+        has_halves_(model.mla.enabled() && model.rope.layout == RopeLayout::kHalf) {}
 
   // Valid until the next call.
   std::span<const float> read(const WeightPlace& place) {
@@ -36,7 +40,8 @@ class Weights {
     const Tensor whole = memory_.view(0, place.shape, DType::kF32);
     const std::vector<std::int64_t> origin(static_cast<std::size_t>(place.shape.ndim()), 0);
     source_.read({{place.name, place.shape, origin, whole}});
-    const auto values = whole.span<const float>();
+    const auto values = whole.span<float>();
+    if (has_halves_) make_neighbours(place.rotary, place.shape.dims().back(), values);
     const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
     if (bad != values.end()) {
       fail(ExitCode::kData, "{}: tensor '{}': element {} is {}", path_, place.name, bad - values.begin(),
@@ -48,6 +53,7 @@ class Weights {
  private:
   const TensorSource& source_;
   std::string path_;
+  bool has_halves_;
   Buffer memory_;
 };
 
@@ -147,7 +153,7 @@ Exported export_folder(Communicator& world, const ExportRequest& request) {
     write_rest(plan, directory->path());
   });
   agree(world, [&] {
-    Weights weights(*plan.source.weights, plan.source.path);
+    Weights weights(plan.source, plan.config.model);
     for (std::size_t i = static_cast<std::size_t>(world.rank()); i < plan.files.size();
          i += static_cast<std::size_t>(world.size())) {
       write_file(unfinished_name(request.folder), plan.files[i], weights);

@@ -19,6 +19,9 @@ constexpr std::array kFamilies = {FamilyFacts{Family::kLlama, "llama", "LlamaFor
                                   FamilyFacts{Family::kDeepseekV2, "deepseek_v2", "DeepseekV2ForCausalLM"},
                                   FamilyFacts{Family::kDeepseekV3, "deepseek_v3", "DeepseekV3ForCausalLM"}};
 
+// DeepSeek-V3's architecture, layer for layer, and its keys (moonshotai/Kimi-K2-Base: config.json).
+constexpr std::string_view kKimiK2 = "kimi_k2";
+
 const FamilyFacts& facts_of(Family family) {
   return *std::find_if(kFamilies.begin(), kFamilies.end(),
                        [&](const FamilyFacts& facts) { return facts.family == family; });
@@ -39,8 +42,8 @@ class Collector {
   }
 
  private:
-  void add(std::string name, std::string hf_name, const Shape& shape) {
-    places_.push_back({std::move(name), std::move(hf_name), shape});
+  void add(std::string name, std::string hf_name, const Shape& shape, const RotaryRows& rotary = {}) {
+    places_.push_back({std::move(name), std::move(hf_name), shape, false, rotary});
   }
 
   // A whole layer, what joins it to the model, and copies of the model's tables, which readers of vLLM want.
@@ -75,15 +78,16 @@ class Collector {
   void add_latent_attention(const std::string& ours, const std::string& theirs) {
     const MlaConfig& mla = model_.mla;
     const std::int64_t width = model_.hidden_size, heads = model_.num_heads;
-    const std::int64_t q = heads * model_.head_dim, latent = mla.kv_lora_rank;
+    const std::int64_t q = heads * model_.head_dim, latent = mla.kv_lora_rank, turned = mla.qk_rope_head_dim;
+    const RotaryRows of_heads{model_.head_dim, turned}, shared{latent + turned, turned};
     if (mla.q_lora_rank == 0) {
-      add(ours + "q", theirs + "q_proj.weight", {q, width});
+      add(ours + "q", theirs + "q_proj.weight", {q, width}, of_heads);
     } else {
       add(ours + "q_a", theirs + "q_a_proj.weight", {mla.q_lora_rank, width});
       add(ours + "q_a_norm", theirs + "q_a_layernorm.weight", {mla.q_lora_rank});
-      add(ours + "q_b", theirs + "q_b_proj.weight", {q, mla.q_lora_rank});
+      add(ours + "q_b", theirs + "q_b_proj.weight", {q, mla.q_lora_rank}, of_heads);
     }
-    add(ours + "kv_a", theirs + "kv_a_proj_with_mqa.weight", {latent + mla.qk_rope_head_dim, width});
+    add(ours + "kv_a", theirs + "kv_a_proj_with_mqa.weight", {latent + turned, width}, shared);
     add(ours + "kv_a_norm", theirs + "kv_a_layernorm.weight", {latent});
     add(ours + "kv_b", theirs + "kv_b_proj.weight",
         {heads * (mla.qk_nope_head_dim + mla.v_head_dim), latent});
@@ -141,7 +145,12 @@ std::string_view architecture_of(Family family) {
   return facts_of(family).architecture;
 }
 
+bool is_latent(Family family) {
+  return family == Family::kDeepseekV2 || family == Family::kDeepseekV3;
+}
+
 std::optional<Family> family_named(std::string_view model_type) {
+  if (model_type == kKimiK2) return Family::kDeepseekV3;
   for (const FamilyFacts& facts : kFamilies) {
     if (facts.model_type == model_type) return facts.family;
   }
@@ -151,6 +160,7 @@ std::optional<Family> family_named(std::string_view model_type) {
 std::string list_families() {
   std::vector<std::string_view> names;
   for (const FamilyFacts& facts : kFamilies) names.push_back(facts.model_type);
+  names.push_back(kKimiK2);
   return fmt::format("{}", fmt::join(names, ", "));
 }
 

@@ -1,5 +1,5 @@
 // Families of models in Hugging Face folders, and the place of each weight of ours there. A tensor has the
-// same shape on both sides; docs/huggingface.md has the table.
+// same shape on both sides, and the same rows but for rotary ones; docs/huggingface.md has the table.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/core/tensor.h"
+#include "trainer/hf/rotary_rows.h"
 #include "trainer/model/model_config.h"
 
 namespace jevons {
@@ -17,7 +18,8 @@ enum class Family : std::uint8_t { kLlama, kMixtral, kQwen3Moe, kOlmoe, kDeepsee
 
 std::string_view model_type_of(Family family);    // "qwen3_moe"
 std::string_view architecture_of(Family family);  // "Qwen3MoeForCausalLM"
-// By model_type.
+bool is_latent(Family family);                    // with latent attention: DeepSeek
+// By model_type, also one that stands for the same model under another name.
 std::optional<Family> family_named(std::string_view model_type);
 std::string list_families();  // "llama, mixtral, ..."
 
@@ -25,7 +27,8 @@ struct WeightPlace {
   std::string name;     // ours: "layers.0.attn.q"
   std::string hf_name;  // "model.layers.0.self_attn.q_proj.weight"
   Shape shape;
-  bool is_copy = false;  // of a tensor that stands under another name too: written, not read
+  bool is_copy = false;    // of a tensor that stands under another name too: written, not read
+  RotaryRows rotary = {};  // of latent attention, whose pairs are neighbours or halves
 };
 
 // Every weight and state tensor of the model, each once but for copies, in the order of a model's layers.

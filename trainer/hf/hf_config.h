@@ -23,7 +23,8 @@ struct HfConfig {
   ModelConfig model;                                     // resolved; seq_len is max_position_embeddings
   Precision precision = Precision::kBF16;                // in which the weights are meant to be computed
   std::array<std::int64_t, 2> scale_block = {128, 128};  // of weights in F8_E4M3: rows, columns
-  std::vector<std::string> not_taken;                    // keys whose meaning is not known
+  bool rotary_halves = false;          // of latent attention in the files; the model has neighbours
+  std::vector<std::string> not_taken;  // keys whose meaning is not known
 };
 
 // Throws Error(kData) naming `path` and the key.

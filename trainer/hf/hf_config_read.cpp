@@ -56,9 +56,7 @@ void read_sizes(KeyReader& keys, Family family, ModelConfig& model) {
   model.num_heads = keys.size("num_attention_heads");
   model.num_kv_heads =
       keys.size_or("num_key_value_heads", defaults.kv_heads > 0 ? defaults.kv_heads : model.num_heads);
-  const bool latent =
-      family == Family::kDeepseekV2 || family == Family::kDeepseekV3;  // has widths of its own
-  model.head_dim = latent ? 1 : keys.size_or("head_dim", 0);
+  model.head_dim = is_latent(family) ? 1 : keys.size_or("head_dim", 0);  // latent: has widths of its own
   if (model.head_dim == 0) {
     if (model.hidden_size % model.num_heads != 0) {
       fail(ExitCode::kData,
@@ -255,6 +253,7 @@ HfConfig parse_hf_config(std::string_view text, const std::string& path) {
   read_sliding_window(keys, config.family, config.model.seq_len);
   read_rope(keys, defaults_of(config.family).rope_theta, config.model);
   read_ffn(keys, config.family, config.model);
+  if (is_latent(config.family)) config.rotary_halves = has_rotary_halves(keys, config.family);
   config.precision = read_precision(keys);
   read_quantization(keys, config);
   pass_over_known(keys);

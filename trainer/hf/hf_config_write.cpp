@@ -12,10 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-bool is_latent(Family family) {
-  return family == Family::kDeepseekV2 || family == Family::kDeepseekV3;
-}
-
 // Options that a family cannot express, each with the reason.
 class Obstacles {
  public:
@@ -117,6 +113,8 @@ nlohmann::json parse_original(const std::string& text) {
 Family family_of(const ModelConfig& model) {
   const Family family = nearest_family(model);
   Obstacles obstacles{std::string(architecture_of(family))};
+  obstacles.require(!model.moe.router.forced_balance, "model.moe.router.forced_balance",
+                    "tokens choose there");
   if (is_latent(family)) {
     for (const std::string& obstacle : deepseek_obstacles(model, family)) obstacles.add(obstacle);
     obstacles.throw_if_any();

@@ -50,18 +50,19 @@ class HfSource::Reader {
                        first_col = vector ? box.offset[0] : box.offset[1];
     load_scales(stored);
     float* const out = box.local.ptr<float>();
-    // Whole rows at once where most of each is wanted; else its part, row by row.
-    const bool by_row = part.cols < whole.cols / 2 || part.rows == 1;
+    // Whole rows at once where most of each is wanted and they stand in this order; else its part, row by
+    // row.
+    const bool by_row = part.cols < whole.cols / 2 || part.rows == 1 || stored.halves.head > 0;
     const std::int64_t width = by_row ? part.cols : whole.cols, skip = by_row ? 0 : first_col;
     const auto fit = static_cast<std::int64_t>(kChunkBytes / size_of(stored.tensor->dtype));
     const std::int64_t rows_at_once = by_row ? 1 : std::max<std::int64_t>(1, fit / width);
     for (std::int64_t row = 0; row < part.rows; row += rows_at_once) {
       const std::int64_t rows = std::min(rows_at_once, part.rows - row);
-      const std::int64_t at = (first_row + row) * whole.cols + (by_row ? first_col : 0);
-      read_elements(stored, at, rows * width);
+      const std::int64_t from_row = row_among_halves(stored.halves, first_row + row);
+      read_elements(stored, from_row * whole.cols + (by_row ? first_col : 0), rows * width);
       for (std::int64_t r = 0; r < rows; ++r) {
         const float* from = values_.data() + r * width + skip;
-        place(stored, {first_row + row + r, first_col, part.cols}, from, out + (row + r) * part.cols);
+        place(stored, {from_row + r, first_col, part.cols}, from, out + (row + r) * part.cols);
       }
     }
   }
@@ -134,7 +135,8 @@ HfSource::HfSource(const std::string& directory, const HfConfig& config)
   const std::vector<WeightPlace> places = weight_places(config.family, config.model);
   for (const WeightPlace& place : places) {
     if (place.is_copy) continue;
-    by_name_[place.name] = find(place);
+    Stored& stored = by_name_[place.name] = find(place);
+    if (config.rotary_halves) stored.halves = place.rotary;
     entries_.push_back({place.name, place.shape, DType::kF32});
   }
   check_no_others(places);

@@ -35,6 +35,7 @@ class HfSource final : public TensorSource {
     std::string name;  // ours
     const ShardTensor* tensor = nullptr;
     const ShardTensor* scale = nullptr;  // null: none
+    RotaryRows halves = {};              // that become neighbours
   };
   class Reader;
   Stored find(const WeightPlace& place) const;
