@@ -75,9 +75,10 @@ class ByteTokenizer final : public Tokenizer {
 
 inline constexpr const char* kByteTokenizer = "byte";
 
-// By "byte", or from a path: a tokenizer.json, a SentencePiece model, a file of tiktoken ranks, or a Hugging
-// Face folder with one of them. What begins and ends a text is read from the files beside it. Throws
-// Error(kData) naming file and what is wrong or not supported, Error(kUsage) if there is nothing.
+// By "byte", or from a path: a tokenizer.json, a SentencePiece model, a file of tiktoken ranks, Mistral's
+// tekken.json, or a Hugging Face folder with one of them. What begins and ends a text is read from the files
+// beside it. Throws Error(kData) naming file and what is wrong or not supported, Error(kUsage) if there is
+// nothing.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& name);
 
 }  // namespace jevons

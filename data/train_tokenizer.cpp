@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "data/atomic_file.h"
@@ -13,13 +12,12 @@
 #include "data/tokenizer/bpe_tokenizer.h"
 #include "data/tokenizer/patterns.h"
 #include "data/tokenizer/unicode.h"
+#include "data/tokenizer/write_json.h"
 #include "kernels/core/error.h"
 #include "kernels/core/output_path.h"
 
 namespace jevons {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 void check(const TrainTokenizerOptions& options) {
   if (options.inputs.empty()) fail(ExitCode::kUsage, "no input file is given");
@@ -36,13 +34,8 @@ void check(const TrainTokenizerOptions& options) {
 
 // The tokens of bytes only: says where text may be cut.
 BpeTokenizer tokenizer_of_bytes(const std::vector<std::string>& patterns) {
-  TokenizerParts parts;
-  parts.name = "bytes";
+  TokenizerParts parts = parts_of_bytes();
   parts.splitter = Splitter(split_stages(patterns));
-  for (int byte = 0; byte < 256; ++byte) {
-    parts.pieces.emplace_back(1, static_cast<char>(byte));
-    parts.model.vocabulary.emplace(parts.pieces.back(), byte);
-  }
   return BpeTokenizer(std::move(parts));
 }
 
@@ -77,66 +70,29 @@ std::vector<std::string> paths_of(const std::vector<std::string>& inputs) {
   return paths;
 }
 
-std::string content_of(std::string_view bytes) {
-  std::string content;
-  for (const char byte : bytes)
-    append_character(character_of_byte(static_cast<unsigned char>(byte)), content);
-  return content;
-}
-
-Json pre_tokenizer_json(const std::vector<std::string>& patterns) {
-  Json stages = Json::array();
-  for (const std::string& pattern : patterns)
-    stages.push_back(
-        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
-  stages.push_back(
-      {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}});
-  return {{"type", "Sequence"}, {"pretokenizers", stages}};
-}
-
-Json tokenizer_json(const TrainedBpe& bpe, const TrainTokenizerOptions& options) {
-  const bool first = options.specials_place == TrainTokenizerOptions::Place::kFirst;
-  const std::size_t specials = options.specials.size();
-  const std::size_t first_token = first ? specials : 0, first_special = first ? 0 : bpe.tokens.size();
-  Json added = Json::array(), vocab = Json::object(), merges = Json::array();
+// Bytes and joined tokens, with the specials before or behind them.
+TokenizerParts parts_of(const TrainedBpe& bpe, const TrainTokenizerOptions& options) {
+  TokenizerParts parts;
+  parts.name = options.output;
+  parts.splitter = Splitter(split_stages(*patterns_named(options.pre_tokenizer)));
   const auto put_specials = [&] {
-    for (std::size_t i = 0; i < specials; ++i) {
-      vocab[options.specials[i]] = first_special + i;
-      added.push_back({{"id", first_special + i},
-                       {"content", options.specials[i]},
-                       {"single_word", false},
-                       {"lstrip", false},
-                       {"rstrip", false},
-                       {"normalized", false},
-                       {"special", true}});
+    for (const std::string& special : options.specials) {
+      const auto id = static_cast<std::int32_t>(parts.pieces.size());
+      parts.added.push_back({.id = id, .content = special, .special = true});
+      parts.pieces.push_back(special);
     }
   };
+  const bool first = options.specials_place == TrainTokenizerOptions::Place::kFirst;
   if (first) put_specials();
-  for (std::size_t i = 0; i < bpe.tokens.size(); ++i) vocab[content_of(bpe.tokens[i])] = first_token + i;
+  const auto first_token = static_cast<std::int32_t>(parts.pieces.size());
+  parts.pieces.insert(parts.pieces.end(), bpe.tokens.begin(), bpe.tokens.end());
   if (!first) put_specials();
-  const auto token = [&](std::int32_t id) { return content_of(bpe.tokens[static_cast<std::size_t>(id)]); };
-  for (const Merge& merge : bpe.merges) merges.push_back({token(merge.left), token(merge.right)});
-  const Json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
-  return {{"version", "1.0"},
-          {"truncation", nullptr},
-          {"padding", nullptr},
-          {"added_tokens", added},
-          {"normalizer", nullptr},
-          {"pre_tokenizer", pre_tokenizer_json(*patterns_named(options.pre_tokenizer))},
-          {"post_processor", nullptr},
-          {"decoder", byte_level},
-          {"model",
-           {{"type", "BPE"},
-            {"dropout", nullptr},
-            {"unk_token", nullptr},
-            {"continuing_subword_prefix", nullptr},
-            {"end_of_word_suffix", nullptr},
-            {"fuse_unk", false},
-            {"byte_fallback", false},
-            {"ignore_merges", false},
-            {"vocab", vocab},
-            {"merges", merges}}}};
+  for (const Merge& merge : bpe.merges) {
+    const auto rank = static_cast<std::int32_t>(parts.model.merges.size());
+    parts.model.merges.push_back(
+        {merge.left + first_token, merge.right + first_token, merge.result + first_token, rank});
+  }
+  return parts;
 }
 
 bool is_tokenizer_json(const std::string& path) {
@@ -165,7 +121,7 @@ TrainTokenizerSummary train_tokenizer(const TrainTokenizerOptions& options) {
     if (auto bytes = bytes_of_alphabet(special)) goal.never.push_back(std::move(*bytes));
   }
   const TrainedBpe bpe = train_bpe(pieces, goal);
-  const std::string text = tokenizer_json(bpe, options).dump(1) + "\n";
+  const std::string text = format_tokenizer_json(parts_of(bpe, options));
   AtomicFile file(options.output);
   file.write(std::as_bytes(std::span(text)));
   file.commit();

@@ -115,6 +115,16 @@ bool reaches_over_words(const AddedToken& token) {
 
 }  // namespace
 
+TokenizerParts parts_of_bytes() {
+  TokenizerParts parts;
+  parts.name = kByteTokenizer;
+  for (int byte = 0; byte < 256; ++byte) {
+    parts.pieces.emplace_back(1, static_cast<char>(byte));
+    parts.model.vocabulary.emplace(parts.pieces.back(), byte);
+  }
+  return parts;
+}
+
 bool joins_over_marks(const TextIds& vocabulary) {
   if (!vocabulary.contains(kBlankMark)) return true;
   const auto joins = [](const auto& entry) {

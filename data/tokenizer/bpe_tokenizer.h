@@ -27,6 +27,9 @@ struct TokenizerParts {
   std::vector<std::int32_t> prefix;
 };
 
+// Each byte is its own id, and nothing is joined.
+TokenizerParts parts_of_bytes();
+
 inline constexpr std::string_view kBlankMark =
     "\xe2\x96\x81";  // U+2581, a blank in vocabularies of characters
 

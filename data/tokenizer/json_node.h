@@ -5,10 +5,20 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "kernels/core/error.h"
 
 namespace jevons {
+
+// Throws Error(kData) naming the file.
+inline nlohmann::json parse_json(std::string_view bytes, const std::string& file) {
+  try {
+    return nlohmann::json::parse(bytes);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ExitCode::kData, "{}: not valid JSON: {}", file, error.what());
+  }
+}
 
 class JsonNode {
  public:

@@ -44,8 +44,8 @@ WordEnds word_ends(const SplitStage& stage) {
   if (!cuts) return WordEnds::kUnknown;
   const std::string text = canonical(stage.regex.pattern());
   const auto is = [&](std::string_view known) { return text == known; };
-  constexpr std::string_view kWords[] = {kGpt2Pattern, kLlama3Pattern, kQwen2Pattern, kO200kPattern,
-                                         kDeepSeekPatterns[2]};
+  constexpr std::string_view kWords[] = {kGpt2Pattern,  kLlama3Pattern, kQwen2Pattern,
+                                         kO200kPattern, kTekkenPattern, kDeepSeekPatterns[2]};
   constexpr std::string_view kOthers[] = {kDigitPattern, kDigitsPattern, kDeepSeekPatterns[0],
                                           kDeepSeekPatterns[1]};
   if (std::any_of(std::begin(kWords), std::end(kWords), is)) return WordEnds::kBetweenThem;

@@ -70,7 +70,9 @@ Family family_of(std::size_t ranks, const std::string& name) {
        name, ranks, known);
 }
 
-std::optional<std::string> base64(std::string_view text) {
+}  // namespace
+
+std::optional<std::string> bytes_of_base64(std::string_view text) {
   static const std::array<std::int8_t, 256> kValues = [] {
     std::array<std::int8_t, 256> values{};
     values.fill(-1);
@@ -93,6 +95,8 @@ std::optional<std::string> base64(std::string_view text) {
   return bytes;
 }
 
+namespace {
+
 struct Rank {
   std::string token;
   std::int32_t rank;
@@ -101,7 +105,7 @@ struct Rank {
 std::optional<Rank> parse_line(std::string_view line) {
   const std::size_t blank = line.find(' ');
   if (blank == std::string_view::npos || blank == 0) return std::nullopt;
-  auto token = base64(line.substr(0, blank));
+  auto token = bytes_of_base64(line.substr(0, blank));
   std::int32_t rank = 0;
   const char* end = line.data() + line.size();
   const auto [stop, error] = std::from_chars(line.data() + blank + 1, end, rank);
@@ -142,16 +146,15 @@ std::vector<std::string> read_ranks(std::string_view text, const std::string& na
 }
 
 // Every way to put a token together of two: the pair's rank is the token's.
-std::vector<Merge> merges_of(const std::vector<std::string>& tokens, const TextIds& ids) {
+std::vector<Merge> merges_of(const TextIds& ids) {
   std::vector<Merge> merges;
-  for (std::size_t id = 0; id < tokens.size(); ++id) {
-    const std::string_view token = tokens[id];
-    const auto rank = static_cast<std::int32_t>(id);
+  for (const auto& [text, id] : ids) {
+    const std::string_view token = text;
     for (std::size_t cut = 1; cut < token.size(); ++cut) {
       const auto left = ids.find(token.substr(0, cut));
       if (left == ids.end()) continue;
       const auto right = ids.find(token.substr(cut));
-      if (right != ids.end()) merges.push_back({left->second, right->second, rank, rank});
+      if (right != ids.end()) merges.push_back({left->second, right->second, id, id});
     }
   }
   return merges;
@@ -163,21 +166,27 @@ bool looks_like_tiktoken(std::string_view bytes) {
   return parse_line(next_line(bytes)).has_value();
 }
 
-TokenizerParts parse_tiktoken(std::string_view bytes, const std::string& name) {
-  TokenizerParts parts;
-  parts.name = name;
-  parts.pieces = read_ranks(bytes, name);
-  const Family family = family_of(parts.pieces.size(), name);
-  for (std::size_t id = 0; id < parts.pieces.size(); ++id) {
-    if (!parts.model.vocabulary.emplace(parts.pieces[id], static_cast<std::int32_t>(id)).second)
-      fail(ExitCode::kData, "{}: the token of rank {} is there twice", name, id);
+void put_ranks(const std::vector<std::string>& tokens, TokenizerParts& parts) {
+  const auto first = static_cast<std::int32_t>(parts.pieces.size());
+  for (std::size_t rank = 0; rank < tokens.size(); ++rank) {
+    if (!parts.model.vocabulary.emplace(tokens[rank], first + static_cast<std::int32_t>(rank)).second)
+      fail(ExitCode::kData, "{}: the token of rank {} is there twice", parts.name, rank);
   }
   for (unsigned byte = 0; byte < 256; ++byte) {
     if (!parts.model.vocabulary.contains(std::string_view(std::string(1, static_cast<char>(byte)))))
-      fail(ExitCode::kData, "{}: no token is the byte {}", name, byte);
+      fail(ExitCode::kData, "{}: no token is the byte {}", parts.name, byte);
   }
-  parts.model.merges = merges_of(parts.pieces, parts.model.vocabulary);
+  parts.pieces.insert(parts.pieces.end(), tokens.begin(), tokens.end());
+  parts.model.merges = merges_of(parts.model.vocabulary);
   parts.model.whole_pieces_first = true;
+}
+
+TokenizerParts parse_tiktoken(std::string_view bytes, const std::string& name) {
+  TokenizerParts parts;
+  parts.name = name;
+  const std::vector<std::string> tokens = read_ranks(bytes, name);
+  const Family family = family_of(tokens.size(), name);
+  put_ranks(tokens, parts);
   parts.splitter = Splitter(split_stages(*patterns_named(family.pattern)));
   parts.pieces.resize(family.ids);
   for (std::size_t i = 0; i < family.specials.size(); ++i) {

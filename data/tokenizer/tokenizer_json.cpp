@@ -8,8 +8,6 @@
 namespace jevons {
 namespace {
 
-using Json = nlohmann::json;
-
 // The model's vocabulary, as it is written: contents and ids.
 TextIds read_vocabulary(const JsonNode& model) {
   const JsonNode vocab = model.at("vocab");
@@ -165,18 +163,10 @@ std::vector<std::int32_t> prefix_of(const JsonNode& node) {
   return prefix;
 }
 
-Json parse(std::string_view bytes, const std::string& name) {
-  try {
-    return Json::parse(bytes);
-  } catch (const Json::exception& error) {
-    fail(ExitCode::kData, "{}: not valid JSON: {}", name, error.what());
-  }
-}
-
 }  // namespace
 
 TokenizerParts parse_tokenizer_json(std::string_view bytes, const std::string& name) {
-  const Json json = parse(bytes, name);
+  const nlohmann::json json = parse_json(bytes, name);
   const JsonNode root(json, name);
   TokenizerParts parts;
   parts.name = name;

@@ -1,9 +1,11 @@
 // Tokenizers from files against ids that Hugging Face's tokenizers made (tokenizers/make.py); what is
 // refused; cuts.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "data/tokenizer.h"
 #include "data/tokenizer/unicode.h"
+#include "data/tokenizer_files.h"
 #include "kernels/core/rng.h"
 #include "tests/data/temp_files.h"
 
@@ -254,6 +256,128 @@ TEST_CASE("tiktoken ranks: every complaint names the line", "[tokenizer]") {
   refused("YQ== 0\nYg== 0\n", "t.tiktoken:2: rank 0 is there twice");
   refused("YQ== 0\nYg== 7\n", "t.tiktoken:2: rank 7 in a file of");
   refused("", "the file is empty");
+}
+
+namespace {
+
+std::string base64(const std::string& bytes) {
+  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  for (std::size_t at = 0; at < bytes.size(); at += 3) {
+    std::uint32_t bits = 0;
+    for (std::size_t i = 0; i < 3; ++i)
+      bits = bits << 8 | (at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0u);
+    for (std::size_t i = 0; i < 4; ++i)
+      text += at + i > bytes.size() ? '=' : kLetters[bits >> (18 - 6 * i) & 63];
+  }
+  return text;
+}
+
+// All bytes and six more tokens, one of which is not used, behind 24 special ones.
+Json small_tekken() {
+  std::vector<std::string> tokens;
+  for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
+  for (const char* token : {"th", " th", "he", "the", " the", "not used"}) tokens.emplace_back(token);
+  Json vocab = Json::array();
+  for (std::size_t rank = 0; rank < tokens.size(); ++rank)
+    vocab.push_back({{"rank", rank}, {"token_bytes", base64(tokens[rank])}, {"token_str", nullptr}});
+  return {{"config",
+           {{"pattern", " ?[a-z]+|[^a-z]"},
+            {"num_vocab_tokens", 262},
+            {"default_vocab_size", 24 + 261},
+            {"default_num_special_tokens", 24},
+            {"version", "v3"}}},
+          {"vocab", vocab}};
+}
+
+}  // namespace
+
+TEST_CASE("tekken.json: ranks behind special tokens", "[tokenizer]") {
+  const TempDir dir;
+  const std::string path = dir / "tekken.json";
+  write_bytes(path, small_tekken().dump());
+  const auto tokenizer = load_tokenizer(dir / "");
+  CHECK(tokenizer->vocab_size() == 285);
+  CHECK(tokenizer->separator() == 2);
+  // Lowest rank first: "th" of " the", then " th", then " the"; "the" is a token itself.
+  CHECK(tokenizer->encode(" the") == Ids{24 + 260});
+  CHECK(tokenizer->encode("the the") == Ids{24 + 259, 24 + 260});
+  CHECK(tokenizer->encode("he") == Ids{24 + 258});
+  CHECK(tokenizer->encode("thh") == Ids{24 + 256, 24 + 'h'});
+  CHECK(tokenizer->encode("\n") == Ids{24 + '\n'});
+  CHECK(encoded(*tokenizer, "<s>the[INST]", Specials::kAreTokens) == Ids{1, 24 + 259, 3});
+  CHECK(encoded(*tokenizer, "<SPECIAL_23>", Specials::kAreTokens) == Ids{23});
+  CHECK(tokenizer->decode(Ids{24 + 259, 24 + 260, 2}) == "the the</s>");
+
+  Json listed = small_tekken();
+  listed["special_tokens"] = {{{"rank", 0}, {"token_str", "<unk>"}, {"is_control", true}},
+                              {{"rank", 5}, {"token_str", "<tool>"}, {"is_control", true}}};
+  write_bytes(path, listed.dump());
+  const auto other = load_tokenizer(path);
+  CHECK(encoded(*other, "<tool><SPECIAL_1>", Specials::kAreTokens) == Ids{5, 1});
+  CHECK(!other->separator());
+
+  const auto refused = [&](const Json& change, const std::string& what) {
+    Json json = small_tekken();
+    json.merge_patch(change);
+    write_bytes(path, json.dump());
+    const std::string message = message_of(ExitCode::kData, [&] { load_tokenizer(path); });
+    INFO(message);
+    CHECK(contains(message, "tekken.json: " + what));
+  };
+  refused({{"config", {{"default_vocab_size", 287}}}}, "vocab: 262 tokens, of which 263 should be used");
+  refused({{"config", {{"default_num_special_tokens", 285}}}}, "config: 285 of 285 tokens are special");
+  refused({{"config", {{"default_num_special_tokens", 3}}}}, "special token 3 of 3");
+  refused({{"config", {{"pattern", "("}}}}, "config.pattern: ");
+  refused({{"config", {{"pattern", nullptr}}}}, "config: there is no \"pattern\"");
+  Json wrong = small_tekken();
+  wrong["vocab"][7]["rank"] = 8;
+  refused(wrong, "vocab[7]: tokens do not stand by rank");
+  wrong = small_tekken();
+  wrong["vocab"][7]["token_bytes"] = "*";
+  refused(wrong, "vocab[7].token_bytes: is no token in base64");
+  wrong["vocab"][7]["token_bytes"] = base64("the");
+  refused(wrong, "the token of rank 259 is there twice");
+}
+
+TEST_CASE("a tokenizer's files for other programs make the same ids", "[tokenizer]") {
+  const TempDir dir;
+  const auto written = [&](const std::string& name) {
+    std::vector<std::string> names;
+    for (const TokenizerFile& file : tokenizer_files(name)) {
+      write_bytes(dir / file.name, file.content);
+      names.push_back(file.name);
+    }
+    std::sort(names.begin(), names.end());
+    CHECK(names == std::vector<std::string>{"tokenizer.json", "tokenizer_config.json"});
+    return load_tokenizer(dir / "");
+  };
+  const auto bytes = written(kByteTokenizer);
+  CHECK(bytes->vocab_size() == 256);
+  CHECK(bytes->encode("a\xc3\xa9 b") == Ids{'a', 0xc3, 0xa9, ' ', 'b'});
+  CHECK(Json::parse(read_bytes(dir / "tokenizer_config.json"))["tokenizer_class"] ==
+        "PreTrainedTokenizerFast");
+
+  const TempDir source;
+  write_bytes(source / "tekken.json", small_tekken().dump());
+  write_bytes(source / "tokenizer_config.json",
+              R"({"tokenizer_class":"Other","bos_token":"<s>","add_bos_token":true})");
+  const auto tekken = load_tokenizer(source / ""), back = written(source / "tekken.json");
+  CHECK(back->vocab_size() == tekken->vocab_size());
+  CHECK(back->separator() == tekken->separator());
+  CHECK(back->prefix() == Ids{1});
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    const std::string text = random_text(seed) + " the<s>they";
+    for (const Specials specials : {Specials::kAreText, Specials::kAreTokens}) {
+      CHECK(encoded(*back, text, specials) == encoded(*tekken, text, specials));
+    }
+  }
+  // A tokenizer.json is taken as it is, with what stands beside it.
+  write_bytes(source / "tokenizer.json", read_bytes(kFolder + "bytes.json"));
+  write_bytes(source / "tokenizer_config.json", R"({"chat_template":"x"})");
+  written(source / "");
+  CHECK(read_bytes(dir / "tokenizer.json") == read_bytes(kFolder + "bytes.json"));
+  CHECK(read_bytes(dir / "tokenizer_config.json") == R"({"chat_template":"x"})");
 }
 
 TEST_CASE("what is no tokenizer is named", "[tokenizer]") {

@@ -4,6 +4,7 @@
 
 #include "data/tokenizer/bpe_tokenizer.h"
 #include "data/tokenizer/sentencepiece.h"
+#include "data/tokenizer/tekken.h"
 #include "data/tokenizer/tiktoken.h"
 #include "data/tokenizer/tokenizer_json.h"
 #include "kernels/core/error.h"
@@ -37,6 +38,20 @@ std::string piece(const std::string& text, float score, char type) {
   return field(1, field(1, text) + "\x15" + std::string(bytes, sizeof(score)) + "\x18" + type);
 }
 
+// All bytes behind two special tokens.
+std::string tekken() {
+  constexpr char kLetters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string vocab;
+  for (std::size_t byte = 0; byte < 256; ++byte) {
+    const char text[] = {kLetters[byte >> 2], kLetters[(byte & 3) << 4], '=', '=', '\0'};
+    vocab +=
+        (byte > 0 ? "," : "") + (R"({"rank":)" + std::to_string(byte)) + R"(,"token_bytes":")" + text + "\"}";
+  }
+  return R"({"config":{"pattern":"a+|[^a]","default_vocab_size":258,"default_num_special_tokens":2},)"
+         R"("special_tokens":[{"rank":1,"token_str":"</s>"}],"vocab":[)" +
+         vocab + "]}";
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -46,6 +61,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (data[0] == 'J') use(jevons::parse_tokenizer_json(bytes, "fuzz.json"));
     if (data[0] == 'S') use(jevons::parse_sentencepiece(bytes, "fuzz.model"));
     if (data[0] == 'T') jevons::parse_tiktoken(bytes, "fuzz.tiktoken");
+    if (data[0] == 'M') use(jevons::parse_tekken(bytes, "fuzz-tekken.json"));
   } catch (const jevons::Error& error) {
     require(error.code() == jevons::ExitCode::kData);
   }
@@ -62,5 +78,5 @@ std::vector<std::string> fuzz_seeds() {
                 "a",
                 -3, 1) +
           field(2, "\x18\x02\x98\x02\x01") + field(3, "\x18\x01\x20" + std::string(1, '\0')),
-      "TYQ== 0\nYg== 1\nYWI= 2\n"};
+      "TYQ== 0\nYg== 1\nYWI= 2\n", "M" + tekken()};
 }

@@ -11,7 +11,7 @@
 #include "parallel/meta/meta_communicator.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
-#include "trainer/commands/model_tokenizer.h"
+#include "trainer/hf/model_tokenizer.h"
 #include "trainer/io/format.h"
 #include "trainer/io/json.h"
 #include "trainer/run/host.h"

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
 #include "kernels/core/memory.h"
@@ -14,6 +16,7 @@
 #include "trainer/hf/export_plan.h"
 #include "trainer/hf/hf_config.h"
 #include "trainer/hf/model_source.h"
+#include "trainer/hf/model_tokenizer.h"
 #include "trainer/hf/new_directory.h"
 #include "trainer/hf/shards.h"
 #include "trainer/io/file.h"
@@ -123,21 +126,31 @@ Plan make_plan(const ExportRequest& request) {
   return plan;
 }
 
-// Beside the weights.
-void write_rest(const Plan& plan, const std::string& directory) {
+constexpr const char* kGenerationFile = "generation_config.json";
+
+// The ids that begin and end a text, as keys of config.json and generation_config.json.
+nlohmann::ordered_json token_ids(const FolderTokenizer& tokenizer) {
+  nlohmann::ordered_json ids = nlohmann::ordered_json::object();
+  if (tokenizer.begin) ids["bos_token_id"] = *tokenizer.begin;
+  if (tokenizer.end) ids["eos_token_id"] = *tokenizer.end;
+  return ids;
+}
+
+// Beside the weights, by name.
+std::map<std::string, std::string> files_beside(const Plan& plan, const FolderTokenizer& tokenizer) {
+  std::map<std::string, std::string> files;
   const std::string& carried = plan.source.carried;
-  const std::string original = carried.empty() ? "" : (fs::path(carried) / kHfConfigFile).string();
-  const bool has_original = !original.empty() && fs::exists(original);
-  write_new_file(
-      directory + "/" + kHfConfigFile,
-      format_hf_config(plan.config.model, plan.precision, has_original ? read_text_file(original) : ""));
-  for (const std::string& name : carried.empty() ? std::vector<std::string>() : carried_files(carried)) {
-    if (name == kHfConfigFile) continue;
-    std::error_code error;
-    fs::copy_file(fs::path(carried) / name, fs::path(directory) / name, error);
-    if (error) fail(ExitCode::kFailure, "{}: cannot copy {}: {}", directory, name, error.message());
+  if (tokenizer.keeps_carried && !carried.empty()) {
+    for (const std::string& name : carried_files(carried))
+      files[name] = read_text_file((fs::path(carried) / name).string());
   }
-  if (plan.files.size() > 1) write_new_file(directory + "/" + kIndexFile, format_index(plan.files));
+  const nlohmann::ordered_json ids = token_ids(tokenizer);
+  for (const TokenizerFile& file : tokenizer.files) files[file.name] = file.content;
+  if (!ids.empty()) files[kGenerationFile] = ids.dump(2) + "\n";
+  std::string& config = files[kHfConfigFile];
+  config = format_hf_config(plan.config.model, plan.precision, ids.empty() ? config : ids.dump());
+  if (plan.files.size() > 1) files[kIndexFile] = format_index(plan.files);
+  return files;
 }
 
 }  // namespace
@@ -145,12 +158,17 @@ void write_rest(const Plan& plan, const std::string& directory) {
 Exported export_folder(Communicator& world, const ExportRequest& request) {
   const bool first = world.rank() == 0;
   Plan plan;
+  std::vector<std::string> notes;
   std::unique_ptr<NewDirectory> directory;
   agree(world, [&] {
     plan = make_plan(request);
+    notes = notes_on(plan.config.model, plan.precision);
     if (!first) return;
     directory = std::make_unique<NewDirectory>(request.folder, std::vector{plan.source.path});
-    write_rest(plan, directory->path());
+    const FolderTokenizer tokenizer = folder_tokenizer(plan.source);
+    for (const auto& [name, content] : files_beside(plan, tokenizer))
+      write_new_file(directory->path() + "/" + name, content);
+    notes.insert(notes.end(), tokenizer.notes.begin(), tokenizer.notes.end());
   });
   agree(world, [&] {
     Weights weights(plan.source, plan.config.model);
@@ -166,7 +184,7 @@ Exported export_folder(Communicator& world, const ExportRequest& request) {
                     .model_type = std::string(model_type_of(plan.family)),
                     .precision = plan.precision,
                     .files = std::ssize(plan.files),
-                    .notes = notes_on(plan.config.model, plan.precision)};
+                    .notes = std::move(notes)};
   for (const ExportFile& file : plan.files) {
     exported.tensors += std::ssize(file.weights);
     exported.bytes += file.bytes;

@@ -24,7 +24,7 @@ struct Exported {
   Precision precision = Precision::kBF16;
   std::int64_t tensors = 0, bytes = 0;  // of tensors
   std::int64_t files = 0;               // with weights
-  std::vector<std::string> notes;       // what a reader should know
+  std::vector<std::string> notes;       // what a reader should know; rank 0's alone are whole
 };
 
 // Each rank writes whole files, one tensor at a time in memory; the bytes do not depend on their number, nor

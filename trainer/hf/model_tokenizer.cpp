@@ -1,10 +1,8 @@
-#include "trainer/commands/model_tokenizer.h"
+#include "trainer/hf/model_tokenizer.h"
 
-#include <algorithm>
 #include <filesystem>
 
 #include "kernels/core/error.h"
-#include "trainer/hf/carried.h"
 #include "trainer/io/file.h"
 #include "trainer/io/json.h"
 
@@ -17,11 +15,13 @@ std::string entry_of(const ModelSource& source, const char* key) {
 }
 
 bool brings_tokenizer(const ModelSource& source) {
-  if (source.carried.empty()) return false;
-  const std::vector<std::string> files = carried_files(source.carried);
-  return std::any_of(files.begin(), files.end(), [](const std::string& name) {
-    return name == "tokenizer.json" || name == "tokenizer.model";
-  });
+  return !source.carried.empty() && find_tokenizer(source.carried).has_value();
+}
+
+// Why the tokenizer of training cannot be had any more; "" if it can.
+std::string obstacle_to(const std::string& trained, const std::string& hash) {
+  if (trained != kByteTokenizer && !std::filesystem::exists(trained)) return "is not there any more";
+  return load_tokenizer(trained)->hash() == hash ? "" : "is another one than at training";
 }
 
 }  // namespace
@@ -41,6 +41,32 @@ std::unique_ptr<Tokenizer> tokenizer_of(const ModelSource& source, const std::st
          "{}: the model knows {} tokens, so they are not bytes, and it came without a tokenizer", source.path,
          vocab_size);
   return tokenizer;
+}
+
+FolderTokenizer folder_tokenizer(const ModelSource& source) {
+  const std::string trained = entry_of(source, "tokenizer"), hash = entry_of(source, "tokenizer_hash");
+  FolderTokenizer found;
+  if (brings_tokenizer(source)) {
+    if (hash.empty() || load_tokenizer(source.carried)->hash() == hash) return found;
+    found.keeps_carried = false;
+    found.notes.push_back(fmt::format(
+        "the tokenizer that came with the weights is left out: the model was trained on tokens of {}",
+        trained));
+  }
+  if (hash.empty()) {
+    found.notes.emplace_back(
+        "no tokenizer is written: no file says which one made the tokens of training (data prepare does)");
+    return found;
+  }
+  if (const std::string obstacle = obstacle_to(trained, hash); !obstacle.empty()) {
+    found.notes.push_back(fmt::format("no tokenizer is written: {} {}", trained, obstacle));
+    return found;
+  }
+  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(trained);
+  found.files = tokenizer_files(trained);
+  found.end = tokenizer->separator();
+  if (!tokenizer->prefix().empty()) found.begin = tokenizer->prefix().front();
+  return found;
 }
 
 std::vector<std::int32_t> stop_tokens_of(const ModelSource& source, const Tokenizer& tokenizer) {
