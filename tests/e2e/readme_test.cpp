@@ -50,6 +50,7 @@ void make_checkout(const TempDir& dir) {
   std::string text;
   for (int i = 0; i < 2000; ++i) text += "In the beginning God created the heaven and the earth. ";
   write_bytes(dir / "book.txt", text);
+  write_bytes(dir / "lines.txt", "In the beginning\nGod created\n");
   write_bytes(dir / "my.yaml",
               "model: {vocab_size: 256, num_layers: 1, hidden_size: 16, num_heads: 2, seq_len: 16,\n"
               "        moe: {num_experts: 4, top_k: 2, expert_hidden_size: 16}}\n"

@@ -229,6 +229,30 @@ class Case:
         self.said.append(f"export in {version} {distance:.1e}")
 
 
+def check_own_tokenizers(program, directory):
+    """Runs of our own: their exports have the tokenizers of their tokens, which give transformers the same ids."""
+    text = "".join(f"In the beginning was word {i % 17}, and the  word wasn't here: naïve 你好.\n" for i in range(400))
+    (directory / "book.txt").write_text(text)
+    run([program, "data", "train-tokenizer", "book.txt", "--vocab-size", "320", "-o", "tokenizer.json"], cwd=directory)
+    jobs, expected = [], []
+    for name, tokenizer, vocabulary, width in (("pairs", "tokenizer.json", 320, "H"), ("bytes", "byte", 256, "B")):
+        run([program, "data", "prepare", "book.txt", "--tokenizer", tokenizer, "-o", name], cwd=directory)
+        config = dict(run_dir=f"{name}-run", device="cpu", threads=1, data=dict(train=[dict(path=name)]), schedule=dict(kind="constant"),
+                      model=dict(vocab_size=vocabulary, num_layers=1, hidden_size=16, ffn_hidden_size=16, num_heads=2, seq_len=16),
+                      train=dict(steps=1, global_batch_size=1, micro_batch_size=1))
+        (directory / f"{name}.yaml").write_text(json.dumps(config))
+        run([program, "train", f"{name}.yaml"], cwd=directory)
+        run([program, "checkpoint", "export", f"{name}-run", f"{name}-hf"], cwd=directory)
+        jobs.append(dict(do="encode", folder=str(directory / f"{name}-hf"), text=text))
+        expected.append(array.array(width, (directory / f"{name}.bin").read_bytes())[:-1].tolist())
+    for environment in MAKERS:
+        found = reference(environment, jobs, directory)
+        for job, ids, result in zip(jobs, expected, found["results"]):
+            check(result["ids"] == ids, f"{job['folder']}: transformers {found['version']} has other ids")
+            check(result["text"] == text, f"{job['folder']}: transformers {found['version']} decodes to another text")
+    print("own tokenizers: the same ids in both")
+
+
 def main():
     program = pathlib.Path(sys.argv[1]).resolve()
     for environment in MAKERS:
@@ -264,8 +288,14 @@ def main():
                     case.check_loaded(environment, result, loaded["version"])
                 except Wrong as error:
                     wrong.append(f"{case.name} by {case.maker}: {error}")
+        if not sys.argv[2:]:
+            (top / "own").mkdir()
+            try:
+                check_own_tokenizers(program, top / "own")
+            except Wrong as error:
+                wrong.append(str(error))
         for case in cases:
-            print(f"{case.name:16} made by {case.maker}: {', '.join(case.said)}")
+            print(f"{case.name:18} made by {case.maker}: {', '.join(case.said)}")
     if wrong:
         sys.exit("\n".join(["not as transformers have them:", *wrong]))
 

@@ -1,6 +1,6 @@
 """What transformers makes of tiny random models, for parity.py, which starts this inside an environment with transformers 4 or 5.
 
-usage: reference.py JOBS.json      a list of {"do": "make" | "load", ...}; one process for all, since imports take seconds
+usage: reference.py JOBS.json      a list of {"do": "make" | "load" | "encode", ...}; one process for all, since imports take seconds
 """
 import json
 import os
@@ -83,9 +83,15 @@ def load(job):
     return {**record(job, model.eval()), "wrong": wrong, "class": type(model).__name__}
 
 
+def encode(job):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(job["folder"])
+    ids = tokenizer(job["text"], add_special_tokens=False)["input_ids"]
+    return {"ids": ids, "text": tokenizer.decode(ids)}
+
+
 def main():
     jobs = json.loads(pathlib.Path(sys.argv[1]).read_text())
-    results = [make(job) if job["do"] == "make" else load(job) for job in jobs]
+    results = [{"make": make, "load": load, "encode": encode}[job["do"]](job) for job in jobs]
     pathlib.Path(sys.argv[1] + ".results").write_text(json.dumps({"version": transformers.__version__, "torch": torch.__version__, "results": results}))
 
 

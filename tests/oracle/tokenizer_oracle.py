@@ -179,6 +179,25 @@ class TikToken:
         return self.encoding.decode_bytes(ids) == raw
 
 
+class Tekken:
+    """tiktoken behind special tokens, as mistral-common has it, for plain text."""
+
+    def __init__(self, path):
+        import tiktoken
+        file = json.loads(pathlib.Path(path).read_text())
+        self.first = file["config"]["default_num_special_tokens"]
+        used = file["vocab"][:file["config"]["default_vocab_size"] - self.first]
+        ranks = {base64.b64decode(token["token_bytes"]): token["rank"] for token in used}
+        self.encoding = tiktoken.Encoding("test", pat_str=file["config"]["pattern"], mergeable_ranks=ranks, special_tokens={})
+        self.specials = []
+
+    def encode(self, texts, specials):
+        return [[self.first + i for i in ids] for ids in self.encoding.encode_ordinary_batch(texts)]
+
+    def decoded_alike(self, ids, raw):
+        return self.encoding.decode_bytes([i - self.first for i in ids]) == raw
+
+
 class SentencePiece:
     def __init__(self, path):
         import sentencepiece
@@ -332,6 +351,7 @@ def all_cases(folder, program):
     for version, file in (("v1", "tokenizer.model.v1"), ("v2", "mistral_instruct_tokenizer_240216.model.v2"),
                           ("v3", "mistral_instruct_tokenizer_240323.model.v3")):
         yield f"mistral-{version}", lambda p=folder / "mistral-common" / file: (p, SentencePiece(p), ("text",))
+    yield "tekken", lambda p=folder / "mistral-common/tekken_240911.json": (p, Tekken(p), ("text",))
 
 
 def main():
