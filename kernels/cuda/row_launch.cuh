@@ -37,8 +37,20 @@ constexpr int pack_of() {
   }
 }
 
+// Blocks that a multiprocessor can hold at once at least; 0: as many as ptxas likes. kManyRegisters of a
+// kernel: left to itself ptxas gives it fewer than the 64 registers that 1024 threads can have, and spills.
+template <class Kernel>
+constexpr int blocks_held(int block_threads) {
+  if constexpr (requires { Kernel::kManyRegisters; }) {
+    return Kernel::kManyRegisters ? 1024 / block_threads : 0;
+  } else {
+    return 0;
+  }
+}
+
 template <int kThreads, int kRows, class Kernel>
-__global__ void __launch_bounds__(kThreads* kRows) row_kernel(const Kernel kernel, std::int64_t rows) {
+__global__ void __launch_bounds__(kThreads* kRows, blocks_held<Kernel>(kThreads* kRows))
+    row_kernel(const Kernel kernel, std::int64_t rows) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRows + threadIdx.x / kThreads;
   if (row < rows) kernel(RowGroup<kThreads, pack_of<Kernel>()>{}, row);
 }

@@ -82,6 +82,7 @@ struct RouterKernel {
   std::int32_t* indices;
   A* weights;
   static constexpr bool kShortRows = true;
+  static constexpr bool kManyRegisters = true;
 
   // A thread ranks some experts by itself: it is cheaper than to compare with its neighbours.
   std::int64_t width() const { return rule.experts / 8; }
@@ -176,6 +177,7 @@ struct RouterKernel {
 // Gradient of scores and weights; the choice is constant.
 template <class A>
 struct RouterBackwardKernel {
+  static constexpr bool kManyRegisters = true;
   RouterShape<A> rule;
   const A* d_weights;  // (T, K)
   const A* d_scores;   // (T, E) or null; may be dlogits

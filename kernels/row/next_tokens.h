@@ -73,12 +73,13 @@ struct BestOfPartsKernel {
     const Block block = block_at(index, rows);
     group.each(block.size, [=, *this](std::int64_t i) {
       const std::int64_t row = block.begin + i;
-      const A* best = gathered + row * 2;
+      const A* part = gathered + row * 2;
+      A value = part[0], token = part[1];
       for (std::int64_t p = 1; p < parts; ++p) {
-        const A* other = gathered + (p * rows + row) * 2;
-        if (best[1] < 0 || (other[1] >= 0 && other[0] > best[0])) best = other;
+        part += rows * 2;
+        if (token < 0 || (part[1] >= 0 && part[0] > value)) value = part[0], token = part[1];
       }
-      tokens[row] = static_cast<std::int32_t>(best[1]);
+      tokens[row] = static_cast<std::int32_t>(token);
     });
   }
 };
