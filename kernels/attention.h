@@ -48,8 +48,8 @@ struct AttentionGrads {
 void attention_backward(const Context&, const AttentionShape&, const AttentionSaved&, HeadView d_o,
                         const AttentionGrads&);
 
-// What a GPU's library chose for the calls of this thread so far, a line each, for people: "attention
-// forward: 1 x 4096 positions, ...: engine 2". None without a GPU.
+// What the calls of this thread on a GPU went by so far, a line each, for people: "attention forward: 1 x
+// 4096 positions, ...: engine 2" of the library, or "...: matrix products". None without a GPU.
 std::vector<std::string> attention_engines();
 
 }  // namespace jevons

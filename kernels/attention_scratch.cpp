@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/gemm.h"
+
 namespace jevons {
 namespace {
 
@@ -19,7 +21,7 @@ void take(const Context& ctx, std::size_t bytes) {
 }
 
 void take_mask(const Context& ctx, const AttentionSizes& s) {
-  if (s.documents) ctx.work->alloc({s.batch, s.q_len, document_mask_row(s.kv_len)}, DType::kBF16);
+  if (s.documents) ctx.work->alloc({s.batch, s.q_len, square_row(s.kv_len)}, DType::kBF16);
 }
 
 AttentionSizes largest_piece(const AttentionSizes& s) {
@@ -36,7 +38,8 @@ AttentionSizes attention_sizes(const AttentionShape& shape, const AttentionSaved
           .kv_heads = s.k.heads,
           .dim = s.q.head_dim,
           .v_dim = s.v.head_dim,
-          .documents = s.doc_start.defined()};
+          .documents = s.doc_start.defined(),
+          .dtype = s.q.base.dtype};
 }
 
 std::vector<AttentionPiece> attention_pieces(const AttentionSizes& s, std::int64_t most_square_bytes) {
@@ -67,6 +70,36 @@ std::size_t attention_backward_workspace(const AttentionSizes& piece) {
   return static_cast<std::size_t>(piece.batch * piece.heads * (square_bytes(piece) + shared) + kBetweenParts);
 }
 
+SquareBlock square_block(const AttentionSizes& s, std::int64_t most_bytes) {
+  // Larger blocks compute more scores that no query sees, smaller ones read keys and values more often.
+  constexpr std::int64_t kMostQueries = 512;
+  const auto sum = static_cast<std::int64_t>(size_of(accumulator_of(s.dtype))),
+             element = static_cast<std::int64_t>(size_of(s.dtype));
+  const std::int64_t row_bytes = square_row(s.kv_len) * 2 * (sum + element),
+                     gradient_bytes = s.kv_len * (s.dim + s.v_dim) * sum;
+  const auto as_many = [most_bytes](std::int64_t bytes, std::int64_t most) {
+    return std::max<std::int64_t>(std::min(most_bytes / std::max<std::int64_t>(bytes, 1), most), 1);
+  };
+  const std::int64_t queries = as_many(row_bytes, std::min(kMostQueries, s.q_len));
+  return {.queries = queries, .kv_heads = as_many(queries * row_bytes + gradient_bytes, s.kv_heads)};
+}
+
+ForwardSquares take_forward_squares(Arena& arena, const AttentionSizes& s, const SquareBlock& block) {
+  const Shape square{block.kv_heads, block.queries, square_row(s.kv_len)};
+  return {.scores = arena.alloc(square, accumulator_of(s.dtype)), .p = arena.alloc(square, s.dtype)};
+}
+
+BackwardSquares take_backward_squares(Arena& arena, const AttentionSizes& s, const SquareBlock& block) {
+  const Shape square{block.kv_heads, block.queries, square_row(s.kv_len)};
+  const DType sums = accumulator_of(s.dtype);
+  return {.scores = arena.alloc(square, sums),
+          .d_p = arena.alloc(square, sums),
+          .p = arena.alloc(square, s.dtype),
+          .d_scores = arena.alloc(square, s.dtype),
+          .dk = arena.alloc({s.kv_len, block.kv_heads, s.dim}, sums),
+          .dv = arena.alloc({s.kv_len, block.kv_heads, s.v_dim}, sums)};
+}
+
 std::size_t attention_scratch_bytes(const AttentionSizes& s) {
   if (s.batch * s.q_len == 0) return 0;
   Arena counted(Device::kMeta, "scratch");
@@ -85,17 +118,26 @@ std::int64_t longest_bounded_sequence(const AttentionSizes& s) {
 }
 
 void count_attention_forward(const Context& ctx, const AttentionSizes& s) {
-  const ArenaScope scope(*ctx.work);
-  take_mask(ctx, s);
+  if (s.dtype == DType::kBF16) {
+    const ArenaScope by_cudnn(*ctx.work);
+    take_mask(ctx, s);
+  }
+  const ArenaScope by_products(*ctx.work);
+  take_forward_squares(*ctx.work, s, square_block(s, kMostSquareBytes));
+  take(ctx, cuda::kMostGemmScratch);
 }
 
 void count_attention_backward(const Context& ctx, const AttentionSizes& s) {
-  if (s.batch * s.q_len == 0) return;
-  const AttentionSizes piece = largest_piece(s);
-  const ArenaScope scope(*ctx.work);
-  take_mask(ctx, piece);
-  ctx.work->alloc({piece.batch, piece.heads, piece.q_len}, DType::kF32);  // row sums of dO * O
-  take(ctx, attention_backward_workspace(piece));
+  if (s.dtype == DType::kBF16 && s.batch * s.q_len > 0) {
+    const AttentionSizes piece = largest_piece(s);
+    const ArenaScope by_cudnn(*ctx.work);
+    take_mask(ctx, piece);
+    ctx.work->alloc({piece.batch, piece.heads, piece.q_len}, DType::kF32);  // row sums of dO * O
+    take(ctx, attention_backward_workspace(piece));
+  }
+  const ArenaScope by_products(*ctx.work);
+  take_backward_squares(*ctx.work, s, square_block(s, kMostSquareBytes));
+  take(ctx, cuda::kMostGemmScratch);
 }
 
 }  // namespace jevons

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kernels/core/error.h"
 #include "kernels/cuda/attention_graph.h"
+#include "kernels/cuda/attention_products.h"
 #include "kernels/cuda/document_mask.h"
 #include "kernels/cuda/runtime.h"
 
@@ -17,18 +19,15 @@ namespace {
 
 constexpr std::size_t kAlignedBytes = 16;  // what plans promise of every tensor
 
-// The first element of a view, whose rows must fit what plans assume.
-void* data_of(const char* name, const HeadView& view) {
-  ENSURE(view.base.dtype == DType::kBF16, "attention on CUDA computes in bf16 only, {} is {}", name,
-         view.base.to_string());
-  auto* const data = static_cast<std::byte*>(view.base.data) + static_cast<std::size_t>(view.first_col) * 2;
-  const std::size_t bits = reinterpret_cast<std::size_t>(data) |
+void* data_of(const HeadView& view) {
+  return static_cast<std::byte*>(view.base.data) + static_cast<std::size_t>(view.first_col) * 2;
+}
+
+// Whether plans may be made for such a view.
+bool fits(const HeadView& view) {
+  const std::size_t bits = reinterpret_cast<std::size_t>(data_of(view)) |
                            static_cast<std::size_t>(view.base.cols() | view.head_dim | view.pitch()) * 2;
-  ENSURE(bits % kAlignedBytes == 0,
-         "attention on CUDA wants head dims and columns in multiples of 8: {} is {} from column {}, heads of "
-         "{} every {} columns",
-         name, view.base.to_string(), view.first_col, view.head_dim, view.pitch());
-  return data;
+  return view.base.dtype == DType::kBF16 && bits % kAlignedBytes == 0;
 }
 
 HeadStrides strides_of(const HeadView& view) {
@@ -42,6 +41,14 @@ AttentionProblem problem_of(const AttentionShape& shape, const AttentionSaved& s
   p.q = strides_of(s.q), p.k = strides_of(s.k), p.v = strides_of(s.v), p.o = strides_of(s.o);
   p.lse_row = s.lse.cols();
   p.documents = s.doc_start.defined();
+  return p;
+}
+
+AttentionProblem problem_of(const AttentionShape& shape, const AttentionSaved& s, const HeadView& d_o,
+                            const AttentionGrads& grads) {
+  AttentionProblem p = problem_of(shape, s);
+  p.d_o = strides_of(d_o);
+  p.dq = strides_of(grads.dq), p.dk = strides_of(grads.dk), p.dv = strides_of(grads.dv);
   return p;
 }
 
@@ -67,11 +74,12 @@ class Handle {
 // The library's handle and the plans made so far. One per thread, since a thread is what works on one GPU.
 class AttentionLibrary {
  public:
-  const CudnnPlan& forward(const AttentionProblem& p) {
-    return find(forward_, p, "forward", attention_forward_graph);
+  // Null: cuDNN has no plan. `ask`: whether it may be asked for one.
+  const CudnnPlan* forward(const AttentionProblem& p, bool ask) {
+    return find(forward_, p, ask, attention_forward_graph);
   }
-  const CudnnPlan& backward(const AttentionProblem& p) {
-    return find(backward_, p, "backward", attention_backward_graph);
+  const CudnnPlan* backward(const AttentionProblem& p, bool ask) {
+    return find(backward_, p, ask, attention_backward_graph);
   }
   void execute(const Context& ctx, const CudnnPlan& plan, std::span<const CudnnPlan::Binding> bindings) {
     const Tensor workspace = ctx.work->alloc({static_cast<std::int64_t>(plan.workspace_bytes())}, DType::kU8);
@@ -83,18 +91,24 @@ class AttentionLibrary {
     for (const auto& [direction, plans] :
          {std::pair("forward", &forward_), std::pair("backward", &backward_)}) {
       for (const auto& [problem, plan] : *plans)
-        all.push_back(fmt::format("{}: engine {}", name_of(direction, problem), plan.engine()));
+        all.push_back(fmt::format("{}: {}", name_of(direction, problem.second),
+                                  plan ? fmt::format("engine {}", plan->engine()) : "matrix products"));
     }
     return all;
   }
 
  private:
-  using Plans = std::map<AttentionProblem, CudnnPlan>;
-  const CudnnPlan& find(Plans& plans, const AttentionProblem& p, const char* direction,
+  // A problem that cuDNN was not asked about may be asked about later, with other addresses or types.
+  using Plans = std::map<std::pair<bool, AttentionProblem>, std::optional<CudnnPlan>>;
+  const CudnnPlan* find(Plans& plans, const AttentionProblem& p, bool ask,
                         CudnnGraph (*graph)(const AttentionProblem&)) {
-    if (const auto known = plans.find(p); known != plans.end()) return known->second;
-    CudnnPlan plan(graph(p), {handle_.get(), nullptr}, name_of(direction, p));
-    return plans.emplace(p, std::move(plan)).first->second;
+    auto known = plans.find({ask, p});
+    if (known == plans.end()) {
+      std::optional<CudnnPlan> plan;
+      if (ask) plan = CudnnPlan::find(graph(p), {handle_.get(), nullptr});
+      known = plans.emplace(std::pair(ask, p), std::move(plan)).first;
+    }
+    return known->second ? &*known->second : nullptr;
   }
 
   Handle handle_;  // before the plans, which must go first
@@ -112,12 +126,11 @@ struct Bindings {
       : scale(shape.scale),
         q_len(static_cast<std::int32_t>(shape.q_len)),
         kv_len(static_cast<std::int32_t>(shape.kv_len)) {
-    all = {{kQ, data_of("q", s.q)}, {kK, data_of("k", s.k)}, {kV, data_of("v", s.v)}, {kO, data_of("o", s.o)},
-           {kLse, s.lse.data},      {kScale, &scale},        {kLowest, &lowest}};
+    all = {{kQ, data_of(s.q)}, {kK, data_of(s.k)}, {kV, data_of(s.v)}, {kO, data_of(s.o)},
+           {kLse, s.lse.data}, {kScale, &scale},   {kLowest, &lowest}};
     if (q_len != kv_len) all.insert(all.end(), {{kQLen, &q_len}, {kKvLen, &kv_len}});
     if (!s.doc_start.defined()) return;
-    const Tensor mask =
-        ctx.work->alloc({shape.batch, shape.q_len, document_mask_row(shape.kv_len)}, DType::kBF16);
+    const Tensor mask = ctx.work->alloc({shape.batch, shape.q_len, square_row(shape.kv_len)}, DType::kBF16);
     document_mask(*ctx.stream, s.doc_start, mask);
     all.push_back({kDocMask, mask.data});
   }
@@ -162,52 +175,65 @@ struct PartOf {
   }
 };
 
-// The work arena is there; the last query sees the last key, as cuDNN's graphs have it.
-void check_call(const Context& ctx, const AttentionShape& shape) {
-  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
-  ENSURE(shape.q_first + shape.q_len == shape.kv_len,
-         "attention on CUDA wants the last query to see the last key: queries {} to {}, {} keys; give it the "
-         "keys up to "
-         "there alone",
-         shape.q_first, shape.q_first + shape.q_len, shape.kv_len);
-  ENSURE(shape.q_len > 0 || shape.kv_rows() == 0, "attention on CUDA: {} keys without a query", shape.kv_len);
+// cuDNN's graphs have the last query see the last key.
+bool fits(const AttentionShape& shape, const AttentionSaved& s) {
+  return shape.q_len > 0 && shape.q_first + shape.q_len == shape.kv_len && fits(s.q) && fits(s.k) &&
+         fits(s.v) && fits(s.o);
+}
+bool fits(const AttentionGrads& grads) {
+  return fits(grads.dq) && fits(grads.dk) && fits(grads.dv);
 }
 
+void by_products(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
+                 const HeadView& d_o, const AttentionGrads& grads, std::int64_t most_square_bytes) {
+  attention_backward_by_products(ctx, shape, saved, d_o, grads,
+                                 square_block(attention_sizes(shape, saved), most_square_bytes));
+}
+
+// Some heads of some sequences: what one call of cuDNN is given.
 void backward_of_piece(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
-                       const HeadView& d_o, const AttentionGrads& grads) {
+                       const HeadView& d_o, const AttentionGrads& grads, std::int64_t most_square_bytes) {
+  const CudnnPlan* const plan = library().backward(problem_of(shape, saved, d_o, grads), true);
+  if (plan == nullptr) return by_products(ctx, shape, saved, d_o, grads, most_square_bytes);
   const ArenaScope scope(*ctx.work);
   Bindings bindings(ctx, shape, saved);
   const Tensor delta = ctx.work->alloc({shape.batch, saved.q.heads, shape.q_len}, DType::kF32);
   bindings.all.insert(bindings.all.end(), {{kOne, &bindings.one},
-                                           {kDO, data_of("d_o", d_o)},
-                                           {kDq, data_of("dq", grads.dq)},
-                                           {kDk, data_of("dk", grads.dk)},
-                                           {kDv, data_of("dv", grads.dv)},
+                                           {kDO, data_of(d_o)},
+                                           {kDq, data_of(grads.dq)},
+                                           {kDk, data_of(grads.dk)},
+                                           {kDv, data_of(grads.dv)},
                                            {kDelta, delta.data}});
-  AttentionProblem problem = problem_of(shape, saved);
-  problem.d_o = strides_of(d_o);
-  problem.dq = strides_of(grads.dq), problem.dk = strides_of(grads.dk), problem.dv = strides_of(grads.dv);
-  library().execute(ctx, library().backward(problem), bindings.all);
+  library().execute(ctx, *plan, bindings.all);
 }
 
 }  // namespace
 
 void attention_forward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved) {
-  check_call(ctx, shape);
+  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
   if (shape.q_rows() == 0) return;
+  const CudnnPlan* const plan = library().forward(problem_of(shape, saved), fits(shape, saved));
+  if (plan == nullptr)
+    return attention_forward_by_products(ctx, shape, saved,
+                                         square_block(attention_sizes(shape, saved), kMostSquareBytes));
   const ArenaScope scope(*ctx.work);
   const Bindings bindings(ctx, shape, saved);
-  library().execute(ctx, library().forward(problem_of(shape, saved)), bindings.all);
+  library().execute(ctx, *plan, bindings.all);
 }
 
 void attention_backward(const Context& ctx, const AttentionShape& shape, const AttentionSaved& saved,
                         HeadView d_o, const AttentionGrads& grads, std::int64_t most_square_bytes) {
-  check_call(ctx, shape);
-  if (shape.q_rows() == 0) return;
+  ENSURE(ctx.work != nullptr, "attention on CUDA needs the work arena");
+  if (shape.kv_rows() == 0) return;
+  if (!fits(shape, saved) || !fits(d_o) || !fits(grads)) {
+    library().backward(problem_of(shape, saved, d_o, grads), false);
+    return by_products(ctx, shape, saved, d_o, grads, most_square_bytes);
+  }
   for (const AttentionPiece& piece : attention_pieces(attention_sizes(shape, saved), most_square_bytes)) {
     const PartOf part{piece, shape, saved.q.heads / saved.k.heads};
     backward_of_piece(ctx, part.shape(), part.saved(saved), part.of_queries(d_o),
-                      {part.of_queries(grads.dq), part.of_keys(grads.dk), part.of_keys(grads.dv)});
+                      {part.of_queries(grads.dq), part.of_keys(grads.dk), part.of_keys(grads.dv)},
+                      most_square_bytes);
   }
 }
 

@@ -108,7 +108,7 @@ class Builder {
   // their forward takes, gives wrong gradients (9.19 on an H100).
   Node inside_documents(Node scores) {
     if (!p_.documents) return scores;
-    const std::int64_t q = p_.q_len, row = document_mask_row(p_.kv_len);
+    const std::int64_t q = p_.q_len, row = square_row(p_.kv_len);
     const Node mask = graph_.tensor(
         {{p_.batch, 1, q, p_.kv_len}, {q * row, q * row, row, 1}, CUDNN_DATA_BFLOAT16, kDocMask});
     return graph_.pointwise(CUDNN_POINTWISE_ADD, scores, mask, square());

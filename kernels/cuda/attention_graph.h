@@ -39,7 +39,7 @@ enum AttentionId : std::int64_t {
   kV,
   kO,
   kLse,      // (batch * q_len, lse_row) f32: natural log of the sum of exponentials
-  kDocMask,  // (batch, q_len, document_mask_row) bf16: kernels/cuda/document_mask.h
+  kDocMask,  // (batch, q_len, square_row) bf16: kernels/cuda/document_mask.h
   kScale,
   kLowest,  // of all f32
   kOne,

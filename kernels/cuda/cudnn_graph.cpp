@@ -18,6 +18,13 @@ CudnnDescriptor& shaped(CudnnDescriptor& made, const CudnnTensor& tensor) {
       .set(CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, std::span<const std::int64_t>(tensor.strides));
 }
 
+// False if cuDNN has nothing for what the descriptor asks.
+bool supported(cudnnStatus_t status, std::string_view what) {
+  if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) return false;
+  check_cudnn(status, what);
+  return true;
+}
+
 // The engines that the heuristics propose for a finalized graph, best first.
 std::vector<CudnnDescriptor> engines_for(const CudnnDescriptor& graph, const CudnnTarget& target) {
   CudnnDescriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
@@ -25,7 +32,7 @@ std::vector<CudnnDescriptor> engines_for(const CudnnDescriptor& graph, const Cud
       .set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A);
   if (target.description != nullptr)
     heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, target.description);
-  heuristics.finalize();
+  if (!supported(cudnnBackendFinalize(heuristics.get()), "choosing an engine")) return {};
 
   std::vector<CudnnDescriptor> engines;
   std::vector<cudnnBackendDescriptor_t> handles;
@@ -182,7 +189,19 @@ CudnnGraph::Node CudnnGraph::reshape(Node x, Node y) {
                    {{CUDNN_ATTR_OPERATION_RESHAPE_XDESC, x}, {CUDNN_ATTR_OPERATION_RESHAPE_YDESC, y}}, y);
 }
 
-CudnnPlan::CudnnPlan(CudnnGraph graph, const CudnnTarget& target, std::string_view what)
+std::optional<CudnnPlan> CudnnPlan::find(CudnnGraph graph, const CudnnTarget& target) {
+  CudnnPlan plan(std::move(graph), target);
+  if (!supported(cudnnBackendFinalize(plan.whole_.get()), "checking a graph")) return std::nullopt;
+  for (CudnnDescriptor& engine : engines_for(plan.whole_, target)) {
+    const Engine facts = engine_of(engine);
+    if (!facts.same_bits || !plan.compile(std::move(engine), target)) continue;
+    plan.engine_id_ = facts.id;
+    return plan;
+  }
+  return std::nullopt;
+}
+
+CudnnPlan::CudnnPlan(CudnnGraph graph, const CudnnTarget& target)
     : graph_(std::move(graph)),
       whole_(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR),
       engine_(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR),
@@ -193,32 +212,22 @@ CudnnPlan::CudnnPlan(CudnnGraph graph, const CudnnTarget& target, std::string_vi
              std::span<const cudnnBackendDescriptor_t>(operations));
   if (target.handle != nullptr)
     whole_.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
-  whole_.finalize();
+}
 
-  std::string refused;  // engines whose bits may differ from call to call
-  for (CudnnDescriptor& engine : engines_for(whole_, target)) {
-    const Engine facts = engine_of(engine);
-    if (!facts.same_bits) {
-      refused += fmt::format("{}{}", refused.empty() ? "" : ", ", facts.id);
-      continue;
-    }
-    CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    if (target.handle != nullptr)
-      plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
-    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, engine.get());
-    if (cudnnBackendFinalize(plan.get()) != CUDNN_STATUS_SUCCESS) continue;  // the next engine may compile
-    std::int64_t bytes = 0;
-    check_cudnn(cudnnBackendGetAttribute(plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
-                                         CUDNN_TYPE_INT64, 1, nullptr, &bytes),
-                what);
-    engine_ = std::move(engine);
-    plan_ = std::move(plan);
-    workspace_bytes_ = static_cast<std::size_t>(bytes);
-    engine_id_ = facts.id;
-    return;
-  }
-  fail(ExitCode::kFailure, "cuDNN has no engine for {}{}", what,
-       refused.empty() ? "" : " but some whose results differ from call to call: " + refused);
+// False if the engine's kernels do not compile: the next engine's may.
+bool CudnnPlan::compile(CudnnDescriptor engine, const CudnnTarget& target) {
+  CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+  if (target.handle != nullptr) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, target.handle);
+  plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, engine.get());
+  if (cudnnBackendFinalize(plan.get()) != CUDNN_STATUS_SUCCESS) return false;
+  std::int64_t bytes = 0;
+  check_cudnn(cudnnBackendGetAttribute(plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64,
+                                       1, nullptr, &bytes),
+              "reading a plan's scratch memory");
+  engine_ = std::move(engine);
+  plan_ = std::move(plan);
+  workspace_bytes_ = static_cast<std::size_t>(bytes);
+  return true;
 }
 
 void CudnnPlan::execute(cudnnHandle_t handle, std::span<const Binding> bindings, void* workspace) const {

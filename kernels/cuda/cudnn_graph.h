@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -103,9 +104,9 @@ class CudnnGraph {
 // A compiled graph.
 class CudnnPlan {
  public:
-  // The first engine of the heuristics that gives the same bits at every call and compiles; throws
-  // Error(kFailure) naming `what` when there is none.
-  CudnnPlan(CudnnGraph graph, const CudnnTarget& target, std::string_view what);
+  // By the first engine of the heuristics that gives the same bits at every call and compiles; none: cuDNN
+  // cannot run the graph there.
+  static std::optional<CudnnPlan> find(CudnnGraph graph, const CudnnTarget& target);
 
   std::size_t workspace_bytes() const { return workspace_bytes_; }
   std::int64_t engine() const { return engine_id_; }  // cuDNN's number of it, for this graph
@@ -117,6 +118,9 @@ class CudnnPlan {
   void execute(cudnnHandle_t handle, std::span<const Binding> bindings, void* workspace) const;
 
  private:
+  CudnnPlan(CudnnGraph graph, const CudnnTarget& target);
+  bool compile(CudnnDescriptor engine, const CudnnTarget& target);
+
   CudnnGraph graph_;
   CudnnDescriptor whole_, engine_, plan_;
   std::size_t workspace_bytes_ = 0;

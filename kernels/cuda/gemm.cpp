@@ -38,13 +38,16 @@ cudaDataType_t data_type(DType dtype) {
   }
 }
 
-// The largest power of two up to kAlignedBytes that divides every address and row length of the product.
-std::uint32_t alignment_of(const Product& p) {
-  const std::size_t bits = reinterpret_cast<std::size_t>(p.a.data) | reinterpret_cast<std::size_t>(p.b.data) |
-                           reinterpret_cast<std::size_t>(p.c) |
-                           static_cast<std::size_t>(p.a.ld) * size_of(p.a.dtype) |
-                           static_cast<std::size_t>(p.b.ld) * size_of(p.b.dtype) |
-                           static_cast<std::size_t>(p.ldc) * size_of(p.c_dtype) | kAlignedBytes;
+// The largest power of two up to kAlignedBytes that divides every address, row length and distance of
+// matrices.
+std::uint32_t alignment_of(const ProductBatch& batch) {
+  const auto bits_of = [](const void* data, std::int64_t ld, std::int64_t step, DType dtype) {
+    return reinterpret_cast<std::size_t>(data) | static_cast<std::size_t>(ld | step) * size_of(dtype);
+  };
+  const Product& p = batch.first;
+  const std::size_t bits = bits_of(p.a.data, p.a.ld, batch.a_step, p.a.dtype) |
+                           bits_of(p.b.data, p.b.ld, batch.b_step, p.b.dtype) |
+                           bits_of(p.c, p.ldc, batch.c_step, p.c_dtype) | kAlignedBytes;
   return std::uint32_t{1} << std::countr_zero(bits);
 }
 
@@ -53,14 +56,17 @@ struct Key {
   DType dtype, c_dtype;
   Output output;
   Contiguous a, b;
-  std::int64_t m, n, k, lda, ldb, ldc;
+  std::int64_t m, n, k, lda, ldb, ldc, count, a_step, b_step, c_step;
   std::uint32_t alignment;
   auto operator<=>(const Key&) const = default;
 };
 
-Key key_of(const Product& p) {
-  return {p.a.dtype, p.c_dtype, p.output, p.a.contiguous, p.b.contiguous, p.m,
-          p.n,       p.k,       p.a.ld,   p.b.ld,         p.ldc,          alignment_of(p)};
+Key key_of(const ProductBatch& batch) {
+  const Product& p = batch.first;
+  return {p.a.dtype,      p.c_dtype,    p.output,     p.a.contiguous,
+          p.b.contiguous, p.m,          p.n,          p.k,
+          p.a.ld,         p.b.ld,       p.ldc,        batch.count,
+          batch.a_step,   batch.b_step, batch.c_step, alignment_of(batch)};
 }
 
 // Owns a cuBLASLt object made and destroyed by the given functions.
@@ -86,7 +92,8 @@ class Owned {
 // is right as it lies.
 class Call {
  public:
-  explicit Call(const Product& p) {
+  explicit Call(const ProductBatch& batch) {
+    const Product& p = batch.first;
     const bool f64 = p.a.dtype == DType::kF64;
     const cudaDataType_t scale = f64 ? CUDA_R_64F : CUDA_R_32F;
     check(cublasLtMatmulDescCreate(operation.out(), f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, scale),
@@ -98,6 +105,10 @@ class Call {
     check(cublasLtMatrixLayoutCreate(result.out(), data_type(p.c_dtype), static_cast<std::uint64_t>(p.n),
                                      static_cast<std::uint64_t>(p.m), p.ldc),
           "layout of C", p);
+    if (batch.count == 1) return;
+    repeat(first, batch.count, batch.b_step, p);
+    repeat(second, batch.count, batch.a_step, p);
+    repeat(result, batch.count, batch.c_step, p);
   }
 
   using Layout = Owned<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
@@ -114,6 +125,15 @@ class Call {
     const auto cols = static_cast<std::uint64_t>(inner ? outer : p.k);
     check(cublasLtMatrixLayoutCreate(layout.out(), data_type(x.dtype), rows, cols, x.ld), "layout", p);
   }
+  static void repeat(const Layout& layout, std::int64_t count, std::int64_t step, const Product& p) {
+    const auto matrices = static_cast<std::int32_t>(count);
+    check(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &matrices,
+                                           sizeof matrices),
+          "batch", p);
+    check(cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step,
+                                           sizeof step),
+          "batch", p);
+  }
 };
 
 // The library's handle and the algorithms chosen so far. One per thread, since a thread is what works on one
@@ -126,9 +146,9 @@ class GemmLibrary {
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kMostGemmScratch});
   }
 
-  void run(const Context& ctx, const Product& p) {
-    Prepared one(p);
-    choose(one, p);
+  void run(const Context& ctx, const ProductBatch& batch) {
+    Prepared one(batch);
+    choose(one, batch);
     const ArenaScope scope(work_of(ctx));
     const Tensor workspace = allocate(ctx, 1, one.algorithm.workspaceSize);
     start(one, workspace, stream_of(ctx));
@@ -140,7 +160,7 @@ class GemmLibrary {
     std::deque<Prepared> prepared;
     std::size_t most = 0;
     for (const Product& p : products) {
-      choose(prepared.emplace_back(p), with_usual_rows(p));
+      choose(prepared.emplace_back(ProductBatch{p}), {with_usual_rows(p)});
       most = std::max(most, prepared.back().algorithm.workspaceSize);
     }
     const ArenaScope scope(work_of(ctx));
@@ -164,8 +184,8 @@ class GemmLibrary {
     Event done{Device::kCuda};
   };
   struct Prepared {
-    explicit Prepared(const Product& p) : product(p), call(p) {}
-    Product product;
+    explicit Prepared(const ProductBatch& of) : batch(of), call(of) {}
+    ProductBatch batch;
     Call call;
     cublasLtMatmulHeuristicResult_t algorithm{};
   };
@@ -183,14 +203,14 @@ class GemmLibrary {
   }
 
   // An algorithm that was chosen for other sizes may not take these: then one of their own is chosen.
-  void choose(Prepared& one, const Product& chosen_for) {
+  void choose(Prepared& one, const ProductBatch& chosen_for) {
     one.algorithm = algorithm_for(chosen_for);
     cublasStatus_t status = check_algorithm(one);
     if (status != CUBLAS_STATUS_SUCCESS) {
-      one.algorithm = algorithm_for(one.product);
+      one.algorithm = algorithm_for(one.batch);
       status = check_algorithm(one);
     }
-    check(status, "algorithm", one.product);
+    check(status, "algorithm", one.batch.first);
   }
   cublasStatus_t check_algorithm(Prepared& one) {
     const Call& call = one.call;
@@ -199,7 +219,7 @@ class GemmLibrary {
   }
 
   void start(const Prepared& one, const Tensor& workspace, cudaStream_t stream) {
-    const Product& p = one.product;
+    const Product& p = one.batch.first;
     const Call& call = one.call;
     const double one_f64 = 1, beta_f64 = p.output == Output::kAccumulate ? 1 : 0;
     const float one_f32 = 1, beta_f32 = static_cast<float>(beta_f64);
@@ -227,15 +247,16 @@ class GemmLibrary {
           "preferences", {});
   }
 
-  cublasLtMatmulHeuristicResult_t algorithm_for(const Product& p) {
-    const Key key = key_of(p);
+  cublasLtMatmulHeuristicResult_t algorithm_for(const ProductBatch& batch) {
+    const Product& p = batch.first;
+    const Key key = key_of(batch);
     if (const auto known = algorithms_.find(key); known != algorithms_.end()) return known->second;
     for (const auto attribute :
          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
       prefer(attribute, key.alignment);
     }
-    const Call call(p);
+    const Call call(batch);
     cublasLtMatmulHeuristicResult_t best{};
     int found = 0;
     check(cublasLtMatmulAlgoGetHeuristic(handle_.get(), call.operation.get(), call.first.get(),
@@ -281,7 +302,14 @@ bool is_empty(const Context& ctx, const Product& p) {
 
 void run_product(const Context& ctx, const Product& product) {
   check_operands(product);
-  if (!is_empty(ctx, product)) library().run(ctx, product);
+  if (!is_empty(ctx, product)) library().run(ctx, {product});
+}
+
+void run_product_batch(const Context& ctx, const ProductBatch& batch) {
+  const Product& p = batch.first;
+  check_operands(p);
+  ENSURE(p.m > 0 && p.n > 0 && p.k > 0 && batch.count > 0, "a batch of products over nothing");
+  library().run(ctx, batch);
 }
 
 void run_products(const Context& ctx, std::span<const Product> products) {

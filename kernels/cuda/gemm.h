@@ -18,6 +18,14 @@ inline constexpr std::int64_t kMostGemmScratch = std::int64_t{32} << 20, kGemmLa
 // Operands of one dtype without scales; others are refused.
 void run_product(const Context& ctx, const Product& product);
 
+// The same product of `count` matrices; those of an operand lie equally far apart, in elements.
+struct ProductBatch {
+  Product first;
+  std::int64_t count = 1, a_step = 0, b_step = 0, c_step = 0;
+};
+// One call of the library. No two matrices C share an element.
+void run_product_batch(const Context& ctx, const ProductBatch& batch);
+
 // Products that do not depend on each other: a call of the library for each that is not empty, side by side
 // on a few streams. They share one algorithm for all counts of rows up to the same power of two.
 void run_products(const Context& ctx, std::span<const Product> products);

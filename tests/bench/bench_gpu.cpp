@@ -12,9 +12,11 @@
 
 #include "kernels/activation.h"
 #include "kernels/attention.h"
+#include "kernels/attention_scratch.h"
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/cuda/attention_products.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/gemm.h"
@@ -80,11 +82,18 @@ class Bench : GpuBed {
     std::fflush(stdout);
   }
 
+  // Of what the op records; returns its FLOPs.
   template <class Op>
-  void flop_case(const std::string& name, Op op) {
+  double flop_case(const std::string& name, Op op) {
     meter_.reset();
     op();
-    const double flops = meter_.total_flops(), seconds = seconds_of(op), rate = flops / seconds * 1e-12;
+    const double flops = meter_.total_flops();
+    flop_case(name, flops, op);
+    return flops;
+  }
+  template <class Op>
+  void flop_case(const std::string& name, double flops, Op op) {
+    const double seconds = seconds_of(op), rate = flops / seconds * 1e-12;
     const std::string share =
         o_.peak_tflops > 0 ? fmt::format("{:.0f} %", 100 * rate / o_.peak_tflops) : std::string("-");
     fmt::print("| {} | {:.1f} | {:.1f} | {:.1f} | {} |\n", name, flops * 1e-9, seconds * 1e6, rate, share);
@@ -99,6 +108,7 @@ class Bench : GpuBed {
   void slots(const Tensor& indices, std::int64_t ranks);
   void optimizer();
   void grouped(const char* name, const std::vector<std::int64_t>& offsets);
+  void attention_of(std::int64_t kv_heads, std::int64_t dim, std::int64_t v_dim);
 
   Options o_;
   double copy_rate_ = 1;  // GB/s
@@ -283,32 +293,46 @@ void Bench::products() {
           skewed);
 }
 
+// The way that the library leaves, and matrix products by themselves.
+void Bench::attention_of(std::int64_t kv_heads, std::int64_t dim, std::int64_t v_dim) {
+  const std::int64_t t = o_.rows, q_columns = o_.heads * dim, k_columns = kv_heads * dim,
+                     columns = q_columns + k_columns + kv_heads * v_dim, out = o_.heads * v_dim;
+  const auto shape = AttentionShape::of_sequences(
+      t / o_.seq, o_.seq, static_cast<float>(1 / std::sqrt(static_cast<double>(dim))));
+  const Tensor qkv = random({t, columns}, DType::kBF16), d_qkv = undefined({t, columns}, DType::kBF16);
+  const Tensor o = undefined({t, out}, DType::kBF16), d_o = random({t, out}, DType::kBF16);
+  const Tensor lse = undefined({t, o_.heads}, DType::kF32);
+  const auto views = [&](const Tensor& base) {
+    return AttentionGrads{{base, 0, o_.heads, dim},
+                          {base, q_columns, kv_heads, dim},
+                          {base, q_columns + k_columns, kv_heads, v_dim}};
+  };
+  const AttentionGrads in = views(qkv), grads = views(d_qkv);
+  const HeadView d_out{d_o, 0, o_.heads, v_dim};
+  const AttentionSaved saved{in.dq, in.dk, in.dv, {o, 0, o_.heads, v_dim}, {}, lse};
+  const SquareBlock at_once = square_block(attention_sizes(shape, saved), kMostSquareBytes);
+  const std::string name = fmt::format("{} key heads of {} and {}", kv_heads, dim, v_dim);
+  const double forward = flop_case(name + ", forward", [&] { attention_forward(ctx_, shape, saved); });
+  flop_case(name + ", forward by products", forward,
+            [&] { cuda::attention_forward_by_products(ctx_, shape, saved, at_once); });
+  const double backward =
+      flop_case(name + ", backward", [&] { attention_backward(ctx_, shape, saved, d_out, grads); });
+  flop_case(name + ", backward by products", backward,
+            [&] { cuda::attention_backward_by_products(ctx_, shape, saved, d_out, grads, at_once); });
+  forget();
+}
+
 void Bench::attention() {
   fmt::print(
       "\n## Attention\n\nCausal, {} positions, {} heads; FLOPs of the causal half.\n\n"
       "| case | GFLOP | us | TFLOP/s | of the peak |\n|---|---|---|---|---|\n",
       o_.seq, o_.heads);
-  for (const std::int64_t kv_heads : {o_.heads, std::max<std::int64_t>(o_.heads / 4, 1)}) {
-    const std::int64_t t = o_.rows, head = o_.hidden / o_.heads, columns = (o_.heads + 2 * kv_heads) * head;
-    const auto shape = AttentionShape::of_sequences(
-        t / o_.seq, o_.seq, static_cast<float>(1 / std::sqrt(static_cast<double>(head))));
-    const Tensor qkv = random({t, columns}, DType::kBF16), d_qkv = undefined({t, columns}, DType::kBF16);
-    const Tensor o = undefined({t, o_.hidden}, DType::kBF16), d_o = random({t, o_.hidden}, DType::kBF16);
-    const Tensor lse = undefined({t, o_.heads}, DType::kF32);
-    const auto views = [&](const Tensor& base) {
-      const std::int64_t k = o_.heads * head, v = k + kv_heads * head;
-      return AttentionGrads{{base, 0, o_.heads, head}, {base, k, kv_heads, head}, {base, v, kv_heads, head}};
-    };
-    const AttentionGrads in = views(qkv);
-    const HeadView out{o, 0, o_.heads, head};
-    const AttentionSaved saved{in.dq, in.dk, in.dv, out, {}, lse};
-    const std::string name = fmt::format("{} key heads of {}", kv_heads, head);
-    flop_case(name + ", forward", [&] { attention_forward(ctx_, shape, saved); });
-    flop_case(name + ", backward", [&] {
-      attention_backward(ctx_, shape, saved, {d_o, 0, o_.heads, head}, views(d_qkv));
-    });
-    forget();
-  }
+  const std::int64_t head = o_.hidden / o_.heads;
+  attention_of(o_.heads, head, head);
+  attention_of(std::max<std::int64_t>(o_.heads / 4, 1), head, head);
+  attention_of(o_.heads, 192, 128);  // DeepSeek-V3's
+  fmt::print("\n");
+  for (const std::string& way : attention_engines()) fmt::print("- {}\n", way);
 }
 
 int run(int argc, char** argv) {

@@ -137,17 +137,6 @@ TEST_CASE("config: a training run needs data and an end", "[config]") {
         "command line: train.steps and train.tokens are both 0: give one of them, or the run has no end");
 }
 
-TEST_CASE("config: what a GPU cannot do is judged if the device is one", "[config]") {
-  CHECK(judged({"device=auto", "model.head_dim=12"}, {}) == "dp 0, tp 1, ep 1");
-  CHECK(judged({"device=cuda", "model.head_dim=12"}, {}) ==
-        "run.yaml: train.precision: attention on a GPU is bf16 only; use train.precision = bf16, or device = "
-        "cpu\n"
-        "command line: model.head_dim: attention on a GPU needs a multiple of 8 up to 256, not 12; device = "
-        "cpu "
-        "takes it");
-  CHECK(judged({"device=cuda", "train.precision=bf16"}, {}) == "dp 0, tp 1, ep 1");
-}
-
 // One of each kind: a word, a range, two options of a section, two sections, the workers.
 TEST_CASE("config: mistakes of every kind are found at once, each at its place", "[config]") {
   const std::string five =

@@ -66,6 +66,8 @@ void set(Settings& settings, const std::string& word) {
       settings.exact_algorithms = std::stoi(value) != 0;
     else if (key == "steady_attention")
       settings.steady_attention = std::stoi(value) != 0;
+    else if (key == "attention_backward")
+      settings.attention_backward = std::stoi(value) != 0;
     else if (key == "nccl_fails")
       settings.nccl_fails = std::stoi(value);
     else if (key == "nccl_stalls")

@@ -29,6 +29,7 @@ struct Settings {
   int allocations_fail_after = 0;              // allocations of this process fail after as many; 0: never
   bool exact_algorithms = false;               // whether an algorithm of cuBLASLt takes its own shape alone
   bool steady_attention = true;                // whether cuDNN has an engine that gives the same bits again
+  bool attention_backward = true;              // whether cuDNN takes the backward graph of attention
   int nccl_fails = 0;                          // every n-th ncclSend or ncclRecv fails; 0: none
   int nccl_stalls = 0;       // the n-th and all later ones never end, as over a link that broke; 0: none
   int nccl_tells = 0;        // ncclCommGetAsyncError tells so from its n-th call on; 0: never

@@ -42,7 +42,19 @@ bool take(T& to, const void* value, std::size_t bytes) {
 bool fits(const Description& d, const Layout& a, const Layout& b, const Layout& c) {
   const std::uint64_t m = d.transpose_a ? a.cols : a.rows, k = d.transpose_a ? a.rows : a.cols;
   const std::uint64_t n = d.transpose_b ? b.rows : b.cols, k_of_b = d.transpose_b ? b.cols : b.rows;
-  return k == k_of_b && c.rows == m && c.cols == n && m > 0 && n > 0 && k > 0 && a.type == b.type;
+  return k == k_of_b && c.rows == m && c.cols == n && m > 0 && n > 0 && k > 0 && a.type == b.type &&
+         a.count == c.count && b.count == c.count;
+}
+
+// Told column by column: between them lie other matrices, or nothing that was ever written.
+void check_matrices(const void* first, const Layout& layout, Access access) {
+  for (std::int32_t i = 0; i < layout.count; ++i) {
+    const char* const matrix = static_cast<const char*>(first) + layout.start_of(i);
+    for (std::uint64_t col = 0; col < layout.cols; ++col) {
+      const std::size_t size = element_size(layout.type);
+      check_operation_access(matrix + layout.at(0, col) * size, layout.rows * size, access);
+    }
+  }
 }
 
 // What algorithms ask for depends on the shape.
@@ -121,6 +133,15 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDa
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
   delete &of<Layout>(layout);
   return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void* value,
+                                                std::size_t bytes) {
+  Layout& to = of<Layout>(layout);
+  const bool taken =
+      (attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT && take(to.count, value, bytes)) ||
+      (attribute == CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET && take(to.step, value, bytes));
+  return taken ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
@@ -208,12 +229,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   enqueue(stream, [=] {
-    check_operation_access(task.pa, task.a.bytes(), Access::kRead);
-    check_operation_access(task.pb, task.b.bytes(), Access::kRead);
-    if (task.beta != 0) check_operation_access(task.pc, task.d.bytes(), Access::kRead);
+    check_matrices(task.pa, task.a, Access::kRead);
+    check_matrices(task.pb, task.b, Access::kRead);
+    if (task.beta != 0) check_matrices(task.pc, task.d, Access::kRead);
     check_operation_access(workspace, scratch, Access::kWrite);
     std::memset(workspace, 0xff, scratch);
-    check_operation_access(task.pd, task.d.bytes(), Access::kWrite);
+    check_matrices(task.pd, task.d, Access::kWrite);
     scale == CUDA_R_64F ? multiply<double>(task) : multiply<float>(task);
     return cudaSuccess;
   });

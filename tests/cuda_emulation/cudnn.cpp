@@ -98,6 +98,18 @@ cudnnStatus_t wrong(const std::string& what) {
   return CUDNN_STATUS_BAD_PARAM;
 }
 
+// Two products go forward, five back.
+bool goes_back(const Descriptor& graph) {
+  const std::size_t count =
+      graph.attributes.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).size() / sizeof(const Descriptor*);
+  int products = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Descriptor& op = graph.child(CUDNN_ATTR_OPERATIONGRAPH_OPS, i);
+    products += op.type == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR ? 1 : 0;
+  }
+  return products > 2;
+}
+
 // The engines of a graph into the caller's configurations.
 std::int64_t propose(const Descriptor& heuristics, cudnnBackendDescriptor_t* configurations,
                      std::int64_t wanted) {
@@ -158,7 +170,10 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudn
   of(descriptor).attributes[name].assign(bytes, bytes + static_cast<std::size_t>(count) * bytes_of(type));
   return CUDNN_STATUS_SUCCESS;
 }
-cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t) {
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
+  if (of(descriptor).type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR && !settings().attention_backward &&
+      goes_back(of(descriptor).child(kGraph)))
+    return CUDNN_STATUS_NOT_SUPPORTED;
   return CUDNN_STATUS_SUCCESS;
 }
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,

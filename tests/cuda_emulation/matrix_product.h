@@ -16,10 +16,18 @@ struct Layout {
   cudaDataType_t type;
   std::uint64_t rows, cols;
   std::int64_t ld;
+  std::int32_t count = 1;  // of matrices, `step` elements apart
+  std::int64_t step = 0;
   std::size_t at(std::uint64_t row, std::uint64_t col) const {
     return col * static_cast<std::size_t>(ld) + row;
   }
-  std::size_t bytes() const { return (at(rows - 1, cols - 1) + 1) * element_size(type); }
+  std::size_t start_of(std::int32_t matrix) const {  // bytes
+    return static_cast<std::size_t>(matrix * step) * element_size(type);
+  }
+  // From the first element of the first matrix to the last of the last.
+  std::size_t bytes() const {
+    return start_of(count - 1) + (at(rows - 1, cols - 1) + 1) * element_size(type);
+  }
 };
 struct Task {
   bool transpose_a, transpose_b;
@@ -29,9 +37,9 @@ struct Task {
   double alpha, beta;
 };
 
-// T: what is summed.
+// One of the products of a batch. T: what is summed.
 template <class T>
-void multiply(const Task& t) {
+void multiply_one(const Task& t) {
   const std::uint64_t m = t.d.rows, n = t.d.cols, k = t.transpose_a ? t.a.rows : t.a.cols;
   std::vector<T> a(m * k), sum(m);  // op(A) by columns
   for (std::uint64_t row = 0; row < m; ++row) {
@@ -52,6 +60,19 @@ void multiply(const Task& t) {
         value += static_cast<T>(t.beta) * static_cast<T>(load_element(t.pc, t.d.type, t.d.at(row, col)));
       store_element(t.pd, t.d.type, t.d.at(row, col), static_cast<double>(value));
     }
+  }
+}
+
+template <class T>
+void multiply(const Task& t) {
+  const auto matrix = [](const void* first, const Layout& layout, std::int32_t i) {
+    return static_cast<const char*>(first) + layout.start_of(i);
+  };
+  for (std::int32_t i = 0; i < t.d.count; ++i) {
+    Task one = t;
+    one.pa = matrix(t.pa, t.a, i), one.pb = matrix(t.pb, t.b, i);
+    one.pc = matrix(t.pc, t.d, i), one.pd = static_cast<char*>(t.pd) + t.d.start_of(i);
+    multiply_one<T>(one);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/activation.h"
+#include "kernels/attention.h"
 #include "kernels/core/context.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/decode_attention.h"
@@ -48,6 +49,15 @@ void visit_tensors(F& f, CachePlaces& places) {
 template <class F>
 void visit_tensors(F& f, DecodeAttention& op) {
   f(op.q.base), f(op.k.base), f(op.v.base), f(op.o.base);
+}
+template <class F>
+void visit_tensors(F& f, AttentionSaved& saved) {
+  f(saved.q.base), f(saved.k.base), f(saved.v.base), f(saved.o.base), f(saved.lse);
+  if (saved.doc_start.defined()) f(saved.doc_start);
+}
+template <class F>
+void visit_tensors(F& f, AttentionGrads& grads) {
+  f(grads.dq.base), f(grads.dk.base), f(grads.dv.base);
 }
 template <class F>
 void visit_tensors(F& f, RmsNormSaved& saved) {

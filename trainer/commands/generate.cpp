@@ -51,12 +51,8 @@ ComputeDevice device_for(const GenerateOptions& options, RunConfig& config, Comm
   const ChosenDevice chosen = choose_device(config.device, alone);
   if (!chosen.obstacle.empty()) fail(ExitCode::kUsage, "--device cuda: {}", chosen.obstacle);
   config.device = chosen.choice;
-  if (chosen.choice == DeviceChoice::kCuda && config.train.precision != Precision::kBF16) {
-    if (!options.precision.empty()) {
-      fail(ExitCode::kUsage, "--precision f32: attention on a GPU is bf16 only; use bf16, or --device cpu");
-    }
+  if (chosen.choice == DeviceChoice::kCuda && options.precision.empty())
     config.train.precision = Precision::kBF16;
-  }
   return {chosen.choice, 0, alone};
 }
 

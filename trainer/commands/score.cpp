@@ -94,9 +94,6 @@ void settle(const ScoreOptions& options, RunConfig& config, Job& job) {
     if (!device.obstacle.empty())
       fail(ExitCode::kUsage, "device: cuda: {}; use cpu or auto", device.obstacle);
     const bool on_gpu = device.choice == DeviceChoice::kCuda;
-    if (on_gpu && options.precision == "f32") {
-      fail(ExitCode::kUsage, "--precision f32: attention on a GPU is bf16 only; use bf16, or device=cpu");
-    }
     const bool narrow = options.precision.empty() ? on_gpu : options.precision == "bf16";
     config.train.precision = narrow ? Precision::kBF16 : Precision::kF32;
   });

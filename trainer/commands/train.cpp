@@ -46,10 +46,16 @@ struct TrainStart {
 };
 
 // Name and peak of the GPUs, unless the configuration says otherwise. Those of a host are alike.
-void describe_gpu(CostConfig& cost) {
+void describe_gpu(RunConfig& config) {
   const std::string name = device::name(0);
+  CostConfig& cost = config.cost;
   if (cost.device_type.empty()) cost.device_type = name;
   if (cost.peak_tflops == 0) cost.peak_tflops = known_peak_tflops(name);
+  if (config.train.precision == Precision::kF32)
+    log_warning(
+        "train.precision = f32 on a GPU: products in full 32 bits, attention by matrix products; bf16 is "
+        "many "
+        "times faster");
 }
 
 // Gives every worker what rank 0 has made of the files that it alone reads. Collective.
@@ -76,7 +82,7 @@ RunConfig agree_on_config(const TrainStart& begun, Communicator& world) {
     read.config.device = device.choice;
     check_run(read.config, {.world = world.size(), .use = RunSetting::Use::kTraining}, read.findings);
     read.findings.throw_if_any();
-    if (device.choice == DeviceChoice::kCuda) describe_gpu(read.config.cost);
+    if (device.choice == DeviceChoice::kCuda) describe_gpu(read.config);
     resolve_price(read.config.cost, device_type(read.config), unix_time());
   });
   share(read.config, world);

@@ -78,25 +78,6 @@ void check_qk_clip(const RunConfig& config, Rules& rules) {
       "logit; use 0");
 }
 
-// What a GPU cannot do of what a CPU can.
-void check_gpu(const RunConfig& config, Rules& rules) {
-  constexpr std::int64_t kMultiple = 8, kMost = 256;
-  rules.require(
-      {"train.precision"}, [&] { return config.train.precision == Precision::kBF16; },
-      "train.precision: attention on a GPU is bf16 only; use train.precision = bf16, or device = cpu");
-  const auto width = [&](const char* key, std::int64_t value) {
-    rules.require(
-        {key}, [&] { return value % kMultiple == 0 && value <= kMost; },
-        "{}: attention on a GPU needs a multiple of {} up to {}, not {}; device = cpu takes it", key,
-        kMultiple, kMost, value);
-  };
-  const MlaConfig& mla = config.model.mla;
-  width("model.head_dim", config.model.head_dim);
-  width("model.mla.qk_nope_head_dim", mla.qk_nope_head_dim);
-  width("model.mla.qk_rope_head_dim", mla.qk_rope_head_dim);
-  width("model.mla.v_head_dim", mla.v_head_dim);
-}
-
 void check_training(const RunConfig& config, Rules& rules) {
   rules.require(
       {"data.train"}, [&] { return !config.data.train.empty(); },
@@ -125,7 +106,6 @@ void check_run(RunConfig& config, const RunSetting& setting, Findings& findings)
   check(config.parallel, config.model, setting.world, rules);
   check_split("train.global_batch_size", config.train.global_batch_size, config, rules);
   check_split("train.batch_ramp_start", config.train.batch_ramp_start, config, rules);
-  if (config.device == DeviceChoice::kCuda) check_gpu(config, rules);
   if (setting.use == RunSetting::Use::kTraining) check_training(config, rules);
 }
 

@@ -20,8 +20,9 @@ std::string bytes_text(std::size_t bytes) {
   return format_bytes(static_cast<double>(bytes));
 }
 
-// Where attention's backward pass cannot be cut small enough: what it takes, and what would do.
+// Where attention's backward pass by cuDNN cannot be cut small enough: what it takes, and what would do.
 std::string about_attention(const RunConfig& config) {
+  if (config.train.precision != Precision::kBF16) return "";  // cuDNN has nothing to do with it
   const int tp = config.parallel.layout.tp;
   const ModelConfig& m = config.model;
   const AttentionSizes sizes{.batch = config.train.micro_batch_size,

@@ -205,8 +205,6 @@ TEST_CASE("what a GPU cannot do is said before anything is trained", "[program]"
     CHECK(ran.code == code);
     CHECK_THAT(ran.output, ContainsSubstring(message));
   };
-  refused("device=cuda train.precision=f32", 2, "train.precision: attention on a GPU is bf16 only");
-  refused("device=cuda model.head_dim=4", 2, "model.head_dim: attention on a GPU needs a multiple of 8");
   refused("device=cuda", 2, "device: cuda: no CUDA driver; use cpu or auto", "devices=0");
   refused("device=auto", 2, "GPU 0, emulated GPU, compute capability 9.0: this program has no code for it",
           "code=0");
@@ -266,12 +264,14 @@ TEST_CASE("a GPU that fills up against the prediction ends the run with who hold
 
 TEST_CASE("the passport of a run on a GPU names the engines of attention", "[program]") {
   Runs runs;
-  REQUIRE(runs.train(1, "engines", "train.steps=1 device=cuda").code == 0);
+  REQUIRE(runs.train(1, "engines", "train.steps=1 device=cuda", "attention_backward=0").code == 0);
   const nlohmann::json passport =
       nlohmann::json::parse(read_bytes(runs.directory("engines") + "/passport.json"));
   const auto engines = passport.at("attention_engines").get<std::string>();
   CHECK_THAT(engines, ContainsSubstring("attention forward: "));
   CHECK_THAT(engines, ContainsSubstring(": engine 7"));
+  CHECK_THAT(engines, ContainsSubstring("attention backward: "));
+  CHECK_THAT(engines, ContainsSubstring(": matrix products"));
 }
 
 }  // namespace jevons::test

@@ -115,6 +115,15 @@ TEST_CASE("the same with latent attention", "[training]") {
   overrides.insert(overrides.end(),
                    {"model.mla.q_lora_rank=40", "model.recompute=selective", "data.document_mask=true"});
   compare_devices(overrides);
+  emulation::Settings forward_alone = emulation::settings();
+  forward_alone.attention_backward = false;
+  const EmulationScope scope(forward_alone);
+  overrides.push_back("model.seq_len=12");  // for sizes that had a plan before there is one still
+  compare_devices(overrides);
+}
+
+TEST_CASE("the same in 32 bits, with heads of odd sizes", "[training]") {
+  compare_devices({"train.precision=f32", "model.head_dim=6", "data.document_mask=true"});
 }
 
 // The device keeps figures and reports of a step's passes; their memory grows at every 64th.
