@@ -30,8 +30,7 @@ void BucketReducer::start_unit(const Context& ctx, std::int64_t unit) {
   }
 }
 
-void BucketReducer::finish(const Context& ctx) {
-  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+void BucketReducer::finish_groups(const Context& ctx) {
   for (std::size_t g = 0; g < under_way_.size(); ++g) {
     if (!under_way_[g]) start_group(g);
   }
@@ -45,7 +44,9 @@ double BucketReducer::global_norm(const Context& ctx) const {
   const ArenaScope scope(*ctx.work);
   const Tensor sum = ctx.work->alloc({1}, DType::kF64);
   zero_async(ctx.stream, sum);
-  for (const ParamGroup& group : store().groups()) add_sum_of_squares(ctx, shard_of_grads(group), sum);
+  for (const ParamGroup& group : store().groups()) {
+    if (group.tie != Tie::kCopy) add_sum_of_squares(ctx, shard_of_grads(group), sum);
+  }
   const double squares = ctx.device == Device::kMeta ? 0 : *host_view(ctx, sum).ptr<double>();
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   return std::sqrt(all_reduce(store().mesh().world(), squares));

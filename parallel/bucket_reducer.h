@@ -19,9 +19,11 @@ class BucketReducer final : public GradReducer {
   void start_unit(const Context& ctx, std::int64_t unit) override;
   void end_pass(const Context& ctx, std::int64_t pass) override;
   // Starts all groups that were not; waits for all.
-  void finish(const Context& ctx) override;
   double global_norm(const Context& ctx) const override;
   std::size_t bytes() const override { return 0; }
+
+ protected:
+  void finish_groups(const Context& ctx) override;
 
  private:
   void start_group(std::size_t group);

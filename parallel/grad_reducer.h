@@ -29,8 +29,9 @@ class GradReducer {
   virtual void start_unit(const Context& ctx, std::int64_t unit) = 0;
   // The backward pass number `pass` of this rank, from 0 on, is done.
   virtual void end_pass(const Context& ctx, std::int64_t pass) = 0;
-  // All sums are there, in the store's gradients within update_range. Collective.
-  virtual void finish(const Context& ctx) = 0;
+  // All sums are there, in the store's gradients within update_range, those of copies in their owners'.
+  // Collective.
+  void finish(const Context& ctx);
   // sqrt of the sum of squares of all gradients of the model, every parameter once whatever the layout. After
   // finish(); collective.
   virtual double global_norm(const Context& ctx) const = 0;
@@ -42,12 +43,14 @@ class GradReducer {
   // Zeroes the gradients outside of this rank's update ranges: parts of other ranks' sums.
   void zero_others(const Context& ctx);
   // Stage 1: every rank's range of the weights sets out to all; the store waits for a group's when its first
-  // weight is asked for. Stage 0: nothing. Collective.
+  // weight is asked for. Before that, on both stages, copies on another rank get theirs. Collective.
   void gather_weights(const Context& ctx);
 
  protected:
   // zero_stage 0 or 1; the store must be allocated and outlive this.
   GradReducer(ParamStore& store, int zero_stage);
+  // Of every group by itself.
+  virtual void finish_groups(const Context& ctx) = 0;
 
   ParamStore& store() const { return store_; }
   int zero_stage() const { return zero_stage_; }
@@ -57,6 +60,9 @@ class GradReducer {
   static Tensor shard_of_grads(const ParamGroup& group);
 
  private:
+  void add_copies(const Context& ctx);
+  void send_to_copies();
+
   ParamStore& store_;
   int zero_stage_;
 };

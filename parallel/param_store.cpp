@@ -131,6 +131,7 @@ std::optional<ParamId> ParamStore::find(const std::string& name) const {
 
 bool ParamStore::takes(const ParamGroup& group, const Param& param) const {
   if (group.sync != param.sync || group.keep_f32 != param.spec.keep_f32) return false;
+  if (group.tie != Tie::kNone || param.spec.tie != Tie::kNone) return false;
   const auto bytes = group.numel * static_cast<std::int64_t>(size_of(accumulator_of(compute_)));
   return group.last_unit == unit_ || bytes < bucket_bytes_;
 }
@@ -139,10 +140,13 @@ ParamId ParamStore::add(ParamSpec spec) {
   ENSURE(buffers_.empty(), "{}: declared after allocate()", spec.name);
   check_spec(spec);
   const ParamId id = params_.size();
-  ENSURE(by_name_.emplace(spec.name, id).second, "{}: two weights of this name", spec.name);
+  const std::optional<ParamId> owner = spec.tie == Tie::kCopy ? find(spec.name) : std::nullopt;
+  if (spec.tie != Tie::kCopy)
+    ENSURE(by_name_.emplace(spec.name, id).second, "{}: two weights of this name", spec.name);
 
   Param param{.spec = std::move(spec), .sync = {}, .unit = unit_, .local_shape = {}};
   param.sync = sync_of(param.spec);
+  param.owner = owner;
   std::vector<std::int64_t> dims(param.spec.shape.dims().begin(), param.spec.shape.dims().end());
   if (param.spec.tp_dim >= 0) {
     std::int64_t& dim = dims[static_cast<std::size_t>(param.spec.tp_dim)];
@@ -158,6 +162,7 @@ ParamId ParamStore::add(ParamSpec spec) {
   if (group == groups_.end()) {
     groups_.push_back({.sync = param.sync,
                        .keep_f32 = param.spec.keep_f32,
+                       .tie = param.spec.tie,
                        .first_unit = unit_,
                        .comm = communicator_of(param.sync, mesh_),
                        .weights = {},
@@ -182,10 +187,12 @@ void ParamStore::allocate(GradSources sources) {
   };
   if (sources == GradSources::kApart) expert_sources_ = mesh_.ep().size();
   arrivals_.resize(groups_.size());
-  for (ParamGroup& group : groups_) {
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    ParamGroup& group = groups_[g];
     const std::int64_t multiple = group.comm->size() * kShardMultiple;
     group.numel = (group.numel + multiple - 1) / multiple * multiple;
-    group.weights = place(group.numel, group.keep_f32 ? accumulator : compute_);
+    if (group.tie != Tie::kCopy || !tied_group(g))
+      group.weights = place(group.numel, group.keep_f32 ? accumulator : compute_);
     if (sources == GradSources::kNone) continue;
     const std::int64_t copies = group.sync == SyncGroup::kExpert ? expert_sources_ : 1;
     for (std::int64_t i = 0; i < copies; ++i) group.source_grads.push_back(place(group.numel, accumulator));
@@ -197,6 +204,7 @@ void ParamStore::initialize(std::uint64_t seed, int threads) {
   if (device_ == Device::kMeta) return;
   const Stream stream(device_);
   for (ParamId id = 0; id < params_.size(); ++id) {
+    if (params_[id].owner) continue;
     const Tensor w = weight(id);
     if (device_ == Device::kCpu) {
       fill_param(params_[id], w, seed, threads);
@@ -252,8 +260,8 @@ void ParamStore::await_weights() const {
 
 Tensor ParamStore::weight(ParamId id) const {
   check_entered(id);
-  await(group_of(id));
-  return local(id, &ParamGroup::weights);
+  await(group_of(holder(id)));
+  return local(holder(id), &ParamGroup::weights);
 }
 Tensor ParamStore::grad(ParamId id) const {
   return local(id, &ParamGroup::grads);
@@ -301,9 +309,22 @@ std::size_t ParamStore::group_of(ParamId id) const {
   return group_index_.at(id);
 }
 
+std::optional<std::size_t> ParamStore::tied_group(std::size_t group) const {
+  for (const Param& param : params_) {
+    if (!param.owner) continue;
+    const std::size_t copy = group_of(static_cast<ParamId>(&param - params_.data())),
+                      owner = group_of(*param.owner);
+    if (group == copy) return owner;
+    if (group == owner) return copy;
+  }
+  return std::nullopt;
+}
+
 std::int64_t ParamStore::local_numel() const {
   std::int64_t sum = 0;
-  for (const Param& param : params_) sum += param.local_shape.numel();
+  for (const Param& param : params_) {
+    if (param.spec.tie != Tie::kCopy) sum += param.local_shape.numel();
+  }
   return sum;
 }
 

@@ -26,6 +26,15 @@ enum class ParamRole : std::uint8_t {
   kVector,     // scales of a norm: no weight decay
 };
 
+// A weight that is used at both ends of a model: the embedding, where a head or multi-token prediction use it
+// too. Those declare a copy, which has gradients of its own: GradReducer adds them to the owner's, once, at
+// the end of a step, so that the sum is the same whether both lie on one rank or on two.
+enum class Tie : std::uint8_t {
+  kNone,
+  kOwner,  // there is a copy, here or on the last pipeline stage
+  kCopy,   // of the owner's name; its values are the owner's, on the same rank also its memory
+};
+
 struct ParamSpec {
   std::string name;     // global and independent of the layout: "layers.7.moe.experts.13.up"
   Shape shape;          // global, 1 or 2 dims
@@ -42,6 +51,7 @@ struct ParamSpec {
   // Of a matrix: the heights of those that lie below one another in it (of heads), again and again down to
   // its end; empty: it is one. For optimizers that take a matrix as such.
   std::vector<std::int64_t> row_blocks = {};
+  Tie tie = Tie::kNone;
 };
 
 // Over which ranks a gradient is summed: replicas, stage, edp.
@@ -54,22 +64,24 @@ struct Param {
   SyncGroup sync;
   std::int64_t unit = 0;
   Shape local_shape;
-  std::int64_t tp_offset = 0;   // where the local part starts in dim tp_dim
-  std::int64_t flat_begin = 0;  // elements, in its group's flat buffer
+  std::int64_t tp_offset = 0;         // where the local part starts in dim tp_dim
+  std::int64_t flat_begin = 0;        // elements, in its group's flat buffer
+  std::optional<ParamId> owner = {};  // of a copy whose owner lies here: in whose memory its values are
 };
 
 // A bucket: one flat buffer of weights and of gradients whose gradients are summed over the same ranks, in
 // one go. It holds whole units of the model, neighbours but for those that have no such weights. Its length
 // is padded with zeros to a multiple of 16 elements per rank, so that every rank owns an equal, aligned shard
-// for ZeRO-1.
+// for ZeRO-1. A tied weight has a group for itself, of the same shards as its copy's.
 struct ParamGroup {
   SyncGroup sync;
   bool keep_f32 = false;
+  Tie tie = Tie::kNone;
   std::int64_t first_unit = 0, last_unit = 0;
   Communicator* comm = nullptr;
-  std::int64_t numel = 0;            // padded
-  Tensor weights;                    // (numel) compute dtype, or accumulator dtype when keep_f32
-  Tensor grads;                      // (numel) accumulator dtype; undefined under kNone
+  std::int64_t numel = 0;  // padded
+  Tensor weights;  // (numel) compute dtype, or accumulator dtype when keep_f32; none if an owner has them
+  Tensor grads;    // (numel) accumulator dtype; undefined under kNone
   std::vector<Tensor> source_grads;  // experts' under kApart: one (numel) per ep rank; else grads alone
   std::int64_t shard_begin() const { return numel / comm->size() * comm->rank(); }
   std::int64_t shard_numel() const { return numel / comm->size(); }
@@ -102,7 +114,8 @@ class ParamStore {
   // complete at one moment of the backward pass, before those of all earlier units. Returns its number, from
   // 1 on.
   std::int64_t begin_unit();
-  // Declares a weight; throws if the name is taken or tp does not divide the dim. Only before allocate().
+  // Declares a weight; throws if the name is taken (a copy takes none) or tp does not divide the dim. Only
+  // before allocate().
   ParamId add(ParamSpec spec);
   void allocate(GradSources sources = GradSources::kSummed);
   // Fills weights as a pure function of (seed, name, global element index): the same on every layout and for
@@ -121,8 +134,8 @@ class ParamStore {
   void expect_weights(std::size_t group, Work arrival, PhaseClock* clock);
   void await_weights() const;
 
-  std::optional<ParamId> find(const std::string& name) const;
-  Tensor weight(ParamId id) const;  // local shape
+  std::optional<ParamId> find(const std::string& name) const;  // never a copy
+  Tensor weight(ParamId id) const;                             // local shape
   Tensor grad(ParamId id) const;
   // Consecutive ids of one group as one matrix (sum of rows, cols); throws if they are not neighbours.
   Tensor fused_weight(std::span<const ParamId> ids) const;
@@ -135,10 +148,12 @@ class ParamStore {
   std::span<ParamGroup> groups() { return groups_; }
   std::span<const ParamGroup> groups() const { return groups_; }
   std::size_t group_of(ParamId id) const;  // index into groups()
+  // The owner's of a group that is a copy, and the other way round; nothing if it lies on another rank.
+  std::optional<std::size_t> tied_group(std::size_t group) const;
   // The weights in a range of a group, by place; all of the group's without a range.
   std::vector<ParamPiece> pieces(std::size_t group, FlatRange range) const;
   std::vector<ParamPiece> pieces(std::size_t group) const;
-  std::int64_t local_numel() const;  // without padding
+  std::int64_t local_numel() const;  // without padding and copies
   std::size_t bytes() const;         // of weights and gradients, padding included
   Mesh& mesh() const { return mesh_; }
   Device device() const { return device_; }
@@ -152,6 +167,7 @@ class ParamStore {
   bool takes(const ParamGroup& group, const Param& param) const;
   void await(std::size_t group) const;
   void check_entered(ParamId id) const;
+  ParamId holder(ParamId id) const { return params_.at(id).owner.value_or(id); }
   const ParamGroup& group_of_all(std::span<const ParamId> ids) const;
   Tensor fused(std::span<const ParamId> ids, const Tensor& flat) const;
   Tensor local(ParamId id, Tensor ParamGroup::*flat) const;

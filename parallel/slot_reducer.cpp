@@ -69,8 +69,7 @@ std::vector<SlotNode> SlotReducer::nodes_of_rank(const ParamGroup& group, int ra
   return nodes_of(rank * slots, (rank + 1) * slots, slots_);
 }
 
-void SlotReducer::finish(const Context& ctx) {
-  const PhaseScope phase(ctx.clock, Phase::kGradSync);
+void SlotReducer::finish_groups(const Context& ctx) {
   for (std::size_t g = 0; g < sums_.size(); ++g) {
     const ParamGroup& group = store().groups()[g];
     if (group.comm->size() == 1) {
@@ -117,8 +116,9 @@ void SlotReducer::exchange(const Context& ctx, const ParamGroup& group, Sums& su
 
 double SlotReducer::global_norm(const Context& ctx) const {
   ExactSum squares;
-  for (const ParamGroup& group : store().groups())
-    add_squares(ctx, shard_of_grads(group), squares_block_, squares);
+  for (const ParamGroup& group : store().groups()) {
+    if (group.tie != Tie::kCopy) add_squares(ctx, shard_of_grads(group), squares_block_, squares);
+  }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   all_reduce(store().mesh().world(), std::span(squares.parts()));
   return std::sqrt(squares.value());

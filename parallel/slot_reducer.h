@@ -22,9 +22,11 @@ class SlotReducer final : public GradReducer {
   // Takes the store's gradients as those of this rank's slot number `pass`, and experts' as those of this
   // slot of every ep rank; leaves zeros.
   void end_pass(const Context& ctx, std::int64_t pass) override;
-  void finish(const Context& ctx) override;
   double global_norm(const Context& ctx) const override;  // with the same bits on every layout
   std::size_t bytes() const override;                     // of the partial sums
+
+ protected:
+  void finish_groups(const Context& ctx) override;
 
  private:
   // Of one ParamGroup.

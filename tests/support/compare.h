@@ -30,10 +30,15 @@ inline NamedValues weights_of(const ParamStore& store) {
   return values;
 }
 
+// Those of copies are added to their owners'.
 inline NamedValues gradients_of(const ParamStore& store) {
   NamedValues values;
-  for (ParamId id = 0; id < store.params().size(); ++id)
-    values[store.params()[id].spec.name] = to_vector(store.grad(id));
+  for (ParamId id = 0; id < store.params().size(); ++id) {
+    const Tensor grad = store.grad(id);
+    std::vector<double>& sum = values[store.params()[id].spec.name];
+    sum.resize(static_cast<std::size_t>(grad.numel()));
+    for (std::int64_t i = 0; i < grad.numel(); ++i) sum[static_cast<std::size_t>(i)] += element(grad, i);
+  }
   return values;
 }
 
@@ -63,7 +68,9 @@ inline NamedValues summed_gradients(ParamStore& store, Communicator& world) {
     for_each_element(
         param, [&](std::int64_t from, std::int64_t to) { global.ptr<double>()[to] += element(local, from); });
     world.all_reduce(global).wait();
-    values[param.spec.name] = to_vector(global);
+    std::vector<double>& sum = values[param.spec.name];  // with that of a copy
+    sum.resize(static_cast<std::size_t>(global.numel()));
+    for (std::int64_t i = 0; i < global.numel(); ++i) sum[static_cast<std::size_t>(i)] += element(global, i);
   }
   return values;
 }

@@ -4,16 +4,15 @@
 
 namespace jevons {
 
-Embedding::Embedding(ParamStore& store, const ModelConfig& config)
-    : Embedding(store,
-                store.add({.name = "embedding",
-                           .shape = {config.vocab_size, config.hidden_size},
-                           .tp_dim = 0,
-                           .init_std = config.init_std,
-                           .role = config.tie_embeddings ? ParamRole::kHead : ParamRole::kEmbedding})) {}
-
-Embedding::Embedding(ParamStore& store, ParamId table)
-    : store_(&store), reduce_scatter_(store.mesh().tp()), id_(table) {}
+Embedding::Embedding(ParamStore& store, const ModelConfig& config, Tie tie)
+    : store_(&store),
+      reduce_scatter_(store.mesh().tp()),
+      id_(store.add({.name = "embedding",
+                     .shape = {config.vocab_size, config.hidden_size},
+                     .tp_dim = 0,
+                     .init_std = config.init_std,
+                     .role = config.tie_embeddings ? ParamRole::kHead : ParamRole::kEmbedding,
+                     .tie = tie})) {}
 
 Tensor Embedding::forward(const Context& ctx, Tensor tokens, Saved& saved) const {
   saved.tokens = tokens;

@@ -15,10 +15,8 @@ class Embedding {
     Tensor tokens;  // (T) i32
     Tensor dy;      // (T, D), from backward_input to backward_weight
   };
-  // Declares `embedding` (V, D).
-  Embedding(ParamStore& store, const ModelConfig& config);
-  // Uses a table that another one declared.
-  Embedding(ParamStore& store, ParamId table);
+  // Declares `embedding` (V, D), or a copy of it.
+  Embedding(ParamStore& store, const ModelConfig& config, Tie tie = Tie::kNone);
 
   // (T) -> (T / tp, D).
   Tensor forward(const Context& ctx, Tensor tokens, Saved& saved) const;
@@ -26,7 +24,7 @@ class Embedding {
   Tensor backward_input(const Context& ctx, Tensor dy, Saved& saved) const;
   void backward_weight(const Context& ctx, const Saved& saved) const;
 
-  ParamId weight() const { return id_; }  // for a head tied to it
+  ParamId weight() const { return id_; }  // for a head tied to it, on a copy
 
  private:
   ParamStore* store_;

@@ -44,7 +44,10 @@ ModelCounts count_model(const ModelConfig& config) {
   ParamStore store(mesh, Device::kMeta, DType::kF32);
   const Model model(store, config);
   Tally own, mtp;
-  for (const Param& param : store.params()) (model.is_mtp_unit(param.unit) ? mtp : own).add(param.spec);
+  for (const Param& param : store.params()) {
+    if (param.spec.tie == Tie::kCopy) continue;
+    (model.is_mtp_unit(param.unit) ? mtp : own).add(param.spec);
+  }
   for (const StateTensor& state : model.state()) (state.layer < config.num_layers ? own : mtp).add(state);
   mtp.multiplied[1] += config.mtp.depth * config.vocab_size * config.hidden_size;
   return {own.counts(model.attention_flops_per_token()), mtp.counts(model.mtp_attention_flops_per_token()),

@@ -10,19 +10,9 @@
 namespace jevons {
 namespace {
 
-// The weight that a tied head shares.
-std::optional<ParamId> tied_weight(const ParamStore& store, const ModelConfig& config) {
-  if (!config.tie_embeddings) return std::nullopt;
-  const std::optional<ParamId> embedding = store.find("embedding");
-  ENSURE(embedding, "a head tied to the embedding needs that on the same rank");
-  return embedding;
-}
-
-// The table for multi-token prediction.
-Embedding shared_embedding(ParamStore& store) {
-  const std::optional<ParamId> table = store.find("embedding");
-  ENSURE(table, "multi-token prediction needs the embedding on the rank of the head");
-  return {store, *table};
+// Whether the end of the model uses the embedding too.
+bool embedding_is_shared(const ModelConfig& config) {
+  return config.tie_embeddings || config.mtp.depth > 0;
 }
 
 }  // namespace
@@ -38,7 +28,7 @@ Stage::Stage(ParamStore& store, const ModelConfig& config, const StageRange& ran
       rope_(store.device(), store.compute(), config.seq_len, rope_frequencies(config), config.rope.layout) {
   if (range.embedding) {
     units_.embedding = store.begin_unit();
-    embedding_.emplace(store, config);
+    embedding_.emplace(store, config, embedding_is_shared(config) ? Tie::kOwner : Tie::kNone);
   }
   blocks_.reserve(static_cast<std::size_t>(range.end_layer - range.first_layer));
   for (std::int64_t layer = range.first_layer; layer < range.end_layer; ++layer) {
@@ -46,13 +36,11 @@ Stage::Stage(ParamStore& store, const ModelConfig& config, const StageRange& ran
     blocks_.emplace_back(store, config, layer, rope_);
   }
   if (range.head) {
-    units_.head = units_.head_weight = store.begin_unit();
-    const std::optional<ParamId> tied = tied_weight(store, config);
-    if (tied) units_.head_weight = store.params()[*tied].unit;
-    head_.emplace(store, config, tied);
-    if (config.mtp.depth > 0) {
-      mtp_.emplace(store, config, rope_, shared_embedding(store), head_->vocab());
-    }
+    units_.head = store.begin_unit();
+    std::optional<Embedding> copy;
+    if (embedding_is_shared(config)) copy.emplace(store, config, Tie::kCopy);
+    head_.emplace(store, config, config.tie_embeddings ? std::optional(copy->weight()) : std::nullopt);
+    if (config.mtp.depth > 0) mtp_.emplace(store, config, rope_, *copy, head_->vocab());
   }
 }
 
@@ -79,7 +67,7 @@ Tensor Stage::forward(const Context& ctx, const MicroBatch& batch, Tensor figure
   }
   if (!head_) return x;
   {
-    const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
+    const UnitScope unit(*store_, units_.head);
     head_->forward(ctx, x, batch.targets, figures.slice(0, 1), saved.head);
   }
   if (mtp_) mtp_->forward(ctx, mtp_inputs(batch, rows, saved.head.normed, figures), saved.mtp);
@@ -90,7 +78,7 @@ Tensor Stage::backward(const Context& ctx, Saved& saved, const LossScales& scale
                        Tensor dy) {
   if (head_) {
     const Tensor d_normed = mtp_ ? mtp_->backward(ctx, saved.mtp, scales, done) : Tensor{};
-    const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
+    const UnitScope unit(*store_, units_.head);
     dy = head_->backward(ctx, scales.token, saved.head, d_normed);
     tell(done, units_.head);
   }
@@ -110,7 +98,7 @@ Tensor Stage::backward(const Context& ctx, Saved& saved, const LossScales& scale
 Tensor Stage::backward_input(const Context& ctx, Saved& saved, const LossScales& scales, Tensor dy) {
   if (head_) {
     const Tensor d_normed = mtp_ ? mtp_->backward_input(ctx, saved.mtp, scales) : Tensor{};
-    const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
+    const UnitScope unit(*store_, units_.head);
     dy = head_->backward_input(ctx, scales.token, saved.head, d_normed);
   }
   for (std::size_t i = blocks_.size(); i-- > 0;) {
@@ -144,7 +132,7 @@ Tensor Stage::infer(const Context& ctx, const MicroBatch& batch, Tensor figures,
   LmHead::Saved dropped;
   const Tensor choices = mtp_ ? ctx.stash->alloc(batch.targets.shape, DType::kI32) : Tensor{};
   {
-    const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
+    const UnitScope unit(*store_, units_.head);
     head_->forward(ctx, x, batch.targets, figures.slice(0, 1), dropped, choices);
   }
   if (mtp_) {
@@ -217,7 +205,7 @@ std::optional<std::int64_t> Stage::cache_columns() const {
 
 Tensor Stage::infer_logits(const Context& ctx, Tensor x) const {
   ENSURE(head_, "logits of a stage without a head");
-  const UnitScope unit(*store_, units_.head), weight(*store_, units_.head_weight);
+  const UnitScope unit(*store_, units_.head);
   return head_->logits(ctx, x);
 }
 

@@ -53,7 +53,7 @@ class Stage {
     Mtp::Saved mtp;
   };
   // Declares each part in a unit of its own. A head that is tied to the embedding, or has multi-token
-  // prediction behind it, needs that in the same store.
+  // prediction behind it, declares a copy of that (Tie) in its unit.
   Stage(ParamStore& store, const ModelConfig& config, const StageRange& range);
   Stage(const Stage&) = delete;  // blocks refer to rope_
   Stage& operator=(const Stage&) = delete;
@@ -121,7 +121,6 @@ class Stage {
   // The units of the store that the stage declared, by part.
   struct Units {
     std::int64_t embedding = 0, head = 0;
-    std::int64_t head_weight = 0;  // the embedding's if that is tied
     std::vector<std::int64_t> blocks;
   };
   // Tokens, or x, through the embedding, then f(block, its index, x) for every block, which writes over x.

@@ -23,7 +23,9 @@ Optimizer::Optimizer(ParamStore& store, const GradReducer& reducer, const OptimC
     : store_(store), config_(config), rules_(make_update_rules(config, seed)) {
   if (rules_.matrices != nullptr) matrices_.emplace(store, reducer, is_orthogonalised);
   const DType wide = accumulator_of(store.compute());
-  for (std::size_t g = 0; g < store.groups().size(); ++g) divide(g, reducer.update_range(g));
+  for (std::size_t g = 0; g < store.groups().size(); ++g) {
+    if (store.groups()[g].tie != Tie::kCopy) divide(g, reducer.update_range(g));
+  }
   for (Part& part : parts_) {
     const Tensor weights = weights_of(part);
     part.master = weights.dtype == wide ? weights : make(part.range.numel, wide);

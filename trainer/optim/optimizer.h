@@ -19,7 +19,7 @@ namespace jevons {
 class Optimizer {
  public:
   // A stretch of weights that are updated alike, as long as possible, of one ParamGroup and within this
-  // rank's range of it.
+  // rank's range of it. Copies are in none: what their owners become, they become.
   struct Part {
     std::size_t group = 0;
     FlatRange range;

@@ -30,6 +30,7 @@ void InferenceWorker::load(const TensorSource& source) {
   agree(mesh_.world(), [&] {
     for (ParamId id = 0; id < store_.params().size(); ++id) {
       const Param& param = store_.params()[id];
+      if (param.owner) continue;
       std::vector<std::int64_t> offset(static_cast<std::size_t>(param.spec.shape.ndim()), 0);
       if (param.spec.tp_dim >= 0) offset[static_cast<std::size_t>(param.spec.tp_dim)] = param.tp_offset;
       read(source, {param.spec.name, param.spec.shape, std::move(offset), store_.weight(id)});
