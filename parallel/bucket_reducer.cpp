@@ -14,7 +14,7 @@ BucketReducer::BucketReducer(ParamStore& store, int zero_stage)
 
 void BucketReducer::begin(std::int64_t) {}
 
-void BucketReducer::end_pass(const Context&, std::int64_t) {}
+void BucketReducer::end_pass(const Context&, std::int64_t, UnitRange) {}
 
 void BucketReducer::start_group(std::size_t g) {
   const ParamGroup& group = store().groups()[g];
@@ -30,7 +30,7 @@ void BucketReducer::start_unit(const Context& ctx, std::int64_t unit) {
   }
 }
 
-void BucketReducer::finish_groups(const Context& ctx) {
+void BucketReducer::finish_groups(const Context&) {
   for (std::size_t g = 0; g < under_way_.size(); ++g) {
     if (!under_way_[g]) start_group(g);
   }

@@ -17,7 +17,7 @@ class BucketReducer final : public GradReducer {
   void begin(std::int64_t sequences) override;
   // Starts the groups that end with `unit` on the way from the last unit to the first.
   void start_unit(const Context& ctx, std::int64_t unit) override;
-  void end_pass(const Context& ctx, std::int64_t pass) override;
+  void end_pass(const Context& ctx, std::int64_t pass, UnitRange units) override;
   // Starts all groups that were not; waits for all.
   double global_norm(const Context& ctx) const override;
   std::size_t bytes() const override { return 0; }

@@ -27,8 +27,8 @@ class GradReducer {
   // In the last backward pass: the gradients of `unit` and of all later units are complete. What was started
   // must not be touched until finish() returns. Collective.
   virtual void start_unit(const Context& ctx, std::int64_t unit) = 0;
-  // The backward pass number `pass` of this rank, from 0 on, is done.
-  virtual void end_pass(const Context& ctx, std::int64_t pass) = 0;
+  // The backward pass number `pass` of this rank, from 0 on, is done in the stage of these units.
+  virtual void end_pass(const Context& ctx, std::int64_t pass, UnitRange units) = 0;
   // All sums are there, in the store's gradients within update_range, those of copies in their owners'.
   // Collective.
   void finish(const Context& ctx);

@@ -131,6 +131,7 @@ std::optional<ParamId> ParamStore::find(const std::string& name) const {
 
 bool ParamStore::takes(const ParamGroup& group, const Param& param) const {
   if (group.sync != param.sync || group.keep_f32 != param.spec.keep_f32) return false;
+  if (group.first_unit < first_open_unit_) return false;
   if (group.tie != Tie::kNone || param.spec.tie != Tie::kNone) return false;
   const auto bytes = group.numel * static_cast<std::int64_t>(size_of(accumulator_of(compute_)));
   return group.last_unit == unit_ || bytes < bucket_bytes_;

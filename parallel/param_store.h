@@ -105,6 +105,11 @@ struct ParamPiece {
 // any weight.
 enum class GradSources : std::uint8_t { kSummed, kApart, kNone };
 
+// Units first .. last.
+struct UnitRange {
+  std::int64_t first = 0, last = 0;
+};
+
 class ParamStore {
  public:
   // A bucket that holds `bucket_bytes` of gradients takes no further unit.
@@ -114,6 +119,9 @@ class ParamStore {
   // complete at one moment of the backward pass, before those of all earlier units. Returns its number, from
   // 1 on.
   std::int64_t begin_unit();
+  // Units from here on share no bucket with those before: their gradients may be complete before or after.
+  void close_buckets() { first_open_unit_ = unit_ + 1; }
+  std::int64_t last_unit() const { return unit_; }  // so far
   // Declares a weight; throws if the name is taken (a copy takes none) or tp does not divide the dim. Only
   // before allocate().
   ParamId add(ParamSpec spec);
@@ -179,7 +187,7 @@ class ParamStore {
   std::vector<Param> params_;
   std::vector<std::size_t> group_index_;  // of each param
   std::unordered_map<std::string, ParamId> by_name_;
-  std::int64_t bucket_bytes_, unit_ = 0;
+  std::int64_t bucket_bytes_, unit_ = 0, first_open_unit_ = 0;
   std::vector<int> entered_;  // how often each unit is
   bool entry_required_ = false;
   std::vector<ParamGroup> groups_;

@@ -30,7 +30,7 @@ std::int64_t block_of_squares(const ParamStore& store) {
 SlotReducer::SlotReducer(ParamStore& store, int zero_stage)
     : GradReducer(store, zero_stage), squares_block_(block_of_squares(store)) {
   const Layout& layout = store.mesh().layout();
-  ENSURE(layout.tp == 1 && layout.pp == 1 && layout.cp == 1, "slots need tp 1, pp 1 and cp 1");
+  ENSURE(layout.tp == 1 && layout.cp == 1, "slots need tp 1 and cp 1");
   for (const ParamGroup& group : store.groups()) {
     const bool apart = group.sync == SyncGroup::kExpert;
     ENSURE(sources_of(group) == (apart ? store.mesh().ep().size() : 1), "gradients of {} sources",
@@ -51,10 +51,11 @@ void SlotReducer::start_unit(const Context&, std::int64_t) {}
 
 // Source s of rank r of a group's communicator is rank r * sources + s of all, and ranks hold consecutive
 // slots.
-void SlotReducer::end_pass(const Context& ctx, std::int64_t pass) {
+void SlotReducer::end_pass(const Context& ctx, std::int64_t pass, UnitRange units) {
   const std::int64_t per_rank = slots_ / store().mesh().stage().size();
   for (std::size_t g = 0; g < sums_.size(); ++g) {
     const ParamGroup& group = store().groups()[g];
+    if (group.first_unit < units.first || group.first_unit > units.last) continue;
     for (std::int64_t s = 0; s < sources_of(group); ++s) {
       const std::int64_t rank = group.comm->rank() * sources_of(group) + s;
       const Tensor grads = group.source_grads[static_cast<std::size_t>(s)];

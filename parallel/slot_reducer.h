@@ -1,6 +1,6 @@
 // Sums that do not depend on the layout (numerics: layout_invariant): the gradients of every slot, one
 // sequence of the global batch, are taken apart and added in a SlotSum's fixed tree, first on this rank, then
-// over ranks. A pass is one slot. tp, pp and cp are 1.
+// over ranks. A pass is one slot. tp and cp are 1.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ class SlotReducer final : public GradReducer {
   // This rank computes the n = sequences / ranks slots from rank * n on.
   void begin(std::int64_t sequences) override;
   void start_unit(const Context& ctx, std::int64_t unit) override;
-  // Takes the store's gradients as those of this rank's slot number `pass`, and experts' as those of this
-  // slot of every ep rank; leaves zeros.
-  void end_pass(const Context& ctx, std::int64_t pass) override;
+  // Takes the store's gradients of the units as those of this rank's slot number `pass`, and experts' as
+  // those of this slot of every ep rank; leaves zeros.
+  void end_pass(const Context& ctx, std::int64_t pass, UnitRange units) override;
   double global_norm(const Context& ctx) const override;  // with the same bits on every layout
   std::size_t bytes() const override;                     // of the partial sums
 

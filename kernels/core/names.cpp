@@ -10,9 +10,9 @@ const char* name_of(WorkKind kind) {
 }
 
 const char* name_of(Phase phase) {
-  static constexpr const char* kNames[kNumPhases] = {"init",      "data",      "compute",   "dispatch",
-                                                     "grad_sync", "imbalance", "optimizer", "checkpoint",
-                                                     "eval",      "log",       "shutdown",  "idle"};
+  static constexpr const char* kNames[kNumPhases] = {
+      "init",     "data",      "compute",    "dispatch", "grad_sync", "imbalance", "bubble",
+      "pipeline", "optimizer", "checkpoint", "eval",     "log",       "shutdown",  "idle"};
   return kNames[static_cast<std::size_t>(phase)];
 }
 

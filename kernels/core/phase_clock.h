@@ -17,6 +17,8 @@ enum class Phase : std::uint8_t {
   kDispatch,
   kGradSync,
   kImbalance,
+  kBubble,    // of a pipeline: another stage has not got as far
+  kPipeline,  // a message between stages is on its way
   kOptimizer,
   kCheckpoint,
   kEval,
@@ -24,7 +26,7 @@ enum class Phase : std::uint8_t {
   kShutdown,
   kIdle
 };
-inline constexpr std::size_t kNumPhases = 12;
+inline constexpr std::size_t kNumPhases = 14;
 const char* name_of(Phase phase);
 
 class Whereabouts;

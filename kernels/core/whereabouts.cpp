@@ -21,6 +21,7 @@ void Whereabouts::begin_step(std::int64_t step) {
 void Whereabouts::end_step() {
   const std::lock_guard lock(mutex_);
   place_.in_step = false, place_.pass = Pass::kNone;
+  place_.action.clear();
   place_.micro_batch = place_.layer = -1;
   ++place_.changes;
 }
@@ -28,6 +29,12 @@ void Whereabouts::end_step() {
 void Whereabouts::micro_batch(std::int64_t index) {
   const std::lock_guard lock(mutex_);
   place_.micro_batch = index;
+  ++place_.changes;
+}
+
+void Whereabouts::action(std::string text) {
+  const std::lock_guard lock(mutex_);
+  place_.action = std::move(text);
   ++place_.changes;
 }
 

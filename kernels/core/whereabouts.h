@@ -32,6 +32,7 @@ struct WorkerPlace {
   std::int64_t steps_begun = 0;  // of this launch
   bool in_step = false;
   std::int64_t micro_batch = -1, layer = -1;  // of the step under way; -1: none
+  std::string action;                         // of a pipeline's schedule: "D1.3"; empty: none
   Pass pass = Pass::kNone;
   Phase phase = Phase::kInit;
   bool in_collective = false;  // else the figures below are of the last one
@@ -50,6 +51,7 @@ class Whereabouts {
   void begin_step(std::int64_t step);
   void end_step();
   void micro_batch(std::int64_t index);
+  void action(std::string text);
   void layer(Pass pass, std::int64_t index);
   void begin(const CollectiveCall& call);
   void end_collective();

@@ -34,9 +34,6 @@ inline bool frees_pass(ActionKind kind) {  // the last action of a stage on a mi
 std::string to_text(const Action& action);             // "F0.3", without what it is paired with
 std::string to_text(std::span<const Action> actions);  // "F0.0 (F0.3|D3.1)"
 
-// Of one stage, a micro-batch after the other: F0.0 D0.0 F0.1 D0.1 ...
-std::vector<Action> one_stage_schedule(std::int64_t micro_batches);
-
 // The most micro-batches of `stage` that are at once between their forward and the end of their backward: the
 // depth of a ring in which micro-batch i takes place i % depth.
 std::int64_t most_in_flight(std::span<const Action> actions, std::int64_t stage);

@@ -87,7 +87,9 @@ TEST_CASE("a branch put in beside the others is trained by the ordinary step", "
 TEST_CASE("an attention without a cache says so when text is asked for", "[branch]") {
   MetaCommunicator world(0, 1);
   Worker worker(config_with(Recompute::kNone), world, {.device = Device::kCpu}, nullptr);
-  const auto cache = [&] { return worker.model().make_cache({.sequences = 1, .positions = 4}); };
+  const auto cache = [&] {
+    return worker.stages().all().front().make_cache({.sequences = 1, .positions = 4});
+  };
   CHECK_THROWS_WITH(cache(), Catch::Matchers::ContainsSubstring("has no cache"));
 }
 

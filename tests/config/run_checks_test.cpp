@@ -120,11 +120,44 @@ TEST_CASE("config: a layout that does not fit the workers or the model", "[confi
         "command line: parallel.ep: 3 does not divide model.moe.num_experts = 8; ep 1 would fit");
   CHECK(for_world(4, {"parallel.tp=4"}) ==
         "command line: parallel.tp: 4 does not divide model.num_kv_heads = 2; tp 1, 2 would fit");
-  CHECK(judged({"parallel.pp=2", "parallel.cp=2"}, {}) ==
-        "command line: parallel.pp: pipeline parallelism is not in this version; use pp 1\n"
+  CHECK(judged({"parallel.cp=2"}, {}) ==
         "command line: parallel.cp: context parallelism is not in this version; use cp 1");
   // A model and a layout as large as the options allow, judged without a pause.
   CHECK(for_world(1, {"parallel.dp=262144", "parallel.tp=4096"}) != "");
+}
+
+TEST_CASE("config: a pipeline that does not fit", "[config]") {
+  CHECK(for_world(4, {"parallel.pp=2"}) == "pp 2, dp 2, tp 1, ep 1");
+  CHECK(for_world(2, {"parallel.pp=2", "parallel.dp=2"}) ==
+        "command line: parallel: pp*dp*tp = 2*2*1 = 4 but 2 workers were started; dp 1 would fit, or start 4 "
+        "workers");
+  CHECK(
+      for_world(4, {"parallel.pp=4"}) ==
+      "command line: parallel.pp * virtual_stages = 4 * 1 stages need as many layers; model.num_layers is 2");
+  CHECK(
+      for_world(2, {"parallel.pp=2", "parallel.schedule=zb_v"}) ==
+      "command line: parallel.pp * virtual_stages = 2 * 2 stages need as many layers; model.num_layers is 2");
+  CHECK(for_world(2, {"parallel.pp=2", "parallel.stage_layers=1"}) ==
+        "command line: parallel.stage_layers has 1 stages, parallel.pp * virtual_stages = 2 * 1");
+  CHECK(for_world(2, {"parallel.pp=2", "parallel.stage_layers=1 2"}) ==
+        "command line: parallel.stage_layers has 3 layers, model.num_layers is 2");
+  CHECK(for_world(2, {"parallel.pp=2", "parallel.stage_layers=1 x"}) ==
+        "command line: parallel.stage_layers = \"1 x\": give the layers of every stage, with spaces between "
+        "them, such as \"8 8 8 6\"");
+  CHECK(for_world(1, {"parallel.pairs=true", "parallel.stage_layers=2"}) ==
+        "command line: parallel.pairs needs a pipeline: give parallel.pp\n"
+        "command line: parallel.stage_layers needs a pipeline: give parallel.pp");
+  // Steps of 4 micro-batches; with a ramp of 1 and 2, too.
+  const std::vector<std::string> dual = {"parallel.pp=2", "parallel.schedule=dualpipe_v",
+                                         "model.num_layers=4", "train.micro_batch_size=2"};
+  CHECK(for_world(2, dual) == "pp 2, dp 1, tp 1, ep 1");
+  std::vector<std::string> ramp = dual;
+  ramp.insert(ramp.end(), {"train.batch_ramp_start=2", "train.batch_ramp_samples=8"});
+  CHECK_THAT(
+      for_world(2, ramp),
+      Catch::Matchers::ContainsSubstring("parallel.schedule: ") &&
+          Catch::Matchers::ContainsSubstring(
+              "a step has train.batch_ramp_start / (train.micro_batch_size * parallel.dp) = 1 micro-b"));
 }
 
 TEST_CASE("config: a training run needs data and an end", "[config]") {

@@ -64,7 +64,7 @@ std::vector<std::string> values_to_try(const DocumentedOption& option) {
   if (option.type == "whole number") return {"1", "2", "3", "4", "5", "16", "0"};
   if (option.type == "whole number or auto") return {"auto", "1", "2"};
   if (option.type == "number or size") return {"size", "0.5"};
-  if (option.type == "text") return {"other", "0.7", "2027-01-01"};
+  if (option.type == "text") return {"other", "0.7", "2 1", "2027-01-01"};
   if (option.type == "number or unchanged") return {"0.5"};
   if (option.type == "list") return {"[{path: x}]", "[{until_steps: 5}]", "[{from_tokens: 5}]"};
   std::vector<std::string> choices;

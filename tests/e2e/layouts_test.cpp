@@ -32,7 +32,8 @@ TEST_CASE("layouts under mpirun agree with one worker", "[e2e]") {
   const std::vector<std::pair<int, std::string>> layouts{{2, "parallel.ep=2"},
                                                          {2, "parallel.tp=2 parallel.zero_stage=0"},
                                                          {4, "parallel.tp=2 parallel.ep=4"},
-                                                         {8, "parallel.ep=4"}};
+                                                         {8, "parallel.ep=4"},
+                                                         {8, "parallel.pp=2 parallel.tp=2 parallel.ep=4"}};
   for (const auto& [workers, layout] : layouts) {
     INFO(workers << " workers, " << layout);
     const Result many = train(workers, fmt::format("run{}{}", workers, layout.size()), layout);

@@ -30,6 +30,17 @@ TEST_CASE("a rank that stops is named, and the job ends", "[e2e][watchdog]") {
   CHECK(contains(read_bytes(job.dir / "run/logs/rank-2.log"), "watchdog: no progress for"));
 }
 
+TEST_CASE("a stage that stops is named by those that wait for it", "[e2e][watchdog]") {
+  const EndlessJob job(2, "parallel.pp=2 parallel.ep=1 watchdog.stall_seconds=4");
+  const Ran ran = job.start_and("kill_rank STOP 0");
+  INFO(ran.output);
+  CHECK(ran.code == 70);
+  CHECK(contains(ran.output, "Missing, gave no sign of life: rank 0 (process "));
+  CHECK(contains(ran.output, ", pipeline action "));
+  CHECK(contains(ran.output, "over pp"));
+  CHECK(all_gone("jevons", job.dir / "run.yaml"));
+}
+
 TEST_CASE("a rank that is killed ends the job, and the others say where they were", "[e2e][watchdog]") {
   const EndlessJob job(3, "parallel.ep=1 watchdog.stall_seconds=4");
   const Ran ran = job.start_and("kill_rank KILL 1");

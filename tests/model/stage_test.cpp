@@ -33,13 +33,26 @@ std::vector<Action> actions_of(const std::string& text) {
   return actions;
 }
 
+// Of one stage: F0.0 D0.0 F0.1 D0.1 ...
+std::vector<Action> one_after_another() {
+  return generate_schedule({.micro_batches = kMicroBatches}).ranks.front();
+}
+
 struct Run {
   std::vector<double> losses;  // and what else a pass adds up, of each micro-batch
   NamedValues gradients;
   std::vector<LayerHealth> health;
-  std::vector<std::int64_t> units;   // in the order in which their gradients were done
-  std::vector<std::size_t> stashes;  // of each stage
+  std::vector<std::int64_t> units;  // in the order in which their gradients were done
+  std::size_t stashes = 0;          // passes at once
 };
+
+// Without messages: all stages lie on one rank.
+RankProgram program_of(const std::vector<Action>& actions) {
+  RankProgram program;
+  for (const Action& action : actions)
+    program.instructions.push_back({.kind = Instruction::Kind::kRun, .action = action});
+  return program;
+}
 
 Run run(TestBed& bed, const ModelConfig& config, const std::vector<StageRange>& ranges,
         const std::vector<Action>& actions) {
@@ -48,16 +61,9 @@ Run run(TestBed& bed, const ModelConfig& config, const std::vector<StageRange>& 
   bed.place_weights();
   bed.store.require_entry();
   Run result;
-  std::deque<Arena> stashes;
-  std::vector<StageInFlight> in_flight;
-  for (std::size_t s = 0; s < stages.size(); ++s) {
-    in_flight.push_back({.stage = &stages[s]});
-    result.stashes.push_back(static_cast<std::size_t>(most_in_flight(actions, static_cast<std::int64_t>(s))));
-    for (std::size_t i = 0; i < result.stashes.back(); ++i) {
-      in_flight.back().passes.push_back({.stash = &stashes.emplace_back(Device::kCpu, "stash")});
-      reset_and_poison(stashes.back());
-    }
-  }
+  Stashes stashes(Device::kCpu, nullptr);
+  PipelineRank rank{.stashes = &stashes};
+  for (Stage& stage : stages) rank.stages.push_back({&stage, std::ssize(rank.stages)});
   reset_and_poison(bed.work);
   const MicroBatch all = random_batch(bed, config, 2 * kMicroBatches, "batch", 5);
   const std::int64_t count = num_figures(config);
@@ -76,7 +82,8 @@ Run run(TestBed& bed, const ModelConfig& config, const std::vector<StageRange>& 
                           .sequence = 0.125,
                           .position = 1.0 / 64,
                           .mtp = std::vector<double>(static_cast<std::size_t>(config.mtp.depth), 0.05)};
-  forward_backward(bed.ctx, in_flight, actions, scales, hooks);
+  forward_backward(bed.ctx, rank, program_of(actions), scales, hooks);
+  result.stashes = stashes.size();
   result.losses = to_vector(figures);
   result.gradients = gradients_of(bed.store);
   for (Stage& stage : stages) {
@@ -119,13 +126,11 @@ TEST_CASE("stages: a model cut in two gives the whole model's bits", "[model][st
   ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
   config.moe.global_balance_loss = config.moe.router.num_experts > 0 ? 0.2 : 0;
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
-  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
-  CHECK(want.stashes == std::vector<std::size_t>{1});
+  const Run want = run_alone(config, kWhole, one_after_another());
+  CHECK(want.stashes == 1);
   CHECK(std::ranges::all_of(want.losses, [](double loss) { return loss > 0; }));
-  const std::map<std::string, std::vector<std::size_t>> lists = {{kOneAtATime, {1, 1}},
-                                                                 {kOneForwardOneBackward, {2, 1}},
-                                                                 {kAllForward, {4, 4}},
-                                                                 {kWeightsLater, {3, 2}}};
+  const std::map<std::string, std::size_t> lists = {
+      {kOneAtATime, 2}, {kOneForwardOneBackward, 3}, {kAllForward, 8}, {kWeightsLater, 5}};
   for (const auto& [text, stashes] : lists) {
     INFO(text);
     const Run got = run_alone(config, kCut, actions_of(text));
@@ -144,7 +149,7 @@ TEST_CASE("stages: the whole model in halves gives the same bits", "[model][stag
   ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
   config.recompute = GENERATE(Recompute::kNone, Recompute::kFull);
   config.tie_embeddings = GENERATE(false, true);
-  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
+  const Run want = run_alone(config, kWhole, one_after_another());
   const Run got =
       run_alone(config, kWhole, actions_of("F0.0 B0.0 W0.0 F0.1 F0.2 B0.1 W0.1 B0.2 W0.2 F0.3 B0.3 W0.3"));
   CHECK(got.losses == want.losses);
@@ -154,7 +159,7 @@ TEST_CASE("stages: the whole model in halves gives the same bits", "[model][stag
 TEST_CASE("stages: a head tied to the embedding on another stage of the same rank", "[model][stage]") {
   ModelConfig config = three_layers(tiny_dense());
   config.tie_embeddings = true;
-  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
+  const Run want = run_alone(config, kWhole, one_after_another());
   const Run got = run_alone(config, kCut, actions_of(kOneAtATime));
   CHECK(got.losses == want.losses);
   CHECK(got.gradients == want.gradients);
@@ -166,7 +171,7 @@ TEST_CASE("stages: multi-token prediction on the last stage, with the embedding 
   config.mtp.depth = 2;
   config.recompute = GENERATE(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
   config.tie_embeddings = GENERATE(false, true);
-  const Run want = run_alone(config, kWhole, one_stage_schedule(kMicroBatches));
+  const Run want = run_alone(config, kWhole, one_after_another());
   const Run cut = run_alone(config, kCut, actions_of(kOneAtATime));
   const Run halves =
       run_alone(config, kWhole, actions_of("F0.0 B0.0 W0.0 F0.1 F0.2 B0.1 W0.1 B0.2 W0.2 F0.3 B0.3 W0.3"));
@@ -184,7 +189,7 @@ TEST_CASE("stages: over two tp ranks, the cut model gives the whole model's bits
   ModelConfig config = three_layers(GENERATE(tiny_dense(), tiny_moe()));
   run_ranks(2, [&](Communicator& world) {
     TestBed bed(world, DType::kF32, {.tp = 2}), cut_bed(world, DType::kF32, {.tp = 2});
-    const Run want = run(bed, config, kWhole, one_stage_schedule(kMicroBatches));
+    const Run want = run(bed, config, kWhole, one_after_another());
     const Run got = run(cut_bed, config, kCut, actions_of(kWeightsLater));
     ENSURE(got.losses == want.losses, "losses differ");
     ENSURE(got.gradients == want.gradients, "gradients differ");
@@ -197,7 +202,7 @@ TEST_CASE(
     "[model][stage]") {
   const ModelConfig config = three_layers(tiny_moe());
   const std::vector<std::int64_t> want = {5, 4, 3, 2};  // head, three blocks
-  CHECK(run_alone(config, kWhole, one_stage_schedule(kMicroBatches)).units == want);
+  CHECK(run_alone(config, kWhole, one_after_another()).units == want);
   CHECK(run_alone(config, kCut, actions_of(kOneForwardOneBackward)).units == want);
   CHECK(run_alone(config, kCut, actions_of(kWeightsLater)).units == want);
 }

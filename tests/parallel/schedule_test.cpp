@@ -152,7 +152,7 @@ TEST_CASE("forwards alone, each once", "[schedule]") {
 }
 
 TEST_CASE("a schedule of one rank with one stage is forward, backward", "[schedule]") {
-  CHECK(generate_schedule({PipelineKind::k1F1B, 1, 5}).ranks.front() == one_stage_schedule(5));
+  CHECK(to_text(generate_schedule({PipelineKind::k1F1B, 1, 3})) == "F0.0 D0.0 F0.1 D0.1 F0.2 D0.2\n");
 }
 
 }  // namespace jevons

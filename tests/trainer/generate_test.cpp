@@ -101,7 +101,7 @@ TEST_CASE("greedy text is that of passes over all tokens so far", "[generate]") 
     std::ranges::fill(tokens.span<std::int32_t>(), 0);
     std::ranges::copy(expected, tokens.ptr<std::int32_t>());
     const std::int64_t last = std::ssize(expected) - 1;
-    const auto logits = whole.model().logits(ctx, tokens).slice(last, last + 1).span<float>();
+    const auto logits = whole.stages().all().front().logits(ctx, tokens).slice(last, last + 1).span<float>();
     expected.push_back(static_cast<std::int32_t>(sample_token(logits, {.temperature = 0}, 0)));
   }
   CHECK(texts[0] == expected);

@@ -101,8 +101,7 @@ TEST_CASE("a gradient that overflows on one rank is named", "[health][ranks]") {
     const auto view = [&](std::span<std::int32_t> ids) {
       return Tensor{ids.data(), {16}, DType::kI32, Device::kCpu};
     };
-    const std::vector<Action> actions = one_stage_schedule(1);
-    StepInputs inputs{.actions = actions,
+    StepInputs inputs{.program = worker.plan().training(1),
                       .read =
                           [&](const Context&, std::int64_t) {
                             return MicroBatch{view(batch.tokens), view(batch.targets), {}};

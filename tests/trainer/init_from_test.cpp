@@ -64,7 +64,7 @@ std::vector<float> logits_from(const std::string& yaml, const std::vector<std::s
   const Context& ctx = worker.ctx();
   const Tensor tokens = ctx.stash->alloc({16}, DType::kI32);
   for (std::int32_t i = 0; i < 16; ++i) tokens.ptr<std::int32_t>()[i] = i * 7 % 64;
-  const auto logits = worker.model().logits(ctx, tokens).span<float>();
+  const auto logits = worker.stages().all().front().logits(ctx, tokens).span<float>();
   return {logits.begin(), logits.end()};
 }
 

@@ -118,6 +118,16 @@ TEST_CASE("resume matrix: latent attention goes on from other layouts' checkpoin
   check_every_pair(matrix, {kAll[0], kAll[4], kAll[5]});
 }
 
+TEST_CASE("resume matrix: with and without a pipeline", "[resume][ranks]") {
+  const std::vector<Workers> layouts = {kAll[0],
+                                        kAll[3],
+                                        {"pp2 dp2", 4, {"parallel.pp=2", "parallel.ep=2"}},
+                                        {"pp2 v", 2, {"parallel.pp=2", "parallel.schedule=zb_v"}},
+                                        {"pp4", 4, {"parallel.pp=4"}}};
+  Matrix matrix({"model.num_layers=4", "model.tie_embeddings=true", "model.mtp.depth=1"});
+  check_every_pair(matrix, layouts);
+}
+
 TEST_CASE("resume matrix: with layout-invariant numerics a change of layout changes no bit",
           "[resume][ranks]") {
   if (!gemm_backend(DType::kF32).row_invariant) return;
@@ -125,10 +135,12 @@ TEST_CASE("resume matrix: with layout-invariant numerics a change of layout chan
   options.emplace_back("numerics=layout_invariant");
   Matrix matrix(options);
   const Losses want = matrix.straight(kAll.front());
-  for (const Workers& from : kAll) {
+  std::vector<Workers> layouts = kAll;
+  layouts.push_back({"pp2 dp2", 4, {"parallel.pp=2"}});
+  for (const Workers& from : layouts) {
     if (from.name.starts_with("tp")) continue;
     if (from.name != kAll.front().name) CHECK(matrix.straight(from) == want);
-    for (const Workers& to : kAll) {
+    for (const Workers& to : layouts) {
       if (to.name.starts_with("tp")) continue;
       INFO(matrix.second(from, to));
       CHECK(matrix.go_on(from, to) == second_half(want));

@@ -1,10 +1,12 @@
 // jevons plan: what a run would need, from a dry run of the real program on the meta device.
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
+#include "parallel/pipeline/simulate.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
 #include "trainer/io/format.h"
@@ -29,7 +31,7 @@ DeviceChoice resolved(DeviceChoice device) {
 }
 
 void print_memory(const MemoryReport& m, DeviceChoice device) {
-  fmt::print("memory of a worker at its peak, balanced routing, on a {}\n",
+  fmt::print("memory of the worker that needs most, at its peak, balanced routing, on a {}\n",
              device == DeviceChoice::kCuda ? "GPU" : "CPU (device=cuda: what a GPU's libraries take too)");
   fmt::print("  weights and gradients  {:>12}\n", format_bytes(m.weights_and_grads));
   fmt::print("  optimizer state        {:>12}\n", format_bytes(m.optimizer));
@@ -56,6 +58,76 @@ std::optional<std::int64_t> cache_bytes(const RunConfig& config, const ModelCoun
   return *counts.cache_columns * static_cast<std::int64_t>(size_of(compute_dtype(config.train.precision)));
 }
 
+// A rank of the pipeline, where it has several.
+struct PipelineRankPlan {
+  std::vector<std::int64_t> stages, layers;  // their numbers, and how many layers each has
+  DryRun run;
+};
+
+std::vector<PipelineRankPlan> plan_pipeline(const RunConfig& config, int world_size) {
+  std::vector<PipelineRankPlan> ranks;
+  for (int rank = 0; rank < config.parallel.layout.pp; ++rank) {
+    const PipelinePlan plan(config, rank);
+    PipelineRankPlan& mine = ranks.emplace_back();
+    mine.stages = plan.numbers();
+    for (const StageRange& range : plan.ranges()) mine.layers.push_back(range.end_layer - range.first_layer);
+    mine.run = dry_run(config, world_size, rank);
+  }
+  return ranks;
+}
+
+// Share of a step in which a rank waits for other stages, if time went by model FLOPs and messages took none:
+// the schedule's makespan against the busiest rank's work. Nothing without a pipeline.
+std::optional<double> bubble_share(const RunConfig& config) {
+  if (config.parallel.layout.pp == 1) return std::nullopt;
+  const PipelineSchedule schedule =
+      step_schedule(config.parallel, micro_batches_of(config, config.train.global_batch_size));
+  PipelineTimes times;
+  for (const StageRange& range : all_stages(config)) {
+    const double third = stage_flops_per_token(config.model, range) / 3;
+    times.stages.push_back({.forward = third, .backward_input = third, .backward_weight = third});
+  }
+  const PipelineFigures figures = simulate(schedule, times);
+  double busy = 0;
+  for (const RankFigures& rank : figures.ranks) busy += rank.busy;
+  return 1 - busy / (figures.makespan * static_cast<double>(figures.ranks.size()));
+}
+
+void print_pipeline(const RunConfig& config, const std::vector<PipelineRankPlan>& ranks) {
+  const ParallelConfig& parallel = config.parallel;
+  fmt::print("pipeline: {}, {} micro-batches, {:.1f} % of the time in the bubble by FLOPs\n",
+             name_of(parallel.pipeline.schedule), micro_batches_of(config, config.train.global_batch_size),
+             100 * bubble_share(config).value_or(0));
+  std::vector<std::vector<std::string>> rows = {{"  rank", "stages", "layers", "weights, gradients",
+                                                 "optimizer", "activations", "temporaries", "total"}};
+  const auto bytes = [](std::size_t n) { return format_bytes(static_cast<double>(n)); };
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    const MemoryReport& m = ranks[r].run.memory;
+    rows.push_back({fmt::format("  {}", r), fmt::format("{}", fmt::join(ranks[r].stages, " ")),
+                    fmt::format("{}", fmt::join(ranks[r].layers, " ")), bytes(m.weights_and_grads),
+                    bytes(m.optimizer), bytes(m.stash), bytes(m.work), bytes(m.total())});
+  }
+  fmt::print("{}", format_table(rows));
+}
+
+nlohmann::ordered_json as_json(const MemoryReport& m) {
+  return {{"weights_and_gradients", m.weights_and_grads},
+          {"optimizer", m.optimizer},
+          {"saved_activations", m.stash},
+          {"temporaries", m.work},
+          {"collectives", m.communication},
+          {"total", m.total()}};
+}
+
+nlohmann::ordered_json as_json(const std::vector<PipelineRankPlan>& ranks) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const PipelineRankPlan& rank : ranks) {
+    list.push_back(
+        {{"stages", rank.stages}, {"layers", rank.layers}, {"memory_bytes", as_json(rank.run.memory)}});
+  }
+  return list;
+}
+
 // One kind of call, with its sizes where they say its cost.
 nlohmann::ordered_json as_json(const WorkRecord& record, std::int64_t calls) {
   nlohmann::ordered_json json = {{"kind", name_of(record.kind)}, {"op", record.op}, {"calls", calls}};
@@ -69,7 +141,6 @@ nlohmann::ordered_json as_json(const WorkRecord& record, std::int64_t calls) {
 
 // Bytes, FLOPs and calls of a worker and a step, under the names of the text.
 nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const ModelCounts& counts) {
-  const MemoryReport& m = run.memory;
   nlohmann::ordered_json json = {{"layout", config.parallel.layout.to_string()},
                                  {"parameters", counts.total},
                                  {"active_parameters", counts.active},
@@ -79,13 +150,8 @@ nlohmann::ordered_json as_json(const RunConfig& config, const DryRun& run, const
                                  {"mtp_flops_per_token", counts.mtp.flops_per_token},
                                  {"cache_bytes_per_token", or_null(cache_bytes(config, counts))},
                                  {"tokens_per_step", run.global_sequences * config.model.seq_len},
-                                 {"memory_bytes",
-                                  {{"weights_and_gradients", m.weights_and_grads},
-                                   {"optimizer", m.optimizer},
-                                   {"saved_activations", m.stash},
-                                   {"temporaries", m.work},
-                                   {"collectives", m.communication},
-                                   {"total", m.total()}}}};
+                                 {"bubble_share", or_null(bubble_share(config))},
+                                 {"memory_bytes", as_json(run.memory)}};
   for (std::size_t k = 0; k < kNumWorkKinds; ++k) {
     const WorkMeter::Entry& work = run.work.totals()[static_cast<WorkKind>(k)];
     json["work"][name_of(static_cast<WorkKind>(k))] = {
@@ -102,9 +168,13 @@ int run_plan(const PlanOptions& options) {
   check_run(config, {.world = options.world_size}, findings);
   findings.throw_if_any();
   const ModelCounts counts = count_model(config.model);
-  const DryRun run = dry_run(config, options.world_size);
+  const std::vector<PipelineRankPlan> ranks = plan_pipeline(config, options.world_size);
+  const auto memory_of = [](const PipelineRankPlan& rank) { return rank.run.memory.total(); };
+  const DryRun& run = std::ranges::max_element(ranks, {}, memory_of)->run;  // the worker that needs most
   if (options.json) {
-    fmt::print("{}\n", as_json(config, run, counts).dump(2));
+    nlohmann::ordered_json json = as_json(config, run, counts);
+    json["pipeline"] = as_json(ranks);
+    fmt::print("{}\n", json.dump(2));
     return static_cast<int>(ExitCode::kOk);
   }
   const double tokens = static_cast<double>(run.global_sequences * config.model.seq_len);
@@ -119,6 +189,7 @@ int run_plan(const PlanOptions& options) {
   if (const std::optional<std::int64_t> cache = cache_bytes(config, counts)) {
     fmt::print("cache of generation: {} B per token\n", *cache);
   }
+  if (ranks.size() > 1) print_pipeline(config, ranks);
   print_memory(run.memory, config.device);
   print_work(run.work.totals());
   if (config.train.steps > 0 || config.train.tokens > 0) {

@@ -46,6 +46,20 @@ void check_split(const std::string& key, std::int64_t value, const RunConfig& co
       micro, dp, multiples_around(value, unit));
 }
 
+// That a pipeline's schedule takes the micro-batches of every step.
+void check_micro_batches(const RunConfig& config, Rules& rules) {
+  const TrainConfig& train = config.train;
+  const std::int64_t unit = sequences_per_pass(config) * config.parallel.layout.dp;
+  if (unit == 0) return;
+  check_schedule(config.parallel, train.global_batch_size / unit, "train.global_batch_size", rules);
+  if (train.batch_ramp_start <= 0) return;
+  for (std::int64_t batch = train.batch_ramp_start; batch < train.global_batch_size;
+       batch += train.batch_ramp_start) {
+    check_schedule(config.parallel, batch / unit, "train.batch_ramp_start", rules);
+    if (!rules.are_good({"train.batch_ramp_start", "parallel.schedule"})) return;
+  }
+}
+
 // What stands in the way of the same bits on every layout (docs/numerics.md).
 void check_numerics(const RunConfig& config, Rules& rules) {
   if (config.numerics != Numerics::kLayoutInvariant) return;
@@ -56,7 +70,6 @@ void check_numerics(const RunConfig& config, Rules& rules) {
   };
   const Layout& layout = config.parallel.layout;
   needs("parallel.tp", layout.tp == 1, "sums inside a layer would be cut into tp parts; use 1");
-  needs("parallel.pp", layout.pp == 1, "use 1");
   needs("parallel.cp", layout.cp == 1, "sums over a sequence would be cut into cp parts; use 1");
   const MoeConfig& moe = config.model.moe;
   needs("model.moe.global_balance_loss", moe.global_balance_loss == 0,
@@ -106,6 +119,7 @@ void check_run(RunConfig& config, const RunSetting& setting, Findings& findings)
   check(config.parallel, config.model, setting.world, rules);
   check_split("train.global_batch_size", config.train.global_batch_size, config, rules);
   check_split("train.batch_ramp_start", config.train.batch_ramp_start, config, rules);
+  check_micro_batches(config, rules);
   if (setting.use == RunSetting::Use::kTraining) check_training(config, rules);
 }
 

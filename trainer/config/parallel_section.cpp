@@ -2,18 +2,46 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
 #include <numeric>
 #include <set>
+#include <sstream>
 #include <string>
 #include <utility>
 
+#include "kernels/core/error.h"
 #include "trainer/config/section.h"
 
 namespace jevons {
 namespace {
 
 const std::string kDp = "parallel.dp", kTp = "parallel.tp", kEp = "parallel.ep", kPp = "parallel.pp",
-                  kCp = "parallel.cp";
+                  kCp = "parallel.cp", kSchedule = "parallel.schedule",
+                  kVirtualStages = "parallel.virtual_stages", kPairs = "parallel.pairs",
+                  kStageLayers = "parallel.stage_layers", kScheduleFile = "parallel.schedule_file";
+
+constexpr Choice<PipelineKind> kSchedules[] = {{PipelineKind::k1F1B, "1f1b"},
+                                               {PipelineKind::kInterleaved, "interleaved"},
+                                               {PipelineKind::kZbH1, "zb_h1"},
+                                               {PipelineKind::kZbV, "zb_v"},
+                                               {PipelineKind::kDualPipeV, "dualpipe_v"}};
+
+// "8 8 7": layers of each stage; nothing if it is no such list.
+std::optional<std::vector<std::int64_t>> read_layers(const std::string& text) {
+  std::vector<std::int64_t> layers;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    std::int64_t count = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), count);
+    if (error != std::errc() || end != word.data() + word.size() || count < 1) return std::nullopt;
+    layers.push_back(count);
+  }
+  return layers;
+}
+
+std::string write_layers(const std::vector<std::int64_t>& layers) {
+  return fmt::format("{}", fmt::join(layers, " "));
+}
 
 // Workers that parallel.dp leaves to the other axes of the dense mesh.
 std::int64_t other_axes(const Layout& layout) {
@@ -31,9 +59,10 @@ std::string divisors(std::int64_t number) {
 
 std::string world_advice(const Layout& layout, int world) {
   std::string advice;
-  if (world % layout.tp == 0) advice = fmt::format("dp {}", world / layout.tp);
-  if (world % layout.dp == 0) {
-    advice += fmt::format("{}tp {}", advice.empty() ? "" : " or ", world / layout.dp);
+  const std::int64_t others = other_axes(layout), not_tp = std::int64_t{layout.dp} * layout.pp * layout.cp;
+  if (world % others == 0) advice = fmt::format("dp {}", world / others);
+  if (world % not_tp == 0) {
+    advice += fmt::format("{}tp {}", advice.empty() ? "" : " or ", world / not_tp);
   }
   const std::int64_t needed = layout.dp * other_axes(layout);
   return advice.empty() ? fmt::format("start {} workers", needed)
@@ -49,10 +78,12 @@ void check_world(const Layout& layout, int world, Rules& rules) {
     return;
   }
   const std::int64_t needed = layout.dp * other_axes(layout);
+  const std::string product = layout.pp == 1
+                                  ? fmt::format("dp*tp = {}*{}", layout.dp, layout.tp)
+                                  : fmt::format("pp*dp*tp = {}*{}*{}", layout.pp, layout.dp, layout.tp);
   rules.require(
-      {kDp, kTp, kPp, kCp}, [&] { return needed == world; },
-      "parallel: dp*tp = {}*{} = {} but {} worker{} started; {}", layout.dp, layout.tp, needed, world,
-      world == 1 ? " was" : "s were", world_advice(layout, world));
+      {kDp, kTp, kPp, kCp}, [&] { return needed == world; }, "parallel: {} = {} but {} worker{} started; {}",
+      product, needed, world, world == 1 ? " was" : "s were", world_advice(layout, world));
 }
 
 void check_experts(const Layout& layout, std::int64_t num_experts, Rules& rules) {
@@ -86,7 +117,49 @@ void check_tensor_parallel(const Layout& layout, const ModelConfig& model, Rules
       "parallel.tp: {} cannot be used with model.qk_norm = hidden; tp 1 would fit", layout.tp);
 }
 
+void check_pipeline(const ParallelConfig& parallel, const ModelConfig& model, Rules& rules) {
+  const PipelineConfig& pipeline = parallel.pipeline;
+  const int pp = parallel.layout.pp, each = pipeline.of_each_rank(pp);
+  const std::int64_t stages = std::int64_t{pp} * each, layers = model.num_layers;
+  const auto needs_pipeline = [&](const std::string& key, bool given) {
+    rules.require(
+        {key, kPp}, [&] { return !given || pp > 1; }, "{} needs a pipeline: give parallel.pp", key);
+  };
+  needs_pipeline(kVirtualStages, pipeline.virtual_stages > 1);
+  needs_pipeline(kPairs, pipeline.pairs);
+  needs_pipeline(kScheduleFile, !pipeline.file.empty());
+  needs_pipeline(kStageLayers, !pipeline.stage_layers.empty());
+  rules.require(
+      {kPp, kVirtualStages, "model.num_layers"}, [&] { return stages <= layers; },
+      "parallel.pp * virtual_stages = {} * {} stages need as many layers; model.num_layers is {}", pp, each,
+      layers);
+  const std::vector<std::int64_t>& list = pipeline.stage_layers;
+  const std::int64_t listed = std::accumulate(list.begin(), list.end(), std::int64_t{0});
+  rules.require(
+      {kStageLayers, kPp, kVirtualStages}, [&] { return list.empty() || std::ssize(list) == stages; },
+      "parallel.stage_layers has {} stages, parallel.pp * virtual_stages = {} * {}", list.size(), pp, each);
+  rules.require(
+      {kStageLayers, "model.num_layers"}, [&] { return list.empty() || listed == layers; },
+      "parallel.stage_layers has {} layers, model.num_layers is {}", listed, layers);
+}
+
 }  // namespace
+
+void check_schedule(const ParallelConfig& parallel, std::int64_t micro_batches, const std::string& key,
+                    Rules& rules) {
+  const int pp = parallel.layout.pp;
+  if (pp == 1 || !parallel.pipeline.file.empty()) return;
+  std::string misfit;
+  try {
+    generate_schedule(parallel.pipeline.options(pp, micro_batches));
+  } catch (const Error& error) {
+    misfit = error.what();
+  }
+  rules.require(
+      {kSchedule, kPp, kVirtualStages, kPairs, key}, [&] { return misfit.empty(); },
+      "parallel.schedule: {}; a step has {} / (train.micro_batch_size * parallel.dp) = {} micro-batches",
+      misfit, key, micro_batches);
+}
 
 void carry(Bridge b, ParallelConfig& parallel) {
   b("dp", parallel.layout.dp);
@@ -96,6 +169,26 @@ void carry(Bridge b, ParallelConfig& parallel) {
   b("cp", parallel.layout.cp);
   b("zero_stage", parallel.zero_stage);
   b("bucket_mib", parallel.bucket_mib);
+  PipelineConfig& pipeline = parallel.pipeline;
+  b("schedule", pipeline.schedule, kSchedules);
+  b("virtual_stages", pipeline.virtual_stages);
+  b("pairs", pipeline.pairs);
+  b("schedule_file", pipeline.file);
+  b.text("stage_layers", pipeline.stage_layers, read_layers, write_layers,
+         ": give the layers of every stage, with spaces between them, such as \"8 8 8 6\"");
+}
+
+int PipelineConfig::of_each_rank(int ranks) const {
+  if (virtual_stages > 0 || ranks == 1) return std::max(virtual_stages, 1);
+  return virtual_stages_of(schedule).value_or(2);
+}
+
+PipelineOptions PipelineConfig::options(int ranks, std::int64_t micro_batches) const {
+  return {.kind = schedule,
+          .ranks = ranks,
+          .micro_batches = micro_batches,
+          .virtual_stages = of_each_rank(ranks),
+          .overlap = pairs ? PipelineOverlap::kPairs : PipelineOverlap::kNone};
 }
 
 void resolve_defaults(ParallelConfig& parallel, int world) {
@@ -107,9 +200,7 @@ void resolve_defaults(ParallelConfig& parallel, int world) {
 
 void check(const ParallelConfig& parallel, const ModelConfig& model, std::optional<int> world, Rules& rules) {
   const Layout& layout = parallel.layout;
-  rules.require(
-      {kPp}, [&] { return layout.pp == 1; },
-      "parallel.pp: pipeline parallelism is not in this version; use pp 1");
+  check_pipeline(parallel, model, rules);
   rules.require(
       {kCp}, [&] { return layout.cp == 1; },
       "parallel.cp: context parallelism is not in this version; use cp 1");

@@ -49,6 +49,16 @@ struct RunConfig {
   std::string to_yaml(Comments comments = Comments::kNone) const;
 };
 
+// Sequences of one forward and backward pass.
+inline std::int64_t sequences_per_pass(const RunConfig& config) {
+  return config.numerics == Numerics::kLayoutInvariant ? 1 : config.train.micro_batch_size;
+}
+
+// Micro-batches of a step of `sequences` of the global batch, on each data-parallel worker.
+inline std::int64_t micro_batches_of(const RunConfig& config, std::int64_t sequences) {
+  return sequences / (sequences_per_pass(config) * config.parallel.layout.dp);
+}
+
 // A configuration as it was read: what it says as far as it can be read, and what is wrong with it, which
 // nobody was told yet.
 struct ReadConfig {

@@ -21,6 +21,7 @@ namespace jevons {
 
 // One layer over the global batch of a step. Losses are without their coefficient; nothing where it is 0.
 struct LayerHealth {
+  std::int64_t layer = 0;                     // of the model
   double max_over_mean = 0;                   // slots of the busiest expert over the mean of all
   std::int64_t dead_experts = 0;              // chosen by no token
   double router_entropy = 0;                  // nats per token, of the scores normalised to sum 1

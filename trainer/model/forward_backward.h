@@ -1,30 +1,29 @@
-// Runs a rank's list of actions: passes of micro-batches through its stages.
+// Runs a rank's part of a pipeline schedule: passes of micro-batches through its stages, with the messages to
+// and from the stages on other ranks. Without a pipeline there is one stage and no message.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <vector>
 
-#include "parallel/pipeline/action.h"
+#include "parallel/pipeline/lower.h"
 #include "trainer/model/stage.h"
+#include "trainer/model/stashes.h"
 
 namespace jevons {
 
-// A micro-batch between its forward on a stage and the end of its backward there.
-struct PassInFlight {
-  Arena* stash = nullptr;  // its own
-  Stage::Saved saved{};
-  Tensor y{};   // rows for the stage behind
-  Tensor dy{};  // their gradient, come from there
-};
-
-// A stage of this rank, and room for as many passes as may be under way (most_in_flight); micro-batch i takes
-// passes[i % passes.size()]. Action::stage is the place in the list of stages; neighbours there follow one
-// another in the model.
-struct StageInFlight {
-  Stage* stage = nullptr;
-  std::vector<PassInFlight> passes{};
+// What of a pipeline lies on a rank.
+struct PipelineRank {
+  struct Place {
+    Stage* stage = nullptr;
+    std::int64_t number = 0;  // in the model; Action::stage
+  };
+  std::vector<Place> stages{};
+  Stashes* stashes = nullptr;
+  // For messages; null where all stages lie here.
+  Communicator* pp = nullptr;
+  Arena* inbox = nullptr;
+  std::int64_t message_rows = 0;  // rows (S) of an activation that crosses stages
 };
 
 // What passes ask and tell. All but `read` and `figures` may be empty.
@@ -33,14 +32,19 @@ struct PassHooks {
   std::function<MicroBatch(const Context& ctx, std::int64_t micro_batch)> read;
   // (num_figures) f64, to which a stage with the head adds those of the micro-batch.
   std::function<Tensor(std::int64_t micro_batch)> figures;
-  std::function<void(std::int64_t micro_batch, const Stage::Saved& saved)> after_forward{};
+  std::function<void(const Stage& stage, std::int64_t micro_batch, const Stage::Saved& saved)>
+      after_forward{};
   // A stage has added the micro-batch's part to all its gradients.
-  std::function<void(std::int64_t micro_batch)> gradients_added{};
+  std::function<void(const Stage& stage, std::int64_t micro_batch)> gradients_added{};
   UnitDone unit_done{};  // in the last micro-batch of each stage
 };
 
-// ctx.stash is not used; ctx.work and the stashes are reset. Adds to the stores' gradients.
-void forward_backward(const Context& ctx, std::span<StageInFlight> stages, std::span<const Action> actions,
+// ctx.stash is not used; ctx.work is reset, and the inbox. Adds to the stores' gradients.
+void forward_backward(const Context& ctx, const PipelineRank& rank, const RankProgram& program,
                       const LossScales& scales, const PassHooks& hooks);
+
+// Forwards that nobody goes back through, of a program of forwards (generate_forward_schedule).
+void forward_only(const Context& ctx, const PipelineRank& rank, const RankProgram& program,
+                  const PassHooks& hooks);
 
 }  // namespace jevons

@@ -10,11 +10,6 @@ void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor figures
   infer(ctx, batch, figures);
 }
 
-Tensor Model::logits(const Context& ctx, Tensor tokens) const {
-  const Sequences rows = sequences(ctx, tokens.shape[0], config().seq_len, {});
-  return infer_logits(ctx, infer_rows(ctx, tokens, rows, {}));
-}
-
 Tensor Model::prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const {
   const Tensor x = prefill_rows(ctx, tokens, slot, cache);
   return infer_logits(ctx, x.slice(x.rows() - 1, x.rows()));

@@ -11,9 +11,6 @@ class Model : public Stage {
 
   // Figures without backward, added to `figures`; ctx.stash stays as it is.
   void evaluate(const Context& ctx, const MicroBatch& batch, Tensor figures);
-  // Logits (T, V / tp), this tp rank's part of the vocabulary, compute dtype, in ctx.stash, of whole
-  // sequences of seq_len (T) i32. Collective.
-  Tensor logits(const Context& ctx, Tensor tokens) const;
   // Generation on one worker, with tokens (n) i32 of the device. A new sequence `slot` of the cache, which
   // forgets what it held: logits (1, V), compute dtype, in ctx.stash, of the token behind the last.
   Tensor prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const;

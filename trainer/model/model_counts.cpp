@@ -38,6 +38,19 @@ struct Tally {
 
 }  // namespace
 
+double stage_flops_per_token(const ModelConfig& config, StageRange range) {
+  range.embedding = false;
+  MetaCommunicator world(0, 1);
+  Mesh mesh(world, {});
+  ParamStore store(mesh, Device::kMeta, DType::kF32);
+  const Stage stage(store, config, range);
+  Tally tally;
+  for (const Param& param : store.params()) tally.add(param.spec);  // a copy that a tied head multiplies too
+  if (range.head) tally.multiplied[1] += config.mtp.depth * config.vocab_size * config.hidden_size;
+  return tally.counts(stage.attention_flops_per_token() + stage.mtp_attention_flops_per_token())
+      .flops_per_token;
+}
+
 ModelCounts count_model(const ModelConfig& config) {
   MetaCommunicator world(0, 1);
   Mesh mesh(world, {});

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "trainer/model/model_config.h"
+#include "trainer/model/stage.h"
 
 namespace jevons {
 
@@ -27,5 +28,9 @@ struct ModelCounts : PartCounts {
 };
 
 ModelCounts count_model(const ModelConfig& config);
+
+// The same FLOPs of the layers and the head of a pipeline stage, multi-token prediction included; the
+// embedding, a lookup, has none.
+double stage_flops_per_token(const ModelConfig& config, StageRange range);
 
 }  // namespace jevons

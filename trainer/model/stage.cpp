@@ -26,6 +26,7 @@ Stage::Stage(ParamStore& store, const ModelConfig& config, const StageRange& ran
       config_(config),
       range_(range),
       rope_(store.device(), store.compute(), config.seq_len, rope_frequencies(config), config.rope.layout) {
+  declared_.first = store.last_unit() + 1;
   if (range.embedding) {
     units_.embedding = store.begin_unit();
     embedding_.emplace(store, config, embedding_is_shared(config) ? Tie::kOwner : Tie::kNone);
@@ -42,6 +43,7 @@ Stage::Stage(ParamStore& store, const ModelConfig& config, const StageRange& ran
     head_.emplace(store, config, config.tie_embeddings ? std::optional(copy->weight()) : std::nullopt);
     if (config.mtp.depth > 0) mtp_.emplace(store, config, rope_, *copy, head_->vocab());
   }
+  declared_.last = store.last_unit();
 }
 
 Mtp::Inputs Stage::mtp_inputs(const MicroBatch& batch, const Sequences& rows, Tensor normed,
@@ -157,6 +159,11 @@ Tensor Stage::through(const Context& ctx, Tensor tokens, Tensor x, F f) const {
   return x;
 }
 
+Tensor Stage::logits(const Context& ctx, Tensor tokens) const {
+  ENSURE(embedding_, "logits of a stage without the embedding");
+  return infer_logits(ctx, infer_rows(ctx, tokens, sequences(ctx, tokens.shape[0], config_.seq_len, {}), {}));
+}
+
 Tensor Stage::infer_rows(const Context& ctx, Tensor tokens, const Sequences& rows, Tensor x) const {
   return through(ctx, tokens, x,
                  [&](const Block& block, std::size_t, Tensor in) { block.infer(ctx, in, rows); });
@@ -258,7 +265,10 @@ void Stage::set_bias_update_rate(double rate) {
 }
 
 std::vector<LayerHealth> Stage::end_step(const Context& ctx, BiasUpdate update) {
-  return Balance::end_step(ctx, balances(), update);
+  std::vector<LayerHealth> health = Balance::end_step(ctx, balances(), update);
+  const std::vector<std::int64_t> layers = moe_layers();
+  for (std::size_t i = 0; i < health.size(); ++i) health[i].layer = layers[i];
+  return health;
 }
 
 std::vector<std::int64_t> Stage::moe_layers() const {

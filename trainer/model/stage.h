@@ -74,6 +74,9 @@ class Stage {
   // rows), and ctx.stash does not grow with depth.
   Tensor infer(const Context& ctx, const MicroBatch& batch, Tensor figures, Tensor x = {});
 
+  // Of a stage that is the whole model: logits (T, V / tp), this tp rank's part of the vocabulary, compute
+  // dtype, in ctx.stash, of whole sequences of seq_len (T) i32. Collective.
+  Tensor logits(const Context& ctx, Tensor tokens) const;
   // What generation needs: keys and values, or what stands for them, of every block.
   // Throws Error(kUsage) if one of the attentions has no cache.
   KvCache make_cache(const CacheSize& size) const;
@@ -102,6 +105,9 @@ class Stage {
   double mtp_attention_flops_per_token() const;
   // Whether the parameters of `unit` are those of multi-token prediction.
   bool is_mtp_unit(std::int64_t unit) const { return mtp_ && mtp_->owns(unit); }
+
+  // Of the store, all that the stage declared.
+  UnitRange units() const { return declared_; }
 
   const ModelConfig& config() const { return config_; }
   const StageRange& range() const { return range_; }
@@ -145,6 +151,7 @@ class Stage {
   std::optional<LmHead> head_;
   std::optional<Mtp> mtp_;
   Units units_;
+  UnitRange declared_;
 };
 
 }  // namespace jevons

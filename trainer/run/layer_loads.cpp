@@ -16,12 +16,10 @@ std::vector<double> relative_load(const std::vector<std::int64_t>& load) {
 
 }  // namespace
 
-std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcome, ExpertDetail detail) {
-  const std::vector<std::int64_t> index = model.moe_layers();
+std::vector<LayerLoad> layer_loads(const StepOutcome& outcome, ExpertDetail detail) {
   std::vector<LayerLoad> loads;
-  for (std::size_t i = 0; i < outcome.layers.size(); ++i) {
-    const LayerHealth& h = outcome.layers[i];
-    loads.push_back({.layer = index[i],
+  for (const LayerHealth& h : outcome.layers) {
+    loads.push_back({.layer = h.layer,
                      .max_over_mean = h.max_over_mean,
                      .dead_experts = h.dead_experts,
                      .router_entropy = h.router_entropy,

@@ -12,6 +12,6 @@ namespace jevons {
 enum class ExpertDetail : std::uint8_t { kNone, kEvery };
 
 // Of every MoE layer, in order; with the load of single experts if asked for.
-std::vector<LayerLoad> layer_loads(const Model& model, const StepOutcome& outcome, ExpertDetail detail);
+std::vector<LayerLoad> layer_loads(const StepOutcome& outcome, ExpertDetail detail);
 
 }  // namespace jevons

@@ -71,7 +71,7 @@ void RunReport::step(const TrainState& state, const StepOutcome& outcome, Worker
   StepMetrics m = step_metrics(state, outcome);
   m.ranks = ranks;
   m.arena_peak_bytes = arenas.peak, m.arena_held_bytes = arenas.held;
-  m.layers = layer_loads(worker.model(), outcome, expert_detail(state.step));
+  m.layers = layer_loads(outcome, expert_detail(state.step));
   metrics_->write(m);
   events_->write(m);
   print_line(m);
@@ -107,7 +107,10 @@ void RunReport::finish(const std::string& reason, Worker& worker) {
   if (!writes()) return;
   write_page();
   print_memory(measured, arenas);
-  if (world_.size() > 1) fmt::print("{}\n", describe_imbalance());
+  if (world_.size() > 1)
+    fmt::print("{}\n", describe_waiting("waiting for slower workers", Phase::kImbalance));
+  if (config_.parallel.layout.pp > 1)
+    fmt::print("{}\n", describe_waiting("waiting for other stages (bubble)", Phase::kBubble));
   if (worker.ctx().device == Device::kCuda) {
     const device::MemoryInfo gpu = device::memory_info();
     fmt::print("memory of the GPU: {} of {} in use, libraries and other processes included\n",
@@ -187,12 +190,12 @@ StepMetrics RunReport::step_metrics(const TrainState& state, const StepOutcome& 
   return m;
 }
 
-// What waiting for slower ranks took of this launch, with its price if that is known.
-std::string RunReport::describe_imbalance() const {
-  const double waited = account_.totals().device_seconds[static_cast<std::size_t>(Phase::kImbalance)];
+// What a phase of waiting took of this launch, with its price if that is known.
+std::string RunReport::describe_waiting(const char* what, Phase phase) const {
+  const double waited = account_.totals().device_seconds[static_cast<std::size_t>(phase)];
   const auto price = known_price(config_.cost.price_per_device_hour);
-  return fmt::format("waiting for slower workers: {} device-hours, {:.1f} % of this launch{}",
-                     format_device_hours(waited), 100 * waited / account_.own_device_seconds(),
+  return fmt::format("{}: {} device-hours, {:.1f} % of this launch{}", what, format_device_hours(waited),
+                     100 * waited / account_.own_device_seconds(),
                      price ? ", " + format_money(waited / 3600 * *price, config_.cost.currency) : "");
 }
 

@@ -47,7 +47,7 @@ class RunReport {
   std::optional<RankSpread> spread_of_ranks(std::int64_t step);
   ExpertDetail expert_detail(std::int64_t step);
   StepMetrics step_metrics(const TrainState& state, const StepOutcome& outcome);
-  std::string describe_imbalance() const;
+  std::string describe_waiting(const char* what, Phase phase) const;
   void print_memory(const MemoryReport& measured, const ArenaBytes& arenas) const;
   void write_page() const;
 

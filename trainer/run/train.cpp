@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <exception>
 #include <optional>
+#include <vector>
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
@@ -26,17 +28,26 @@ Error with_position(const Error& error, const Whereabouts* whereabouts) {
   return Error(error.code(), fmt::format("{}: {}", describe_position(place), error.what()));
 }
 
-// Peak of one worker, by a dry run on rank 0, which logs it; the same on all ranks. Collective.
-MemoryReport predict_memory(const RunConfig& config, Communicator& world) {
-  MemoryReport predicted;
+// Peaks by dry runs: of this worker, and of the one that needs most.
+struct PredictedMemory {
+  MemoryReport mine, most;
+};
+
+// The first worker of each rank of the pipeline runs dry; rank 0 logs the most. Collective.
+PredictedMemory predict_memory(const RunConfig& config, Communicator& world) {
+  const int stage_ranks = world.size() / config.parallel.layout.pp, place = world.rank() / stage_ranks;
+  MemoryReport mine;
   agree(world, [&] {
-    if (world.rank() != 0) return;
-    predicted = dry_run(config, world.size()).memory;
+    if (world.rank() % stage_ranks == 0) mine = dry_run(config, world.size(), place).memory;
+  });
+  const std::vector<MemoryReport> all = all_gather(world, std::span(&mine, 1));
+  const MemoryReport most = std::ranges::max(all, {}, &MemoryReport::total);
+  if (world.rank() == 0) {
     log_info("{} workers ({}), {} threads each; predicted peak memory of a worker {}", world.size(),
              config.parallel.layout.to_string(), config.threads,
-             format_bytes(static_cast<double>(predicted.total())));
-  });
-  return broadcast(world, predicted);
+             format_bytes(static_cast<double>(most.total())));
+  }
+  return {all[static_cast<std::size_t>(place * stage_ranks)], most};
 }
 
 // Before what this worker computes with is destroyed: the others may not come any more to what its device
@@ -58,9 +69,9 @@ ExitCode train(const RunConfig& config, Communicator& world, PhaseClock& clock, 
   std::optional<Trainer> trainer;
   try {
     device.emplace(config.device, start.local_rank, world);
-    const MemoryReport predicted = predict_memory(config, world);
-    device->require_memory(predicted, config);
-    report.emplace(config, world, clock, account, predicted);
+    const PredictedMemory predicted = predict_memory(config, world);
+    device->require_memory(predicted.mine, config);
+    report.emplace(config, world, clock, account, predicted.most);
     trainer.emplace(config, *device, clock, account, *report, start);
     return trainer->run();
   } catch (const AgreedError& e) {

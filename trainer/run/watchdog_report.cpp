@@ -70,6 +70,7 @@ std::string describe_position(const WorkerPlace& p) {
   std::string text =
       p.step == 0 ? "before the first step" : fmt::format("{}step {}", p.in_step ? "" : "after ", p.step);
   if (p.micro_batch >= 0) text += fmt::format(", micro-batch {}", p.micro_batch);
+  if (!p.action.empty()) text += fmt::format(", pipeline action {}", p.action);
   if (p.pass != Pass::kNone) text += fmt::format(", {} of layer {}", name_of(p.pass), p.layer);
   return text;
 }
@@ -98,6 +99,7 @@ std::string to_json(const RankReport& report, const RankIdentity& identity, cons
                              {"step", p.step},
                              {"in_step", p.in_step},
                              {"micro_batch", p.micro_batch},
+                             {"action", p.action},
                              {"layer", p.layer},
                              {"pass", name_of(p.pass)},
                              {"phase", jevons::name_of(p.phase)},
@@ -119,7 +121,7 @@ RankReport parse_rank_report(std::string_view text) {
     RankReport report{.rank = json.at("rank"), .idle_seconds = json.at("idle_seconds"), .place = {}};
     WorkerPlace& p = report.place;
     p.step = json.at("step"), p.in_step = json.at("in_step"), p.micro_batch = json.at("micro_batch");
-    p.layer = json.at("layer");
+    p.layer = json.at("layer"), p.action = json.at("action");
     const std::string pass = json.at("pass"), phase = json.at("phase");
     for (Pass known : {Pass::kForward, Pass::kBackward}) {
       if (pass == name_of(known)) p.pass = known;

@@ -5,8 +5,8 @@
 
 namespace jevons {
 
-DryRun dry_run(const RunConfig& config, int world_size) {
-  MetaCommunicator world(0, world_size);
+DryRun dry_run(const RunConfig& config, int world_size, int pipeline_rank) {
+  MetaCommunicator world(pipeline_rank * (world_size / config.parallel.layout.pp), world_size);
   const Device modelled = config.device == DeviceChoice::kCuda ? Device::kCuda : Device::kCpu;
   WorkRecords work;
   Worker worker(config, world, {.device = Device::kMeta, .modelled = modelled, .listener = &work}, nullptr);

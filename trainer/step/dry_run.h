@@ -8,13 +8,14 @@
 
 namespace jevons {
 
+// Of the first worker of one rank of the pipeline; the others of its stages do the same.
 struct DryRun {
-  MemoryReport memory;                // of rank 0, at balanced routing, validation included
-  WorkRecords work;                   // of rank 0, one step
+  MemoryReport memory;                // at balanced routing, validation included
+  WorkRecords work;                   // one step
   std::int64_t global_sequences = 0;  // of that step
 };
 
 // `config` must be resolved for `world_size` workers. Throws what a real start would throw.
-DryRun dry_run(const RunConfig& config, int world_size);
+DryRun dry_run(const RunConfig& config, int world_size, int pipeline_rank = 0);
 
 }  // namespace jevons

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -15,7 +14,7 @@ namespace jevons {
 
 // The passes of a step, as forward_backward takes them.
 struct StepInputs {
-  std::span<const Action> actions;
+  const RankProgram& program;
   std::function<MicroBatch(const Context& ctx, std::int64_t micro_batch)> read;
   LossScales scales;
 };

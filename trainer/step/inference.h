@@ -3,6 +3,7 @@
 #pragma once
 
 #include "trainer/io/tensor_source.h"
+#include "trainer/model/model.h"
 #include "trainer/step/worker.h"
 
 namespace jevons {

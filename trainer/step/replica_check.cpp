@@ -104,8 +104,8 @@ void check_replicas(Worker& worker) {
     compare(*worker.store().groups()[g].comm, replicas_of(worker, g));
   }
   std::vector<Replica> state;
-  for (const StateTensor& s : worker.model().state()) state.push_back({s.name, s.value});
-  compare(world, state);
+  for (const StateTensor& s : worker.stages().state()) state.push_back({s.name, s.value});
+  compare(worker.mesh().stage(), state);
   agree(world, [&] {
     if (!difference.empty()) fail(ExitCode::kFailure, "{}", difference);
   });

@@ -53,7 +53,7 @@ class BoxCollector {
 };
 
 void add_model_state(Worker& worker, std::vector<TensorBox>& boxes) {
-  for (const StateTensor& s : worker.model().state()) {
+  for (const StateTensor& s : worker.stages().state()) {
     const auto dims = static_cast<std::size_t>(s.value.shape.ndim());
     boxes.push_back({s.name, s.value.shape, std::vector<std::int64_t>(dims, 0), s.value});
   }
@@ -102,7 +102,7 @@ std::vector<TensorBox> boxes_to_save(Worker& worker) {
     collector.add(kept, {group.shard_begin(), group.shard_numel()});
   }
   std::vector<TensorBox> boxes = collector.take();
-  if (worker.mesh().world().rank() == 0) add_model_state(worker, boxes);
+  if (worker.mesh().stage().rank() == 0) add_model_state(worker, boxes);
   return boxes;
 }
 
@@ -119,7 +119,7 @@ std::int64_t restore_weights(Worker& worker, const TensorSource& source) {
     from_dense[spec.name] = spec.expert ? spec.dense_counterpart : "";
     if (!spec.expert) ++layers;  // each has one router
   }
-  for (const StateTensor& state : worker.model().state()) {
+  for (const StateTensor& state : worker.stages().state()) {
     if (is_dense_in(source, state.name, state.dense_counterpart)) from_dense[state.name] = "";
   }
   std::vector<TensorBox> boxes;

@@ -51,7 +51,7 @@ std::vector<float> logits_of(Worker& worker, const TokenRows& rows, std::int64_t
   worker.reset_arenas();
   const Tensor tokens = ctx.stash->alloc({rows.length}, DType::kI32);
   copy_async(ctx.stream, tokens, {batch.tokens.data(), tokens.shape, tokens.dtype, Device::kCpu});
-  const Tensor logits = worker.model().logits(ctx, tokens);
+  const Tensor logits = worker.stages().all().front().logits(ctx, tokens);
   const Tensor wide = ctx.stash->alloc(logits.shape, DType::kF32);
   cast(ctx, logits, wide);
   std::vector<float> host(static_cast<std::size_t>(wide.numel()));

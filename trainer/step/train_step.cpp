@@ -102,9 +102,9 @@ LossScales scales_of(const Worker& worker, const StepPosition& position,
 Sums finish_passes(Worker& worker) {
   Figures& figures = worker.figures();
   figures.fetch(worker.ctx());
-  worker.model().fetch_reports(worker.ctx());
+  worker.stages().fetch_reports(worker.ctx());
   worker.ctx().synchronise();
-  worker.model().check_reports();
+  worker.stages().check_reports();
   Sums sums(static_cast<std::size_t>(num_figures(worker.config().model)));
   for (std::int64_t i = 0; i < figures.rows(); ++i) {
     const auto row = figures.row(i).span<double>();
@@ -114,34 +114,40 @@ Sums finish_passes(Worker& worker) {
   return sums;
 }
 
-std::vector<Action> schedule_of(const Worker& worker, const HostBatch& batch) {
-  return one_stage_schedule(batch.sequences / worker.sequences_per_pass());
+std::int64_t micro_batches_of(const Worker& worker, const HostBatch& batch) {
+  return batch.sequences / worker.sequences_per_pass();
 }
 
 // What the passes of a step read, and whom they tell of their gradients.
 PassHooks hooks_of(Worker& worker, const HostBatch& batch) {
-  return {.read = [&](const Context& ctx, std::int64_t i) { return micro_batch(worker, ctx, batch, i); },
-          .figures = [&](std::int64_t) { return worker.figures().add_row(worker.ctx()); },
-          .gradients_added = [&](std::int64_t i) { worker.reducer().end_pass(worker.ctx(), i); },
-          .unit_done = [&](std::int64_t unit) { worker.reducer().start_unit(worker.ctx(), unit); }};
+  return {
+      .read = [&](const Context& ctx, std::int64_t i) { return micro_batch(worker, ctx, batch, i); },
+      .figures = [&](std::int64_t) { return worker.figures().add_row(worker.ctx()); },
+      .gradients_added = [&](const Stage& stage,
+                             std::int64_t i) { worker.reducer().end_pass(worker.ctx(), i, stage.units()); },
+      .unit_done = [&](std::int64_t unit) { worker.reducer().start_unit(worker.ctx(), unit); }};
 }
 
 // Where NaN or infinity come from. Runs the step again, so after the figures of its layers were taken.
 std::string origin_of(Worker& worker, const HostBatch& batch, const LossScales& scales) {
-  const std::vector<Action> actions = schedule_of(worker, batch);
+  const RankProgram& program = worker.plan().training(micro_batches_of(worker, batch));
   const auto read = [&](const Context& ctx, std::int64_t i) { return micro_batch(worker, ctx, batch, i); };
-  std::string origin = find_nonfinite(worker, {.actions = actions, .read = read, .scales = scales});
-  worker.model().end_step(worker.ctx(), BiasUpdate::kSkip);
+  std::string origin = find_nonfinite(worker, {.program = program, .read = read, .scales = scales});
+  worker.stages().end_step(worker.ctx(), BiasUpdate::kSkip);
   return origin;
 }
 
-// Gradients summed over ranks; returns their global norm. Waiting for the slowest rank is told apart from
-// moving bytes.
+// Gradients summed over ranks; returns their global norm. Waiting for the slowest rank of a stage, and for
+// the stages that end later, is told apart from moving bytes.
 double sync_gradients(Worker& worker) {
   const Context& ctx = worker.ctx();
   {
     const PhaseScope phase(ctx.clock, Phase::kImbalance);
-    worker.mesh().world().barrier();
+    worker.mesh().stage().barrier();
+  }
+  {
+    const PhaseScope phase(ctx.clock, Phase::kBubble);
+    worker.mesh().pp().barrier();
   }
   const PhaseScope phase(ctx.clock, Phase::kGradSync);
   worker.reducer().finish(ctx);
@@ -189,12 +195,8 @@ Evaluation mean_figures(Worker& worker, std::int64_t rounds,
     fill(round, batch);
     const std::vector<std::int64_t> counts = count_targets(worker, batch);
     std::ranges::transform(targets, counts, targets.begin(), std::plus{});
-    for (std::int64_t s = 0; s < batch.sequences; s += worker.sequences_per_pass()) {
-      worker.reset_arenas();
-      const Tensor figures = worker.figures().add_row(worker.ctx());
-      const std::int64_t pass = s / worker.sequences_per_pass();
-      worker.model().evaluate(worker.ctx(), micro_batch(worker, worker.ctx(), batch, pass), figures);
-    }
+    forward_only(worker.ctx(), worker.pipeline(), worker.plan().evaluation(micro_batches_of(worker, batch)),
+                 hooks_of(worker, batch));
     const Sums of_round = finish_passes(worker);
     for (std::size_t f = 0; f < sums.size(); ++f) sums[f].add(of_round[f]);
   }
@@ -224,13 +226,13 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
     out.target_tokens = targets[0];
     worker.reducer().begin(position.global_sequences);
     const LossScales scales = scales_of(worker, position, targets);
-    const std::vector<Action> actions = schedule_of(worker, batch);
     Sums sums;
     if (worker.qk_clip()) worker.qk_clip()->begin_step(worker.ctx());
     {
       const PhaseScope phase(worker.ctx().clock, Phase::kCompute);
-      std::vector<StageInFlight> stages = worker.stages_in_flight(actions);
-      forward_backward(worker.ctx(), stages, actions, scales, hooks_of(worker, batch));
+      forward_backward(worker.ctx(), worker.pipeline(),
+                       worker.plan().training(micro_batches_of(worker, batch)), scales,
+                       hooks_of(worker, batch));
       sums = finish_passes(worker);
     }
     out.grad_norm = sync_gradients(worker);
@@ -243,8 +245,9 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
     out.spike = finite && out.loss > position.spike_limit;
     out.skipped = !finite || out.spike || !out.loss;
     if (!out.skipped) update(worker, position, out.grad_norm);
-    worker.model().set_bias_update_rate(coefficients_of(worker, position).bias_update_rate);
-    out.layers = worker.model().end_step(worker.ctx(), out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply);
+    worker.stages().set_bias_update_rate(coefficients_of(worker, position).bias_update_rate);
+    const BiasUpdate biases = out.skipped ? BiasUpdate::kSkip : BiasUpdate::kApply;
+    out.layers = gather_layers(worker.mesh().pp(), worker.stages().end_step(worker.ctx(), biases));
     if (!finite) out.origin = origin_of(worker, batch, scales);
     if (out.skipped) worker.store().zero_grads(worker.ctx());
     return out;

@@ -25,12 +25,6 @@ std::size_t communication_bytes(Mesh& mesh) {
   return bytes;
 }
 
-std::size_t sum_of(const std::deque<Arena>& arenas, std::size_t (Arena::*bytes)() const) {
-  std::size_t sum = 0;
-  for (const Arena& arena : arenas) sum += (arena.*bytes)();
-  return sum;
-}
-
 }  // namespace
 
 DType compute_dtype(Precision precision) {
@@ -47,11 +41,13 @@ void require_row_invariance(const GemmBackend& backend) {
 
 Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock)
     : config_(config),
+      stashes_(place.device, place.stream),
       work_(place.device, "work", place.stream),
+      inbox_(place.device, "inbox", place.stream),
       ctx_{.device = place.device,
            .modelled = place.modelled,
            .compute = compute_dtype(config.train.precision),
-           .stash = &stashes_.emplace_back(place.device, "stash", place.stream),
+           .stash = &stashes_.first(),
            .work = &work_,
            .listener = place.listener,
            .clock = clock,
@@ -60,7 +56,8 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
            .threads = std::max(1, config.threads)},
       mesh_(world, config.parallel.layout),
       store_(mesh_, place.device, ctx_.compute, config.parallel.bucket_mib << 20),
-      model_(store_, config.model),
+      plan_(config, mesh_.pp().rank()),
+      stages_(store_, config.model, plan_.ranges()),
       figures_(place.device, DType::kF64, num_figures(config.model)) {
   const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
   if (by_slot) check_layout_invariance(place.device, ctx_.compute);
@@ -71,27 +68,23 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
     reducer_ = make_grad_reducer(store_, config.parallel.zero_stage, sources);
     optimizer_ = std::make_unique<Optimizer>(store_, *reducer_, config.optim, config.train.seed);
     optimizer_->adopt_weights(ctx_);
-    if (config.optim.qk_clip > 0) qk_clip_.emplace(model_.blocks(), store_, config.optim.qk_clip);
+    if (config.optim.qk_clip > 0) qk_clip_.emplace(stages_.blocks(), store_, config.optim.qk_clip);
   });
   mesh_.set_listener(place.listener);
 }
 
-std::int64_t Worker::sequences_per_pass() const {
-  return config_.numerics == Numerics::kLayoutInvariant ? 1 : config_.train.micro_batch_size;
-}
-
-std::vector<StageInFlight> Worker::stages_in_flight(std::span<const Action> actions) {
-  StageInFlight whole{.stage = &model_};
-  const auto passes = static_cast<std::size_t>(most_in_flight(actions, 0));
-  while (stashes_.size() < passes) stashes_.emplace_back(ctx_.device, "stash", ctx_.stream);
-  for (std::size_t i = 0; i < passes; ++i) whole.passes.push_back({.stash = &stashes_[i]});
-  std::vector<StageInFlight> stages;
-  stages.push_back(std::move(whole));
-  return stages;
+PipelineRank Worker::pipeline() {
+  PipelineRank rank{.stashes = &stashes_,
+                    .pp = mesh_.pp().size() > 1 ? &mesh_.pp() : nullptr,
+                    .inbox = &inbox_,
+                    .message_rows = sequences_per_pass() * config_.model.seq_len / mesh_.tp().size()};
+  std::size_t i = 0;
+  for (Stage& stage : stages_.all()) rank.stages.push_back({&stage, plan_.numbers()[i++]});
+  return rank;
 }
 
 void Worker::reset_arenas() {
-  for (Arena& stash : stashes_) stash.reset();
+  stashes_.reset();
   work_.reset();
 }
 
@@ -113,14 +106,15 @@ MemoryReport Worker::memory() {
   const bool on_gpu = ctx_.device == Device::kCuda || ctx_.modelled == Device::kCuda;
   return {.weights_and_grads = store_.bytes() + (reducer_ ? reducer_->bytes() : 0),
           .optimizer = optimizer_ ? optimizer_->bytes() : 0,
-          .stash = sum_of(stashes_, &Arena::peak_bytes),
+          .stash = stashes_.peak_bytes() + inbox_.peak_bytes(),
           .work = work_.peak_bytes(),
           .communication = on_gpu ? communication_bytes(mesh_) : 0};
 }
 
 ArenaBytes Worker::arena_bytes() const {
-  return {.peak = static_cast<std::int64_t>(sum_of(stashes_, &Arena::peak_bytes) + work_.peak_bytes()),
-          .held = static_cast<std::int64_t>(sum_of(stashes_, &Arena::held_bytes) + work_.held_bytes())};
+  return {
+      .peak = static_cast<std::int64_t>(stashes_.peak_bytes() + inbox_.peak_bytes() + work_.peak_bytes()),
+      .held = static_cast<std::int64_t>(stashes_.held_bytes() + inbox_.held_bytes() + work_.held_bytes())};
 }
 
 ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world) {

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,8 +18,9 @@
 #include "parallel/param_store.h"
 #include "trainer/config/run_config.h"
 #include "trainer/model/forward_backward.h"
-#include "trainer/model/model.h"
+#include "trainer/model/local_stages.h"
 #include "trainer/optim/optimizer.h"
+#include "trainer/step/pipeline_plan.h"
 #include "trainer/step/qk_clip.h"
 
 namespace jevons {
@@ -73,7 +73,7 @@ class Worker {
   const Context& ctx() const { return ctx_; }
   Mesh& mesh() { return mesh_; }
   ParamStore& store() { return store_; }
-  Model& model() { return model_; }
+  LocalStages& stages() { return stages_; }
   GradReducer& reducer() { return *reducer_; }
   Optimizer& optimizer() { return *optimizer_; }
   // Nothing unless the configuration says so.
@@ -86,9 +86,9 @@ class Worker {
   int dp_size() const { return mesh_.layout().dp; }
 
   // Sequences of one forward and backward pass.
-  std::int64_t sequences_per_pass() const;
-  // Its stages with a stash for each pass that `actions` have under way at once; the first is ctx().stash.
-  std::vector<StageInFlight> stages_in_flight(std::span<const Action> actions);
+  std::int64_t sequences_per_pass() const { return jevons::sequences_per_pass(config_); }
+  PipelineRank pipeline();
+  PipelinePlan& plan() { return plan_; }
   // Empties all arenas between passes.
   void reset_arenas();
   MemoryReport memory();
@@ -108,12 +108,13 @@ class Worker {
   [[noreturn]] void fail_for_memory(const device::OutOfMemory& error);
 
   RunConfig config_;
-  std::deque<Arena> stashes_;  // at least one
-  Arena work_;
+  Stashes stashes_;  // the first is ctx_.stash
+  Arena work_, inbox_;
   Context ctx_;
   Mesh mesh_;
   ParamStore store_;
-  Model model_;
+  PipelinePlan plan_;
+  LocalStages stages_;
   Figures figures_;
   std::unique_ptr<GradReducer> reducer_;  // after allocate()
   std::unique_ptr<Optimizer> optimizer_;
