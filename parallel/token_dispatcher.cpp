@@ -7,6 +7,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/profile_range.h"
+#include "kernels/core/turns.h"
 #include "kernels/core/whereabouts.h"
 #include "kernels/host_view.h"
 #include "kernels/moe/permute.h"
@@ -219,6 +220,7 @@ TokenDispatcher::Move TokenDispatcher::exchange(const Context& ctx, Tensor rows,
 }
 
 Tensor TokenDispatcher::finish(const Context& ctx, Move& move) const {
+  if (ctx.turns != nullptr) ctx.turns->hand_over();
   const PhaseScope phase(ctx.clock, Phase::kDispatch);
   move.work.wait();
   return move.received;

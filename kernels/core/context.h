@@ -8,6 +8,7 @@
 
 namespace jevons {
 
+class Turns;
 class Whereabouts;
 
 // Two arenas, one rule. `stash` keeps one micro-batch's saved activations from its forward to its backward;
@@ -24,6 +25,7 @@ struct Context {
   Whereabouts* whereabouts = nullptr;
   Stream* stream = nullptr;  // of the ops' work; needed on kCuda alone
   int threads = 1;           // CPU threads of this worker
+  Turns* turns = nullptr;    // where two passes run in turns: what waits for the wire hands over first
 
   // Blocks the host until the device has done all work of the ops so far.
   void synchronise() const;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/core/error.h"
+#include "kernels/core/turns.h"
 #include "kernels/core/whereabouts.h"
 #include "kernels/elementwise.h"
 
@@ -36,18 +37,16 @@ class Runner {
   // `run` computes an action with its own context, whose stash is the pass's.
   template <class Run>
   void follow(Run run) {
-    for (const Instruction& instruction : program_.instructions) {
-      const Action& action = instruction.action;
+    for (std::size_t i = 0; i < program_.instructions.size(); ++i) {
+      const Instruction& instruction = program_.instructions[i];
       switch (instruction.kind) {
-        case Instruction::Kind::kRun: {
-          note(action);
-          outer_.work->reset();
-          PassInFlight& pass = pass_of(action);
-          Context ctx = outer_;
-          ctx.stash = pass.stash;
-          run(ctx, pass, instruction);
+        case Instruction::Kind::kRun:
+          if (instruction.action.with_next) {
+            run_pair(run, instruction, program_.instructions.at(++i));
+          } else {
+            run(context_of(instruction, *outer_.work), pass_of(instruction.action), instruction);
+          }
           break;
-        }
         case Instruction::Kind::kSend:
           send(instruction);
           break;
@@ -60,6 +59,20 @@ class Runner {
     }
     ENSURE(passes_.empty(), "{} passes never end", passes_.size());
     rank_.stashes->wait(outer_.clock);
+  }
+
+  // Ranks of a stage run the same pairs, so they hand over at the same calls.
+  template <class Run>
+  void run_pair(Run run, const Instruction& first, const Instruction& second) {
+    ENSURE(rank_.pair_work != nullptr, "a pair without memory for its second action");
+    const auto task = [&](const Instruction& instruction, Arena& work) {
+      return [this, &run, &instruction, &work](Turns& turns) {
+        Context ctx = context_of(instruction, work);
+        ctx.turns = &turns;
+        run(ctx, pass_of(instruction.action), instruction);
+      };
+    };
+    run_in_turns(task(first, *outer_.work), task(second, *rank_.pair_work), outer_.clock);
   }
 
   Stage& stage(std::int64_t number) const {
@@ -116,12 +129,19 @@ class Runner {
     outer_.whereabouts->micro_batch(action.micro_batch);
     if (rank_.pp != nullptr) outer_.whereabouts->action(to_text(action));
   }
+  // With the stash of its pass.
+  Context context_of(const Instruction& instruction, Arena& work) {
+    note(instruction.action);
+    work.reset();
+    Context ctx = outer_;
+    ctx.stash = pass_of(instruction.action).stash;
+    ctx.work = &work;
+    return ctx;
+  }
   PassInFlight& pass_of(const Action& action) {
     PassInFlight& pass = passes_[{action.stage, action.micro_batch}];
-    if (action.kind == ActionKind::kForward) {
-      ENSURE(pass.stash == nullptr, "{} comes twice", to_text(action));
+    if (action.kind == ActionKind::kForward && pass.stash == nullptr)
       pass.stash = &rank_.stashes->take(outer_.clock);
-    }
     ENSURE(pass.stash != nullptr, "{} comes before its forward", to_text(action));
     return pass;
   }

@@ -23,6 +23,7 @@ struct PipelineRank {
   // For messages; null where all stages lie here.
   Communicator* pp = nullptr;
   Arena* inbox = nullptr;
+  Arena* pair_work = nullptr;     // temporaries of the second action of a pair
   std::int64_t message_rows = 0;  // rows (S) of an activation that crosses stages
 };
 
@@ -39,7 +40,9 @@ struct PassHooks {
   UnitDone unit_done{};  // in the last micro-batch of each stage
 };
 
-// ctx.stash is not used; ctx.work is reset, and the inbox. Adds to the stores' gradients.
+// ctx.stash is not used; ctx.work is reset, and the inbox. Adds to the stores' gradients. The two actions of
+// a pair run in turns (kernels/core/turns.h): where one would wait for an expert exchange, the other
+// computes.
 void forward_backward(const Context& ctx, const PipelineRank& rank, const RankProgram& program,
                       const LossScales& scales, const PassHooks& hooks);
 

@@ -44,6 +44,7 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
       stashes_(place.device, place.stream),
       work_(place.device, "work", place.stream),
       inbox_(place.device, "inbox", place.stream),
+      pair_work_(place.device, "work of pairs", place.stream),
       ctx_{.device = place.device,
            .modelled = place.modelled,
            .compute = compute_dtype(config.train.precision),
@@ -77,6 +78,7 @@ PipelineRank Worker::pipeline() {
   PipelineRank rank{.stashes = &stashes_,
                     .pp = mesh_.pp().size() > 1 ? &mesh_.pp() : nullptr,
                     .inbox = &inbox_,
+                    .pair_work = &pair_work_,
                     .message_rows = sequences_per_pass() * config_.model.seq_len / mesh_.tp().size()};
   std::size_t i = 0;
   for (Stage& stage : stages_.all()) rank.stages.push_back({&stage, plan_.numbers()[i++]});
@@ -107,14 +109,18 @@ MemoryReport Worker::memory() {
   return {.weights_and_grads = store_.bytes() + (reducer_ ? reducer_->bytes() : 0),
           .optimizer = optimizer_ ? optimizer_->bytes() : 0,
           .stash = stashes_.peak_bytes() + inbox_.peak_bytes(),
-          .work = work_.peak_bytes(),
+          .work = work_.peak_bytes() + pair_work_.peak_bytes(),
           .communication = on_gpu ? communication_bytes(mesh_) : 0};
 }
 
 ArenaBytes Worker::arena_bytes() const {
-  return {
-      .peak = static_cast<std::int64_t>(stashes_.peak_bytes() + inbox_.peak_bytes() + work_.peak_bytes()),
-      .held = static_cast<std::int64_t>(stashes_.held_bytes() + inbox_.held_bytes() + work_.held_bytes())};
+  const auto sum = [&](std::size_t (Arena::*bytes)() const, std::size_t of_stashes) {
+    std::size_t all = of_stashes;
+    for (const Arena* arena : {&work_, &pair_work_, &inbox_}) all += (arena->*bytes)();
+    return static_cast<std::int64_t>(all);
+  };
+  return {.peak = sum(&Arena::peak_bytes, stashes_.peak_bytes()),
+          .held = sum(&Arena::held_bytes, stashes_.held_bytes())};
 }
 
 ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world) {

@@ -109,7 +109,7 @@ class Worker {
 
   RunConfig config_;
   Stashes stashes_;  // the first is ctx_.stash
-  Arena work_, inbox_;
+  Arena work_, inbox_, pair_work_;
   Context ctx_;
   Mesh mesh_;
   ParamStore store_;
