@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <iterator>
+#include <limits>
 
 #include "kernels/core/error.h"
 #include "kernels/core/exact_sum.h"
@@ -154,6 +155,13 @@ double sync_gradients(Worker& worker) {
   return worker.reducer().global_norm(ctx);
 }
 
+// It depends on the compiler and means nothing: messages say nan, not -nan.
+void forget_sign_of_nan(StepOutcome& out) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  if (std::isnan(out.grad_norm)) out.grad_norm = kNan;
+  if (out.loss && std::isnan(*out.loss)) out.loss = kNan;
+}
+
 void update(Worker& worker, const StepPosition& position, double norm) {
   const Context& ctx = worker.ctx();
   const double clip = worker.config().optim.clip_norm;
@@ -242,6 +250,7 @@ StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPositio
     out.mtp_losses = mtp_means(targets, figures);
     // These figures are equal on all ranks, so all take the same way.
     const bool finite = out.is_finite();
+    forget_sign_of_nan(out);
     out.spike = finite && out.loss > position.spike_limit;
     out.skipped = !finite || out.spike || !out.loss;
     if (!out.skipped) update(worker, position, out.grad_norm);
