@@ -38,45 +38,40 @@ double gradient(const Param& param, std::int64_t index, int step) {
                    .normal(static_cast<std::uint64_t>(index));
 }
 
-// f(bed, optimizer) on every rank after some steps of `model`'s weights.
+// f(bed) on a rank after some steps of `model`'s weights.
 template <class F>
-auto after_steps(const Setting& setting, const ModelConfig& model, DType compute, const OptimConfig& optim,
-                 F f) {
-  return run_ranks(setting.layout.world(), [&](Communicator& world) {
-    TestBed bed(world, compute, setting.layout, Device::kCpu, setting.bucket_bytes);
-    const Model layers(bed.store, model);
-    bed.place_weights();
-    BucketReducer reducer(bed.store, setting.zero_stage);
-    Optimizer optimizer(bed.store, reducer, optim, kSeed);
-    optimizer.adopt_weights(bed.ctx);
-    for (int step = 1; step <= kSteps; ++step) {
-      for (ParamId id = 0; id < bed.store.params().size(); ++id) {
-        const Param& param = bed.store.params()[id];
-        const Tensor grad = bed.store.grad(id);
-        for_each_element(param, [&](std::int64_t local, std::int64_t global) {
-          grad.ptr<float>()[local] = static_cast<float>(gradient(param, global, step));
-        });
-      }
-      optimizer.step(bed.ctx, {.lr = 0.01, .grad_scale = 0.5, .step = step});
-      reducer.zero_others(bed.ctx);
-      reducer.gather_weights(bed.ctx);
-      bed.store.await_weights();
-      for (const ParamGroup& group : bed.store.groups())
-        ENSURE(count_nonfinite(bed.ctx, group.grads) == 0 &&
-                   to_vector(group.grads) == std::vector<double>(static_cast<std::size_t>(group.numel)),
-               "gradients are left");
+auto after_steps(Communicator& world, const Setting& setting, const ModelConfig& model, DType compute,
+                 const OptimConfig& optim, F f) {
+  TestBed bed(world, compute, setting.layout, Device::kCpu, setting.bucket_bytes);
+  const Model layers(bed.store, model);
+  bed.place_weights();
+  BucketReducer reducer(bed.store, setting.zero_stage);
+  Optimizer optimizer(bed.store, reducer, optim, kSeed);
+  optimizer.adopt_weights(bed.ctx);
+  for (int step = 1; step <= kSteps; ++step) {
+    for (ParamId id = 0; id < bed.store.params().size(); ++id) {
+      const Param& param = bed.store.params()[id];
+      const Tensor grad = bed.store.grad(id);
+      for_each_element(param, [&](std::int64_t local, std::int64_t global) {
+        grad.ptr<float>()[local] = static_cast<float>(gradient(param, global, step));
+      });
     }
-    return f(bed, optimizer);
-  });
+    optimizer.step(bed.ctx, {.lr = 0.01, .grad_scale = 0.5, .step = step});
+    reducer.zero_others(bed.ctx);
+    reducer.gather_weights(bed.ctx);
+    bed.store.await_weights();
+    for (const ParamGroup& group : bed.store.groups())
+      ENSURE(count_nonfinite(bed.ctx, group.grads) == 0 &&
+                 to_vector(group.grads) == std::vector<double>(static_cast<std::size_t>(group.numel)),
+             "gradients are left");
+  }
+  return f(bed);
 }
 
+// Every process computes them for itself.
 NamedValues weights_of_one(const ModelConfig& model, DType compute, const OptimConfig& optim) {
-  NamedValues weights;
-  after_steps({}, model, compute, optim, [&](TestBed& bed, Optimizer&) {
-    weights = weights_of(bed.store);
-    return 0;
-  });
-  return weights;
+  MetaCommunicator alone(0, 1);
+  return after_steps(alone, {}, model, compute, optim, [](TestBed& bed) { return weights_of(bed.store); });
 }
 
 void check_layouts(const ModelConfig& model, DType compute, const OptimConfig& optim) {
@@ -90,7 +85,7 @@ void check_layouts(const ModelConfig& model, DType compute, const OptimConfig& o
   for (const Setting& setting : settings) {
     if (model.moe.router.num_experts % setting.layout.ep != 0) continue;
     INFO(setting.to_string());
-    CHECK_NOTHROW(after_steps(setting, model, compute, optim, [&](TestBed& bed, Optimizer&) {
+    const auto check = [&](TestBed& bed) {
       for (ParamId id = 0; id < bed.store.params().size(); ++id) {
         const Param& param = bed.store.params()[id];
         const Tensor weight = bed.store.weight(id);
@@ -102,6 +97,9 @@ void check_layouts(const ModelConfig& model, DType compute, const OptimConfig& o
         });
       }
       return 0;
+    };
+    CHECK_NOTHROW(run_ranks(setting.layout.world(), [&](Communicator& world) {
+      return after_steps(world, setting, model, compute, optim, check);
     }));
   }
 }
