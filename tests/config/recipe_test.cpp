@@ -1,4 +1,7 @@
 // What parts of a recipe cannot be together: multi-token prediction, balance of the router, stages.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -41,6 +44,24 @@ TEST_CASE("config: what multi-token prediction, quantile balancing and stages ca
   CHECK_THAT(stages("[{until_steps: 5, until_tokens: 5}]"), ContainsSubstring("or neither"));
   CHECK_THAT(refusal_of("schedule={kind: stages, warmup_steps: 3, stages: [{}]}"),
              ContainsSubstring("is a stage"));
+  // Stages of steps and of tokens, in a file: where the one stands that comes too early.
+  const auto ordered = [](const std::string& stages_lines, std::vector<std::string> overrides = {}) {
+    return refusal(std::string(test::kSample) + "schedule:\n  kind: stages\n  stages:\n" + stages_lines,
+                   overrides);
+  };
+  const std::string early =
+      "    - {until_steps: 100}\n    - {shape: cosine, ratio: 0.1, until_tokens: 1000}\n    - {}\n";
+  const auto line = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
+  CHECK_THAT(ordered(early),
+             ContainsSubstring(fmt::format("run.yaml:{}:7: schedule.stages.1 ends at 1000 trained tokens, "
+                                           "where the stage before it has ended at",
+                                           line(test::kSample) + 5)));
+  CHECK(ordered("    - {until_steps: 1}\n    - {until_tokens: 100000}\n    - {}\n") == "accepted");
+  CHECK_THAT(ordered("    - {until_steps: 1}\n    - {until_tokens: 100000}\n    - {}\n",
+                     {"train.global_batch_size=100000"}),
+             ContainsSubstring("schedule.stages.1 ends at 100000 trained tokens"));
+  CHECK_THAT(ordered("    - {until_steps: 1000000000000000}\n", {"train.global_batch_size=100000"}),
+             ContainsSubstring("steps train more than 1e+18 tokens"));
   const auto changes = [](const std::string& list) { return refusal_of("schedule.changes=" + list); };
   CHECK(changes("[{from_tokens: 5, mtp_loss_weight: 0}]") == "accepted");
   CHECK_THAT(changes("[{from_tokens: 5}]"), ContainsSubstring("schedule.changes.0 changes nothing"));

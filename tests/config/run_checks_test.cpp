@@ -118,6 +118,9 @@ TEST_CASE("config: a layout that does not fit the workers or the model", "[confi
         "command line: parallel.ep: 8 does not divide dp*tp = 4; ep 1, 2, 4 would fit");
   CHECK(for_world(3, {"parallel.ep=3", "train.global_batch_size=3"}) ==
         "command line: parallel.ep: 3 does not divide model.moe.num_experts = 8; ep 1 would fit");
+  CHECK(for_world(2, {"parallel.tp=2", "model.moe.num_shared_experts=1", "model.moe.expert_hidden_size=7"}) ==
+        "command line: parallel.tp: 2 does not divide model.moe.num_shared_experts * expert_hidden_size = 7; "
+        "tp 1 would fit");
   CHECK(for_world(4, {"parallel.tp=4"}) ==
         "command line: parallel.tp: 4 does not divide model.num_kv_heads = 2; tp 1, 2 would fit");
   CHECK(judged({"parallel.cp=2"}, {}) ==

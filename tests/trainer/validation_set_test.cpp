@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "tests/trainer/training_run.h"
+#include "trainer/config/step_plan.h"
 #include "trainer/run/data_report.h"
 #include "trainer/run/validation_set.h"
-#include "trainer/step/step_plan.h"
 
 namespace jevons {
 namespace {

@@ -9,11 +9,11 @@
 #include "parallel/pipeline/simulate.h"
 #include "trainer/commands/arguments.h"
 #include "trainer/commands/commands.h"
+#include "trainer/config/step_plan.h"
 #include "trainer/io/format.h"
 #include "trainer/io/json.h"
 #include "trainer/model/model_counts.h"
 #include "trainer/step/dry_run.h"
-#include "trainer/step/step_plan.h"
 
 namespace jevons {
 namespace {

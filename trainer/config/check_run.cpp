@@ -5,6 +5,7 @@
 #include "trainer/config/model_section.h"
 #include "trainer/config/optim_section.h"
 #include "trainer/config/run_config.h"
+#include "trainer/config/step_plan.h"
 
 namespace jevons {
 namespace {
@@ -91,6 +92,28 @@ void check_qk_clip(const RunConfig& config, Rules& rules) {
       "logit; use 0");
 }
 
+// That stages end one behind the other, counted in tokens.
+void check_stage_order(const RunConfig& config, Rules& rules) {
+  constexpr double kMostTokens = 1e18;
+  if (!rules.are_good({"schedule", "train", "model.seq_len"})) return;
+  const double tokens_of_step = static_cast<double>(config.train.global_batch_size * config.model.seq_len);
+  std::optional<std::int64_t> before;
+  for (std::size_t i = 0; i < config.optim.stages.size(); ++i) {
+    const LearningStage& stage = config.optim.stages[i];
+    const std::string key = fmt::format("schedule.stages.{}", i);
+    rules.require(
+        {key}, [&] { return static_cast<double>(stage.until_steps) * tokens_of_step <= kMostTokens; },
+        "{}: {} steps train more than {:.0e} tokens", key, stage.until_steps, kMostTokens);
+    if (!rules.are_good({key})) return;
+    const std::optional<std::int64_t> end = stage_end(config, stage);
+    rules.require(
+        {key, "train", "model.seq_len"}, [&] { return !before || !end || *end > *before; },
+        "{} ends at {} trained tokens, where the stage before it has ended at {}", key, end.value_or(0),
+        before.value_or(0));
+    before = end;
+  }
+}
+
 void check_training(const RunConfig& config, Rules& rules) {
   rules.require(
       {"data.train"}, [&] { return !config.data.train.empty(); },
@@ -116,6 +139,7 @@ void check_run(RunConfig& config, const RunSetting& setting, Findings& findings)
   check_numerics(config, rules);
   check(config.optim, rules);
   check_qk_clip(config, rules);
+  check_stage_order(config, rules);
   check(config.parallel, config.model, setting.world, rules);
   check_split("train.global_batch_size", config.train.global_batch_size, config, rules);
   check_split("train.batch_ramp_start", config.train.batch_ramp_start, config, rules);

@@ -99,16 +99,20 @@ void check_experts(const Layout& layout, std::int64_t num_experts, Rules& rules)
 }
 
 void check_tensor_parallel(const Layout& layout, const ModelConfig& model, Rules& rules) {
-  const std::pair<const char*, std::int64_t> split[] = {{"num_heads", model.num_heads},
-                                                        {"num_kv_heads", model.num_kv_heads},
-                                                        {"ffn_hidden_size", model.ffn_hidden_size},
-                                                        {"vocab_size", model.vocab_size},
-                                                        {"seq_len", model.seq_len}};
+  const MoeConfig& moe = model.moe;
+  const std::pair<std::string, std::int64_t> split[] = {
+      {"num_heads", model.num_heads},
+      {"num_kv_heads", model.num_kv_heads},
+      {"ffn_hidden_size", model.ffn_hidden_size},
+      {"moe.num_shared_experts * expert_hidden_size", moe.num_shared_experts * moe.expert_hidden_size},
+      {"vocab_size", model.vocab_size},
+      {"seq_len", model.seq_len}};
   std::int64_t all = 0;
   for (const auto& [name, size] : split) all = std::gcd(all, size);
   for (const auto& [name, size] : split) {
     rules.require(
-        {kTp, std::string("model.") + name}, [size = size, &layout] { return size % layout.tp == 0; },
+        {kTp, "model." + name.substr(0, name.find(' '))},
+        [size = size, &layout] { return size % layout.tp == 0; },
         "parallel.tp: {} does not divide model.{} = {}; tp {} would fit", layout.tp, name, size,
         divisors(all));
   }

@@ -173,6 +173,7 @@ void YamlWalker::walk_list(const YamlNode& node, Message& section, const FieldDe
     const YamlNode& item = node.items[i];
     const std::string item_key = fmt::format("{}.{}", key, i);
     if (is_section_of(item, item_key)) {
+      findings_.given(item_key, item.place);
       walk_section(item, *reflection->AddMessage(&section, &field), item_key + ".");
     }
   }

@@ -9,7 +9,7 @@
 #include "kernels/core/log.h"
 #include "parallel/agree.h"
 #include "parallel/host_exchange.h"
-#include "trainer/step/step_plan.h"
+#include "trainer/config/step_plan.h"
 
 namespace jevons {
 

@@ -6,11 +6,11 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
+#include "trainer/config/step_plan.h"
 #include "trainer/cost/lives.h"
 #include "trainer/io/format.h"
 #include "trainer/model/model_counts.h"
 #include "trainer/run/host.h"
-#include "trainer/step/step_plan.h"
 
 namespace jevons {
 namespace {

@@ -13,6 +13,7 @@
 #include "parallel/host_exchange.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/config/advice.h"
+#include "trainer/config/step_plan.h"
 #include "trainer/hf/carried.h"
 #include "trainer/hf/model_source.h"
 #include "trainer/optim/schedule.h"
@@ -22,7 +23,6 @@
 #include "trainer/run/signals.h"
 #include "trainer/step/replica_check.h"
 #include "trainer/step/run_state.h"
-#include "trainer/step/step_plan.h"
 
 namespace jevons {
 namespace {

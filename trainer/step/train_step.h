@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "data/data_loader.h"
-#include "trainer/step/step_plan.h"
+#include "trainer/config/step_plan.h"
 #include "trainer/step/worker.h"
 
 namespace jevons {

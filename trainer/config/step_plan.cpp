@@ -1,4 +1,4 @@
-#include "trainer/step/step_plan.h"
+#include "trainer/config/step_plan.h"
 
 #include <algorithm>
 #include <limits>
@@ -46,27 +46,29 @@ ScheduleSpan schedule_span(const RunConfig& c, const TrainedSoFar& done) {
   return span;
 }
 
+namespace {
+
+std::int64_t tokens_of(const RunConfig& c, std::int64_t steps) {
+  return static_cast<std::int64_t>(samples_after(c.train, 0, steps)) * c.model.seq_len;
+}
+
+}  // namespace
+
+std::optional<std::int64_t> stage_end(const RunConfig& c, const LearningStage& stage) {
+  if (stage.until_tokens > 0) return stage.until_tokens;
+  return stage.until_steps > 0 ? std::optional(tokens_of(c, stage.until_steps)) : std::nullopt;
+}
+
 std::vector<std::int64_t> stage_ends(const RunConfig& c) {
-  const auto tokens_of = [&](std::int64_t steps) {
-    return static_cast<std::int64_t>(samples_after(c.train, 0, steps)) * c.model.seq_len;
-  };
   std::vector<std::int64_t> ends;
   for (const LearningStage& stage : c.optim.stages) {
-    if (stage.until_tokens > 0) {
-      ends.push_back(stage.until_tokens);
-    } else if (stage.until_steps > 0) {
-      ends.push_back(tokens_of(stage.until_steps));
-    } else {
-      // Of a run that is shorter than its stages, the last one never begins.
-      const std::int64_t end = tokens_of(steps_to_come(c.train, c.model.seq_len, {}));
-      ends.push_back(ends.empty() ? end : std::max(end, ends.back() + 1));
+    if (const std::optional<std::int64_t> end = stage_end(c, stage)) {
+      ends.push_back(*end);
+      continue;
     }
-    const std::size_t i = ends.size() - 1;
-    if (i > 0 && ends[i] <= ends[i - 1]) {
-      fail(ExitCode::kUsage,
-           "schedule.stages.{} ends at {} trained tokens, where the stage before it has ended at {}", i,
-           ends[i], ends[i - 1]);
-    }
+    // Of a run that is shorter than its stages, the last one never begins.
+    const std::int64_t end = tokens_of(c, steps_to_come(c.train, c.model.seq_len, {}));
+    ends.push_back(ends.empty() ? end : std::max(end, ends.back() + 1));
   }
   return ends;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "trainer/config/run_config.h"
@@ -32,9 +33,10 @@ std::int64_t steps_to_come(const TrainConfig& config, std::int64_t seq_len, cons
 ScheduleSpan schedule_span(const TrainConfig& config, std::int64_t seq_len, const TrainedSoFar& done);
 ScheduleSpan schedule_span(const RunConfig& config, const TrainedSoFar& done);
 
-// Tokens that are trained where each stage of schedule.stages ends. One that ends by steps does where this
-// configuration's batches bring that many; the last, if it says nothing, with the run. Throws Error(kUsage)
-// for one that ends before the stage before it.
+// Tokens that are trained where a stage ends, by steps where this configuration's batches bring that many;
+// nothing for a stage that does not say.
+std::optional<std::int64_t> stage_end(const RunConfig& config, const LearningStage& stage);
+// The same of each stage of schedule.stages; the last, if it does not say, ends with the run.
 std::vector<std::int64_t> stage_ends(const RunConfig& config);
 
 // Coefficients that schedule.changes may change.
