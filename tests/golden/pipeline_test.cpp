@@ -101,6 +101,14 @@ TEST_CASE("pipeline: latent attention, quantile balancing, ZeRO off", "[pipeline
                   {{2, "interleaved"}, {4, "1f1b"}});
 }
 
+TEST_CASE("pipeline: Muon, QK-clip, moments in bf16", "[pipeline][ranks]") {
+  check_pipelines(run_called("moe", "muon"), {.dp = 2, .ep = 2}, with_layers(4, "f32"), {{2, "zb_v"}});
+  std::vector<std::string> options = with_layers(4, "f32");
+  options.insert(options.end(),
+                 {"optimizer.kind=muon", "optimizer.moments=bf16_stochastic", "optimizer.qk_clip=0.5"});
+  check_pipelines(run_called("dense", "untied"), {.tp = 2}, options, {{2, "1f1b"}, {2, "zb_h1"}});
+}
+
 TEST_CASE("pipeline: uneven stages, as many as layers", "[pipeline][ranks]") {
   check_pipelines(run_called("dense", "untied"), {}, {"model.num_layers=5"},
                   {{2, "1f1b", {"parallel.stage_layers=4 1"}},
