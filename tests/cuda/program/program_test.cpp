@@ -85,12 +85,15 @@ TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CP
     int workers;
     const char *layout, *emulation;
   };
-  const Point points[] = {{1, "", "streams=lazy"},
-                          {2, "parallel.ep=2 parallel.zero_stage=0", "streams=random seed=3"},
-                          {2, "parallel.tp=2", "streams=lazy"},
-                          {2, "parallel.ep=2", "streams=lazy devices=1"},  // staged through the hosts
-                          {4, "parallel.ep=2 train.micro_batch_size=1", "streams=lazy"},
-                          {4, "parallel.tp=2 parallel.ep=4", "streams=lazy"}};
+  const Point points[] = {
+      {1, "", "streams=lazy"},
+      {2, "parallel.ep=2 parallel.zero_stage=0", "streams=random seed=3"},
+      {2, "parallel.tp=2", "streams=lazy"},
+      {2, "parallel.ep=2", "streams=lazy devices=1"},  // staged through the hosts
+      {4, "parallel.ep=2 train.micro_batch_size=1", "streams=lazy"},
+      {4, "parallel.tp=2 parallel.ep=4", "streams=lazy"},
+      {2, "parallel.pp=2 parallel.schedule=zb_h1 train.micro_batch_size=1", "streams=lazy"},
+      {4, "parallel.pp=2 parallel.ep=2 train.micro_batch_size=1", "streams=random seed=5"}};
   int index = 0;
   for (const auto& [workers, layout, emulation] : points) {
     const std::string name = fmt::format("gpu-{}", ++index);

@@ -48,6 +48,7 @@ class Run {
     ParamStore& store = worker_.store();
     for (ParamId id = 0; id < store.params().size(); ++id) {
       const Param& p = store.params()[id];
+      if (p.owner) continue;
       const Tensor master = master_of(p, store.group_of(id));
       Values& values = result[p.spec.name];
       values.resize(static_cast<std::size_t>(master.numel()));
