@@ -134,6 +134,7 @@ struct MomentumKernel {
 // Element i of the range is in row (begin + i) / cols, and is multiplied by that row's factor.
 template <class A, class W>
 struct ScaleRowsKernel {
+  static constexpr bool kManyRegisters = true;
   A* master;
   W* weight;
   const A* factors;
