@@ -167,7 +167,7 @@ std::vector<double> second_moments(double beta2, int steps, std::optional<Random
 }
 
 TEST_CASE("A second moment in bf16 follows a falling gradient up to beta2 0.95, above only at random",
-          "[optimizer]") {
+          "[optimizer][slow]") {
   CHECK(second_moments(0.95, 200, {})[0] == Approx(0.0106).margin(5e-5));
   CHECK(second_moments(0.99, 600, {})[0] == Approx(0.016).margin(5e-4));
   CHECK(second_moments(0.999, 100, {})[0] == 1);
