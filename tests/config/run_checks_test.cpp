@@ -150,6 +150,10 @@ TEST_CASE("config: a pipeline that does not fit", "[config]") {
   CHECK(for_world(1, {"parallel.pairs=true", "parallel.stage_layers=2"}) ==
         "command line: parallel.pairs needs a pipeline: give parallel.pp\n"
         "command line: parallel.stage_layers needs a pipeline: give parallel.pp");
+  CHECK(for_world(2, {"parallel.pp=2", "parallel.schedule_file=a.list", "train.batch_ramp_start=2",
+                      "train.batch_ramp_samples=8"}) ==
+        "command line: parallel.schedule_file is a list for one number of micro-batches; "
+        "train.batch_ramp_start changes it");
   // Steps of 4 micro-batches; with a ramp of 1 and 2, too.
   const std::vector<std::string> dual = {"parallel.pp=2", "parallel.schedule=dualpipe_v",
                                          "model.num_layers=4", "train.micro_batch_size=2"};

@@ -54,6 +54,10 @@ void check_micro_batches(const RunConfig& config, Rules& rules) {
   if (unit == 0) return;
   check_schedule(config.parallel, train.global_batch_size / unit, "train.global_batch_size", rules);
   if (train.batch_ramp_start <= 0) return;
+  rules.require(
+      {"parallel.schedule_file", "train.batch_ramp_start"},
+      [&] { return config.parallel.pipeline.file.empty(); },
+      "parallel.schedule_file is a list for one number of micro-batches; train.batch_ramp_start changes it");
   for (std::int64_t batch = train.batch_ramp_start; batch < train.global_batch_size;
        batch += train.batch_ramp_start) {
     check_schedule(config.parallel, batch / unit, "train.batch_ramp_start", rules);
