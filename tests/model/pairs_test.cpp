@@ -7,6 +7,7 @@
 #include "parallel/host_exchange.h"
 #include "parallel/pipeline/simulate.h"
 #include "tests/support/catch.h"
+#include "tests/support/forwarding.h"
 #include "tests/support/ranks.h"
 #include "tests/support/tiny_model.h"
 #include "trainer/model/forward_backward.h"
@@ -24,17 +25,10 @@ class FlopClock final : public WorkListener {
 };
 
 // Payload of an all_to_all_v arrives `delay` after the last of its ranks sent it, a message when it was sent.
-class SlowWire final : public Communicator {
+class SlowWire final : public Forwarding {
  public:
   SlowWire(std::unique_ptr<Communicator> own, Communicator& inner, FlopClock& clock, double delay)
-      : Communicator(inner.rank(), inner.size(), inner.name()),
-        own_(std::move(own)),
-        inner_(inner),
-        clock_(clock),
-        delay_(delay) {}
-  [[noreturn]] void abort(int exit_code) override {
-    fail(ExitCode::kFailure, "aborted with code {}", exit_code);
-  }
+      : Forwarding(inner, inner.name()), own_(std::move(own)), clock_(clock), delay_(delay) {}
 
  private:
   class Arrival final : public Work::Pending {
@@ -50,40 +44,29 @@ class SlowWire final : public Communicator {
 
   Work do_all_to_all_v(Tensor in, std::span<const std::int64_t> send_rows, Tensor out,
                        std::span<const std::int64_t> recv_rows) override {
-    const double sent = jevons::all_reduce(inner_, clock_.now, ReduceOp::kMax);
-    inner_.all_to_all_v(in, send_rows, out, recv_rows).wait();
+    const double sent = jevons::all_reduce(inner(), clock_.now, ReduceOp::kMax);
+    inner().all_to_all_v(in, send_rows, out, recv_rows).wait();
     const bool payload = in.dtype == DType::kF32 && in.shape.ndim() == 2;
     return at(sent + (payload ? delay_ : 0));
   }
-  Work do_all_reduce(Tensor t, ReduceOp op) override { return inner_.all_reduce(t, op); }
-  Work do_all_gather(Tensor in, Tensor out, Placement placement) override {
-    return placement == Placement::kInPlace ? inner_.all_gather_in_place(out) : inner_.all_gather(in, out);
-  }
-  Work do_reduce_scatter(Tensor in, Tensor out, Placement placement) override {
-    return placement == Placement::kInPlace ? inner_.reduce_scatter_in_place(in)
-                                            : inner_.reduce_scatter(in, out);
-  }
-  Work do_broadcast(Tensor t, int root) override { return inner_.broadcast(t, root); }
   Work do_send(Tensor in, int peer) override {
-    inner_.send(in, peer).wait();
-    inner_.send(host_tensor(std::span(&clock_.now, 1)), peer).wait();
+    inner().send(in, peer).wait();
+    inner().send(host_tensor(std::span(&clock_.now, 1)), peer).wait();
     return {};
   }
   Work do_recv(Tensor out, int peer) override {
     double sent = 0;
-    inner_.recv(out, peer).wait();
-    inner_.recv(host_tensor(std::span(&sent, 1)), peer).wait();
+    inner().recv(out, peer).wait();
+    inner().recv(host_tensor(std::span(&sent, 1)), peer).wait();
     return at(sent);
   }
-  void do_barrier() override { inner_.barrier(); }
   std::unique_ptr<Communicator> do_split(std::span<const int> members, int, std::string name) override {
-    std::unique_ptr<Communicator> part = inner_.split(members, std::move(name));
+    std::unique_ptr<Communicator> part = inner().split(members, std::move(name));
     Communicator& inner = *part;
     return std::make_unique<SlowWire>(std::move(part), inner, clock_, delay_);
   }
 
   std::unique_ptr<Communicator> own_;
-  Communicator& inner_;
   FlopClock& clock_;
   double delay_;
 };
