@@ -1,5 +1,7 @@
 #include "kernels/attention.h"
 
+#include <algorithm>
+
 #include "kernels/attention_scratch.h"
 #include "kernels/cpu/attention_engine.h"
 #include "kernels/cpu/launch.h"
@@ -12,13 +14,18 @@ namespace {
 // Query-key pairs below and on the diagonal, the work of one head of the call. Documents are not subtracted:
 // their borders are data, and a dry run must count the same.
 double causal_pairs(const AttentionShape& shape) {
-  const auto queries = static_cast<double>(shape.q_len), before = static_cast<double>(shape.q_first);
-  return static_cast<double>(shape.batch) * queries * (before + (queries + 1) / 2);
+  double pairs = 0;
+  for (std::int64_t first = 0, count = 0; first < shape.q_len; first += count) {
+    count = std::min(shape.queries.run, shape.q_len - first);
+    const auto queries = static_cast<double>(count), before = static_cast<double>(shape.queries[first]);
+    pairs += queries * (before + (queries + 1) / 2);
+  }
+  return static_cast<double>(shape.batch) * pairs;
 }
 
 void check(const AttentionShape& shape, const HeadView& q, const HeadView& k, const HeadView& v) {
-  ENSURE(shape.q_first >= 0 && shape.q_first + shape.q_len <= shape.kv_len,
-         "attention: queries {} to {} of sequences of {} keys", shape.q_first, shape.q_first + shape.q_len,
+  ENSURE(shape.queries.first >= 0 && shape.queries.run > 0 && shape.queries_end() <= shape.kv_len,
+         "attention: queries {} to {} of sequences of {} keys", shape.queries.first, shape.queries_end(),
          shape.kv_len);
   ENSURE(q.base.shape.ndim() == 2 && q.base.shape[0] == shape.q_rows(),
          "attention: {} sequences of {} queries, but q is {}", shape.batch, shape.q_len, q.base.to_string());
@@ -65,7 +72,7 @@ cpu::AttentionTask task_of(const AttentionShape& shape, const AttentionSaved& s,
   cpu::AttentionTask task;
   task.q_len = shape.q_len;
   task.kv_len = shape.kv_len;
-  task.q_first = shape.q_first;
+  task.queries = shape.queries;
   task.group = group;
   task.dim = s.q.head_dim;
   task.v_dim = s.v.head_dim;
@@ -84,7 +91,7 @@ void check_doc_start(const AttentionShape& shape, const Tensor& doc_start) {
   if (!doc_start.defined()) return;
   const std::int32_t* begin = doc_start.ptr<std::int32_t>();
   for (std::int64_t row = 0; row < shape.q_rows(); ++row) {
-    const std::int64_t position = shape.q_first + row % shape.q_len;
+    const std::int64_t position = shape.queries[row % shape.q_len];
     ENSURE(begin[row] >= 0 && begin[row] <= position, "attention: doc_start of row {} is {}, position {}",
            row, begin[row], position);
   }

@@ -7,22 +7,24 @@
 
 #include "kernels/core/context.h"
 #include "kernels/heads.h"
+#include "kernels/positions.h"
 
 namespace jevons {
 
-// Queries may be a run of the positions of a sequence whose keys are all there: those of one rank of several,
-// or of one token behind a cache.
+// Queries may be some of the positions of a sequence whose keys are all there: those of one rank of several.
 struct AttentionShape {
-  std::int64_t batch = 0;    // sequences
-  std::int64_t q_len = 0;    // row t of q, o and lse is query t % q_len of sequence t / q_len
-  std::int64_t kv_len = 0;   // row t of k and v is position t % kv_len of sequence t / kv_len
-  std::int64_t q_first = 0;  // position of a sequence's first query; q_first + q_len <= kv_len
-  float scale = 1;           // multiplies q k^T
+  std::int64_t batch = 0;   // sequences
+  std::int64_t q_len = 0;   // row t of q, o and lse is query t % q_len of sequence t / q_len
+  std::int64_t kv_len = 0;  // row t of k and v is position t % kv_len of sequence t / kv_len
+  Positions queries = {};   // of a sequence's queries; all before kv_len
+  float scale = 1;          // multiplies q k^T
 
   // Every position asks and is asked.
   static AttentionShape of_sequences(std::int64_t batch, std::int64_t length, float scale) {
-    return {batch, length, length, 0, scale};
+    return {batch, length, length, {}, scale};
   }
+  // Behind the last position that asks; 0 without a query.
+  std::int64_t queries_end() const { return q_len > 0 ? queries[q_len - 1] + 1 : 0; }
   std::int64_t q_rows() const { return batch * q_len; }
   std::int64_t kv_rows() const { return batch * kv_len; }
 };

@@ -39,6 +39,7 @@ AttentionSizes attention_sizes(const AttentionShape& shape, const AttentionSaved
           .dim = s.q.head_dim,
           .v_dim = s.v.head_dim,
           .documents = s.doc_start.defined(),
+          .neighbours = shape.q_len <= shape.queries.run,
           .dtype = s.q.base.dtype};
 }
 
@@ -118,7 +119,7 @@ std::int64_t longest_bounded_sequence(const AttentionSizes& s) {
 }
 
 void count_attention_forward(const Context& ctx, const AttentionSizes& s) {
-  if (s.dtype == DType::kBF16) {
+  if (s.dtype == DType::kBF16 && s.neighbours) {
     const ArenaScope by_cudnn(*ctx.work);
     take_mask(ctx, s);
   }
@@ -128,7 +129,7 @@ void count_attention_forward(const Context& ctx, const AttentionSizes& s) {
 }
 
 void count_attention_backward(const Context& ctx, const AttentionSizes& s) {
-  if (s.dtype == DType::kBF16 && s.batch * s.q_len > 0) {
+  if (s.dtype == DType::kBF16 && s.neighbours && s.batch * s.q_len > 0) {
     const AttentionSizes piece = largest_piece(s);
     const ArenaScope by_cudnn(*ctx.work);
     take_mask(ctx, piece);

@@ -13,6 +13,7 @@ namespace jevons {
 struct AttentionSizes {
   std::int64_t batch = 0, q_len = 0, kv_len = 0, heads = 0, kv_heads = 0, dim = 0, v_dim = 0;
   bool documents = false;
+  bool neighbours = true;  // one run of queries; cuDNN takes no others
   DType dtype = DType::kBF16;
 };
 

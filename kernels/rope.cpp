@@ -35,13 +35,13 @@ void rotate(const Context& ctx, Turn turn, const HeadView& x, const Rotation& by
 
 }  // namespace
 
-void token_positions(const Context& ctx, std::int64_t length, Tensor positions) {
+void token_positions(const Context& ctx, std::int64_t length, const Positions& at, Tensor positions) {
   OpCall("token_positions", positions.device)
       .writes("positions", positions, {positions.numel()}, DType::kI32)
       .record(ctx, WorkKind::kRow);
   ENSURE(length > 0, "token_positions: sequences of {} tokens", length);
   launch_flat(ctx, positions.device, positions.numel(),
-              TokenPositionsKernel{positions.ptr<std::int32_t>(), positions.numel(), length});
+              TokenPositionsKernel{positions.ptr<std::int32_t>(), positions.numel(), length, at});
 }
 
 void rope_forward(const Context& ctx, HeadView x, const Rotation& by) {

@@ -5,11 +5,12 @@
 
 #include "kernels/core/context.h"
 #include "kernels/heads.h"
+#include "kernels/positions.h"
 
 namespace jevons {
 
-// positions (T) i32: t % length, of tokens in sequences of `length`.
-void token_positions(const Context&, std::int64_t length, Tensor positions);
+// positions (T) i32 of tokens of which `length` neighbouring ones belong to a sequence: at[t % length].
+void token_positions(const Context&, std::int64_t length, const Positions& at, Tensor positions);
 // Which columns of a head of d are pair i.
 enum class RopeLayout : std::uint8_t {
   kHalf,         // i and i + d/2

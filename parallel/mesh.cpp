@@ -37,14 +37,17 @@ Mesh::Mesh(Communicator& world, const Layout& layout) : layout_(layout), world_(
   dp_rank_ = in_stage / (layout.cp * layout.tp);
   stage_ = world.split(every(stage, 1, stage_ranks), "stage");
   replicas_ = world.split(every(stage + in_stage % layout.tp, layout.tp, layout.dp * layout.cp), "replicas");
+  cp_ = world.split(
+      every(world.rank() - in_stage % (layout.cp * layout.tp) + in_stage % layout.tp, layout.tp, layout.cp),
+      "cp");
   tp_ = world.split(every(world.rank() - in_stage % layout.tp, 1, layout.tp), "tp");
   ep_ = world.split(every(world.rank() - in_stage % layout.ep, 1, layout.ep), "ep");
   edp_ = world.split(every(stage + in_stage % layout.ep, layout.ep, layout.edp()), "edp");
   pp_ = world.split(every(in_stage, stage_ranks, layout.pp), "pp");
 }
 
-std::array<Communicator*, 7> Mesh::groups() {
-  return {&world_, stage_.get(), replicas_.get(), tp_.get(), ep_.get(), edp_.get(), pp_.get()};
+std::array<Communicator*, 8> Mesh::groups() {
+  return {&world_, stage_.get(), replicas_.get(), cp_.get(), tp_.get(), ep_.get(), edp_.get(), pp_.get()};
 }
 
 void Mesh::set_listener(WorkListener* listener) {

@@ -15,8 +15,8 @@ struct Layout {
   int dp = 1;  // data parallel
   int tp = 1;  // tensor parallel, always with sequence parallelism
   int ep = 1;  // expert parallel
-  int pp = 1;  // pipeline parallel: only 1 in this version
-  int cp = 1;  // context parallel: only 1 in this version
+  int pp = 1;  // pipeline parallel
+  int cp = 1;  // context parallel
   int world() const { return pp * dp * cp * tp; }
   int edp() const { return dp * cp * tp / ep; }
   // "dp 2, tp 1, ep 2", with pp before and cp after dp where they are not 1: equal if and only if the layouts
@@ -38,18 +38,19 @@ class Mesh {
   Communicator& world() { return world_; }
   Communicator& stage() { return *stage_; }        // dp*cp*tp: all ranks of this pipeline stage
   Communicator& replicas() { return *replicas_; }  // dp*cp: ranks of a stage that hold the same tp shard
+  Communicator& cp() { return *cp_; }              // ranks that share the rows of the same sequences
   Communicator& tp() { return *tp_; }
   Communicator& ep() { return *ep_; }    // ranks that together hold all experts, by ascending world rank
   Communicator& edp() { return *edp_; }  // ranks that hold the same experts
   Communicator& pp() { return *pp_; }  // the ranks of all stages with one place in theirs, first stage first
   // All of the above.
-  std::array<Communicator*, 7> groups();
+  std::array<Communicator*, 8> groups();
 
  private:
   Layout layout_;
   Communicator& world_;
   int dp_rank_ = 0;
-  std::unique_ptr<Communicator> stage_, replicas_, tp_, ep_, edp_, pp_;
+  std::unique_ptr<Communicator> stage_, replicas_, cp_, tp_, ep_, edp_, pp_;
 };
 
 }  // namespace jevons

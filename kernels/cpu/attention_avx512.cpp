@@ -66,8 +66,9 @@ void forward(const AttentionTask& task) {
   pack_by_key<T>(task.k, task.kv_len, task.dim, k_by_key);
   pack_by_dim<T>(task.v, task.kv_len, task.v_dim, v_by_dim);
   for (std::int64_t g = 0; g < task.group; ++g) {
-    for (std::int64_t first = 0; first < task.q_len; first += kTileCols) {
+    for (std::int64_t first = 0, next = 0; first < task.q_len; first = next) {
       const Panel panel(task, first);
+      next = first + panel.count;
       const int count = static_cast<int>(panel.count);
       pack_inner(queries, kTileCols, row<T>(task.q, first, g), task.q.ld, count, task.dim);
       score_tiles<T>(panel, k_by_key, dim_lanes, queries, scores);

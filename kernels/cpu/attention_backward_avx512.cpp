@@ -154,8 +154,11 @@ void attention_backward_avx512(const AttentionTask& task) {
   static thread_local BackwardMemory memory;
   BackwardPass<T> pass(task, memory);
   for (std::int64_t g = 0; g < task.group; ++g) {
-    for (std::int64_t first = 0; first < task.q_len; first += kTileCols)
-      pass.run_panel(Panel(task, first), g);
+    for (std::int64_t first = 0, next = 0; first < task.q_len; first = next) {
+      const Panel panel(task, first);
+      next = first + panel.count;
+      pass.run_panel(panel, g);
+    }
   }
   pass.store_sum(pass.dk_sum, pass.k_columns, task.scale, task.dk, task.dim);
   pass.store_sum(pass.dv_sum, pass.v_columns, 1, task.dv, task.v_dim);

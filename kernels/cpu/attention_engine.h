@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/core/dtype.h"
+#include "kernels/positions.h"
 
 namespace jevons::cpu {
 
@@ -18,10 +19,10 @@ struct HeadRows {
 
 struct AttentionTask {
   std::int64_t q_len = 0, kv_len = 0;
-  std::int64_t q_first = 0;  // query t is at position q_first + t and sees the keys up to there
-  std::int64_t group = 1;    // query heads that share this key-value head
-  std::int64_t dim = 0;      // head_dim of q and k
-  std::int64_t v_dim = 0;    // head_dim of v and o
+  Positions queries = {};  // query t sees the keys up to its position
+  std::int64_t group = 1;  // query heads that share this key-value head
+  std::int64_t dim = 0;    // head_dim of q and k
+  std::int64_t v_dim = 0;  // head_dim of v and o
   float scale = 1;
   const std::int32_t* doc_start = nullptr;  // (q_len), or null: every query sees from position 0 on
   HeadRows q, k, v, o;

@@ -33,7 +33,7 @@ inline __m512 exp_lanes(__m512 x) {
 }
 
 struct Panel {
-  std::int64_t first, count;        // queries [first, first + count) of the sequence's
+  std::int64_t first, count;        // queries [first, first + count) of the sequence's, of one run
   std::int64_t position;            // of the first of them
   std::int64_t key_begin, key_end;  // whole strips that hold every key that any of them may see
   bool masked;                      // by documents
@@ -41,8 +41,9 @@ struct Panel {
 
   Panel(const AttentionTask& task, std::int64_t first_query)
       : first(first_query),
-        count(smaller(kTileCols, task.q_len - first_query)),
-        position(task.q_first + first_query),
+        count(smaller(smaller(kTileCols, task.q_len - first_query),
+                      task.queries.run - first_query % task.queries.run)),
+        position(task.queries[first_query]),
         masked(task.doc_start != nullptr) {
     key_begin = 0;
     key_end = whole_strips(position + count);

@@ -38,7 +38,7 @@ void store(const Sum<T>* x, Sum<T> factor, T* y, std::int64_t n) {
 // The keys that query t sees: [begin, end).
 struct Keys {
   Keys(const AttentionTask& task, std::int64_t t)
-      : begin(task.doc_start == nullptr ? 0 : task.doc_start[t]), end(task.q_first + t + 1) {}
+      : begin(task.doc_start == nullptr ? 0 : task.doc_start[t]), end(task.queries[t] + 1) {}
   std::int64_t begin, end;
 };
 

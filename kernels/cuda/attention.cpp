@@ -175,10 +175,10 @@ struct PartOf {
   }
 };
 
-// cuDNN's graphs have the last query see the last key.
+// cuDNN's graphs have neighbours ask, and the last query see the last key.
 bool fits(const AttentionShape& shape, const AttentionSaved& s) {
-  return shape.q_len > 0 && shape.q_first + shape.q_len == shape.kv_len && fits(s.q) && fits(s.k) &&
-         fits(s.v) && fits(s.o);
+  return shape.q_len > 0 && shape.q_len <= shape.queries.run && shape.queries_end() == shape.kv_len &&
+         fits(s.q) && fits(s.k) && fits(s.v) && fits(s.o);
 }
 bool fits(const AttentionGrads& grads) {
   return fits(grads.dq) && fits(grads.dk) && fits(grads.dv);

@@ -94,10 +94,14 @@ class Products {
   }
   std::vector<Block> blocks_of(const KeyHeads& heads) const {
     std::vector<Block> blocks;
-    for (std::int64_t first = 0; first < shape_.q_len; first += most_.queries) {
-      const std::int64_t queries = std::min(most_.queries, shape_.q_len - first);
+    // Of queries in several runs a block begins with one.
+    const std::int64_t run = shape_.queries.run,
+                       step = most_.queries > run ? most_.queries / run * run : most_.queries;
+    for (std::int64_t first = 0, queries = 0; first < shape_.q_len; first += queries) {
+      const std::int64_t left = step < run ? run - first % run : shape_.q_len - first;
+      queries = std::min({step, left, shape_.q_len - first});
       // Whole packs of keys, where there are some more that nobody sees.
-      const std::int64_t keys = std::min(square_row(shape_.q_first + first + queries), shape_.kv_len);
+      const std::int64_t keys = std::min(square_row(shape_.queries[first + queries - 1] + 1), shape_.kv_len);
       for (std::int64_t member = 0; member < group_; ++member)
         blocks.push_back({heads, member, first, queries, keys});
     }
@@ -143,7 +147,7 @@ class Products {
     return {.queries = b.queries,
             .keys = b.keys,
             .stride = square.cols(),
-            .first = shape_.q_first + b.first_query,
+            .at = shape_.queries.from(b.first_query),
             .doc_start = s_.doc_start.defined() ? s_.doc_start.ptr<std::int32_t>() + row : nullptr};
   }
   template <class Kernel>

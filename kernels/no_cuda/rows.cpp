@@ -18,6 +18,7 @@
 #include "kernels/row/ordered_sum.h"
 #include "kernels/row/reduce.h"
 #include "kernels/row/rope.h"
+#include "kernels/row/stripes.h"
 #include "kernels/row/swiglu.h"
 
 namespace jevons::cuda {
@@ -47,5 +48,6 @@ JEVONS_ROPE_KERNELS(LAUNCHER)
 JEVONS_ROUTING_KERNELS(LAUNCHER)
 JEVONS_SLOT_ORDER_RECEIVE_KERNELS(LAUNCHER)
 JEVONS_SLOT_ORDER_SEND_KERNELS(LAUNCHER)
+JEVONS_STRIPE_KERNELS(LAUNCHER)
 
 }  // namespace jevons::cuda

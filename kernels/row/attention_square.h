@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "kernels/positions.h"
 #include "kernels/row/block.h"
 #include "kernels/row/instances.h"
 #include "kernels/row/log_sum_exp.h"
@@ -33,11 +34,11 @@ struct SeenKeys {
 struct AttentionSquare {
   std::int64_t queries, keys;
   std::int64_t stride;            // elements from a row to the next, at least `keys`
-  std::int64_t first;             // position of query 0
+  Positions at;                   // of the queries
   const std::int32_t* doc_start;  // (queries), or null: every query sees from key 0 on
 
   JEVONS_HD SeenKeys seen(std::int64_t query) const {
-    return {doc_start == nullptr ? 0 : doc_start[query], first + query + 1};
+    return {doc_start == nullptr ? 0 : doc_start[query], at[query] + 1};
   }
 };
 

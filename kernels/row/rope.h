@@ -1,6 +1,7 @@
 // Rotary position embedding (derivation of the adjoint: docs/kernels-row.md).
 #pragma once
 
+#include "kernels/positions.h"
 #include "kernels/row/block.h"
 #include "kernels/row/instances.h"
 #include "kernels/row/scalar.h"
@@ -10,12 +11,13 @@ namespace jevons {
 struct TokenPositionsKernel {
   std::int32_t* positions;
   std::int64_t numel, length;
+  Positions at;
 
   template <class Group>
   JEVONS_HD void operator()(const Group& group, std::int64_t index) const {
     const Block block = block_at(index, numel);
     group.each(block.size, [=, *this](std::int64_t i) {
-      positions[block.begin + i] = static_cast<std::int32_t>((block.begin + i) % length);
+      positions[block.begin + i] = static_cast<std::int32_t>(at[(block.begin + i) % length]);
     });
   }
 };

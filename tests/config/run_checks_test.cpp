@@ -123,8 +123,15 @@ TEST_CASE("config: a layout that does not fit the workers or the model", "[confi
         "tp 1 would fit");
   CHECK(for_world(4, {"parallel.tp=4"}) ==
         "command line: parallel.tp: 4 does not divide model.num_kv_heads = 2; tp 1, 2 would fit");
-  CHECK(judged({"parallel.cp=2"}, {}) ==
-        "command line: parallel.cp: context parallelism is not in this version; use cp 1");
+  CHECK(for_world(8, {"parallel.cp=2", "parallel.tp=2", "parallel.ep=8"}) == "dp 2, cp 2, tp 2, ep 8");
+  CHECK(judged({"parallel.cp=3"}, {}) ==
+        "command line: parallel: cp*tp = 3*1 does not divide model.seq_len = 32; cp 1, 2, 4, 8, 16, 32 "
+        "would fit");
+  CHECK(for_world(2, {"parallel.dp=2", "parallel.cp=2"}) ==
+        "command line: parallel: dp*cp*tp = 2*2*1 = 4 but 2 workers were started; dp 1 would fit, or start 4 "
+        "workers");
+  CHECK(for_world(4, {"parallel.cp=4", "parallel.ep=8"}) ==
+        "command line: parallel.ep: 8 does not divide dp*cp*tp = 4; ep 1, 2, 4 would fit");
   // A model and a layout as large as the options allow, judged without a pause.
   CHECK(for_world(1, {"parallel.dp=262144", "parallel.tp=4096"}) != "");
 }

@@ -142,14 +142,15 @@ TEST_CASE("command line: five mistakes of a file are five lines, whichever comma
                          "device: gpu\n"
                          "data: {train: [{path: a, weight: size}, {path: b, weight: 2}]}\n"
                          "train: {global_batch_size: 8, steps: 10}\n"
-                         "parallel: {cp: 2}\n";
+                         "parallel: {cp: 3}\n";
   const std::string five = fmt::format(
       "{0}:9:3: unknown key \"model.qk_norms\"; did you mean \"model.qk_norm\"?\n"
       "{0}:10:9: device: expected one of auto, cpu, cuda, found \"gpu\"; did you mean \"cpu\"?\n"
       "{0}:6:17: model.num_heads = 4 is not divisible by model.num_kv_heads = 3\n"
       "{0}:11:59: data.train.1.weight = 2, but other sources of data.train have size; give size to all or to "
       "none\n"
-      "{0}:13:16: parallel.cp: context parallelism is not in this version; use cp 1\n",
+      "{0}:13:16: parallel: cp*tp = 3*1 does not divide model.seq_len = 32; cp 1, 2, 4, 8, 16, 32 would "
+      "fit\n",
       path);
   for (const char* command : {"config show ", "plan ", "train "}) {
     const Ran ran = test::jevons(command + path);

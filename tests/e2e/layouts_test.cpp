@@ -33,7 +33,9 @@ TEST_CASE("layouts under mpirun agree with one worker", "[e2e]") {
                                                          {2, "parallel.tp=2 parallel.zero_stage=0"},
                                                          {4, "parallel.tp=2 parallel.ep=4"},
                                                          {8, "parallel.ep=4"},
-                                                         {8, "parallel.pp=2 parallel.tp=2 parallel.ep=4"}};
+                                                         {8, "parallel.pp=2 parallel.tp=2 parallel.ep=4"},
+                                                         {4, "parallel.cp=4 parallel.ep=2"},
+                                                         {8, "parallel.pp=2 parallel.cp=2 parallel.tp=2"}};
   for (const auto& [workers, layout] : layouts) {
     INFO(workers << " workers, " << layout);
     const Result many = train(workers, fmt::format("run{}{}", workers, layout.size()), layout);

@@ -1,5 +1,7 @@
 // The DeepSeek family's presets, dry, at the layouts that they were trained on as far as the program has the
 // axes: the workers of one pipeline stage there hold all layers here.
+#include <fmt/format.h>
+
 #include <string>
 #include <vector>
 
@@ -65,6 +67,40 @@ TEST_CASE("presets of the DeepSeek family run dry at their published layouts", "
     CHECK(products(again) - products(run) == Approx(2 * up_projections(m) * length).epsilon(1e-9));
     CHECK(again.memory.stash < run.memory.stash);
     CHECK(again.memory.weights_and_grads == run.memory.weights_and_grads);
+  }
+}
+
+// DeepSeek-V3 (arXiv:2412.19437, section 4.3): 32,768 tokens with batches of 1920 sequences, then 131,072
+// with 480, here in parts on GPUs of 80 GiB.
+TEST_CASE("DeepSeek-V3 runs dry at the lengths of its extension stages", "[presets]") {
+  struct Extension {
+    std::int64_t length, batch, cp;
+  };
+  for (const auto& [length, batch, cp] : {Extension{32768, 1920, 8}, Extension{131072, 480, 32}}) {
+    INFO(length);
+    const std::vector<std::string> options = {"device=cuda",
+                                              "parallel.pp=16",
+                                              "parallel.ep=64",
+                                              "model.recompute=full",
+                                              "train.micro_batch_size=1",
+                                              fmt::format("model.seq_len={}", length),
+                                              fmt::format("train.global_batch_size={}", batch),
+                                              fmt::format("parallel.cp={}", cp)};
+    const RunConfig config =
+        load_run_config(JEVONS_SOURCE_DIR "/configs/presets/deepseek-v3.yaml", options, {.world = 2048});
+    CHECK(config.parallel.layout.dp == 128 / cp);
+    const DryRun run = dry_run(config, 2048, 1);
+    CHECK(run.memory.total() < std::size_t{80} << 30);
+    // Four products forward (twice) and backward of this rank's queries, which have their share of all pairs.
+    const ModelConfig& m = config.model;
+    const auto n = static_cast<double>(length), share = 1 / static_cast<double>(cp);
+    const auto passes = static_cast<double>(batch) / static_cast<double>(config.parallel.layout.dp),
+               layers = static_cast<double>(PipelinePlan(config, 1).ranges()[0].end_layer -
+                                            PipelinePlan(config, 1).ranges()[0].first_layer),
+               qk = static_cast<double>(m.head_dim), v = static_cast<double>(m.v_head_dim());
+    const double whole = 2 * n * (n + 1) / 2 * static_cast<double>(m.num_heads) * layers * passes *
+                         (2 * (qk + v) + 3 * qk + 2 * v);
+    CHECK(run.work.totals()[WorkKind::kAttention].flops == Approx(whole * share).epsilon(0.05));
   }
 }
 

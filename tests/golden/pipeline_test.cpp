@@ -85,6 +85,14 @@ TEST_CASE("pipeline: beside dp, tp and ep", "[pipeline][ranks]") {
   check_pipelines(run, layout, with_layers(4, "bf16"), {{2, "1f1b"}, {2, "interleaved"}, {2, "zb_v"}});
 }
 
+TEST_CASE("pipeline: beside context parallelism", "[pipeline][ranks]") {
+  check_pipelines(
+      run_called("moe", "latent"), {.ep = 2, .cp = 2}, with_layers(4, "bf16"),
+      {{2, "1f1b"}, {2, "interleaved", {"parallel.pairs=true"}}, {2, "dualpipe_v"}, {4, "zb_h1"}});
+  check_pipelines(run_called("moe", "mtp"), {.tp = 2, .ep = 4, .cp = 2}, with_layers(4, "f32"),
+                  {{2, "zb_v"}, {2, "interleaved"}});
+}
+
 TEST_CASE("pipeline: multi-token prediction on the last stage", "[pipeline][ranks]") {
   check_pipelines(run_called("dense", "mtp"), {}, with_layers(8, "f32"), kOverTwo);
   const TinyRun tied = run_called("moe", "mtp");

@@ -36,6 +36,7 @@ RunConfig config_of(const TinyRun& run, const Layout& layout, const std::vector<
   options.push_back(fmt::format("parallel.tp={}", layout.tp));
   options.push_back(fmt::format("parallel.ep={}", layout.ep));
   options.push_back(fmt::format("parallel.pp={}", layout.pp));
+  options.push_back(fmt::format("parallel.cp={}", layout.cp));
   options.insert(options.end(), more.begin(), more.end());
   RunConfig config = parse_run_config(kCommon, "golden.yaml", options, {.world = layout.world()});
   return config;

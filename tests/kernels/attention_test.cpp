@@ -7,6 +7,8 @@
 
 #include "kernels/core/error.h"
 #include "kernels/cpu/attention_engine.h"
+#include "kernels/moe/permute.h"
+#include "kernels/stripes.h"
 #include "tests/support/kernel_test.h"
 
 namespace jevons {
@@ -17,10 +19,13 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 struct Case {
   std::int64_t batch, seq, heads, kv_heads, dim, v_dim;  // seq: queries
   bool documents = false;
-  std::int64_t before = 0, behind = 0;  // keys before the first query and behind the last
-  std::int64_t apart = 0;               // columns between heads
+  std::int64_t before = 0, behind = 0;   // keys before the first query and behind the last
+  std::int64_t apart = 0;                // columns between heads
+  std::int64_t run = 1 << 30, step = 0;  // of the queries' positions
 
-  std::int64_t kv_len() const { return before + seq + behind; }
+  Positions queries() const { return {before, run, step}; }
+  std::int64_t position(std::int64_t row) const { return queries()[row % seq]; }
+  std::int64_t kv_len() const { return (seq > 0 ? queries()[seq - 1] + 1 : before) + behind; }
   std::int64_t q_rows() const { return batch * seq; }
   std::int64_t kv_rows() const { return batch * kv_len(); }
 };
@@ -40,7 +45,7 @@ struct Problem {
                        v_col = k_col + c.kv_heads * (c.dim + c.apart);
     const std::int64_t columns = v_col + c.kv_heads * (c.v_dim + c.apart),
                        out = c.heads * (c.v_dim + c.apart);
-    shape = {c.batch, c.seq, c.kv_len(), c.before,
+    shape = {c.batch, c.seq, c.kv_len(), c.queries(),
              static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim)))};
     qkv = bench.random({c.kv_rows(), columns}, dtype);
     d_o = bench.random({c.q_rows(), out}, dtype);
@@ -49,7 +54,7 @@ struct Problem {
     d_qkv = bench.poisoned(qkv.shape, dtype);
     if (c.documents) {
       doc_start = bench.filled({c.q_rows()}, DType::kI32, [&](std::int64_t row) {
-        const std::int64_t t = c.before + row % c.seq, borders[] = {0, 1, 20, 39, 40, 77, 150};
+        const std::int64_t t = c.position(row), borders[] = {0, 1, 20, 39, 40, 77, 150};
         std::int64_t begin = 0;
         for (const std::int64_t border : borders)
           begin = border + row / c.seq <= t ? border + row / c.seq : begin;
@@ -100,7 +105,7 @@ Reference reference(const Problem& problem) {
   clear_heads(o, r.o);
   for (const HeadView& view : {q, k, v}) clear_heads(view, r.d_qkv);
   for (std::int64_t row = 0; row < c.q_rows(); ++row) {
-    const std::int64_t first = row / c.seq * c.kv_len(), self = first + c.before + row % c.seq;
+    const std::int64_t first = row / c.seq * c.kv_len(), self = first + c.position(row);
     const std::int64_t begin =
         first + (c.documents ? static_cast<std::int64_t>(doc[static_cast<std::size_t>(row)]) : 0);
     for (std::int64_t h = 0; h < c.heads; ++h) {
@@ -171,7 +176,39 @@ const std::vector<Case> kCases = {
      .behind = 3,
      .apart = 1},
     {.batch = 1, .seq = 20, .heads = 1, .kv_heads = 1, .dim = 8, .v_dim = 8, .behind = 100},
-    {.batch = 2, .seq = 0, .heads = 2, .kv_heads = 1, .dim = 8, .v_dim = 8, .before = 5}};
+    {.batch = 2, .seq = 0, .heads = 2, .kv_heads = 1, .dim = 8, .v_dim = 8, .before = 5},
+    // Queries in stripes: of a third of a sequence, of short runs, of runs that no panel divides.
+    {.batch = 2,
+     .seq = 96,
+     .heads = 4,
+     .kv_heads = 2,
+     .dim = 16,
+     .v_dim = 8,
+     .before = 32,
+     .behind = 32,
+     .run = 32,
+     .step = 96},
+    {.batch = 1,
+     .seq = 12,
+     .heads = 2,
+     .kv_heads = 1,
+     .dim = 8,
+     .v_dim = 24,
+     .documents = true,
+     .before = 4,
+     .run = 2,
+     .step = 6},
+    {.batch = 2,
+     .seq = 100,
+     .heads = 2,
+     .kv_heads = 2,
+     .dim = 24,
+     .v_dim = 24,
+     .documents = true,
+     .behind = 50,
+     .apart = 2,
+     .run = 50,
+     .step = 100}};
 
 // The largest error of what the heads hold; what belongs to none must have kept its poison.
 double worst_error(const Tensor& got, const std::vector<double>& want) {
@@ -187,7 +224,7 @@ double worst_error(const Tensor& got, const std::vector<double>& want) {
 
 void check_case(const Case& c, DType dtype, int threads) {
   CAPTURE(name_of(dtype), c.batch, c.seq, c.heads, c.kv_heads, c.dim, c.v_dim, c.documents, c.before,
-          c.behind, c.apart, threads);
+          c.behind, c.apart, c.run, c.step, threads);
   test::KernelBench bench(threads);
   const Problem problem(bench, c, dtype);
   const Reference want = reference(problem);
@@ -277,7 +314,7 @@ TEST_CASE("queries of a part of a sequence give the bits of the whole", "[attent
         };
         const AttentionSaved& s = all.saved;
         const AttentionSaved here{queries(s.q), s.k, s.v, queries(s.o), part(s.doc_start), part(s.lse)};
-        const AttentionShape shape{1, 32, 96, begin, all.shape.scale};
+        const AttentionShape shape{1, 32, 96, {.first = begin}, all.shape.scale};
         for (const Tensor& t : {all.o, all.lse, all.d_qkv}) std::memset(t.data, 0xff, t.bytes());
         attention_forward(bench.ctx, shape, here);
         CHECK(test::same_bits(part(all.o), part(o)));
@@ -292,6 +329,74 @@ TEST_CASE("queries of a part of a sequence give the bits of the whole", "[attent
           }
         }
       }
+    }
+  }
+}
+
+// What one rank of several computes that share sequences in stripes: its queries' part of everything is that
+// of the whole by bit, and the parts of the keys' gradients add up.
+TEST_CASE("queries dealt in stripes give the bits of the whole", "[attention]") {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
+    for (const bool documents : {false, true}) {
+      CAPTURE(name_of(dtype), documents);
+      test::KernelBench bench;
+      constexpr std::int64_t kBatch = 2, kLength = 192, kHeads = 4, kDim = 32;
+      const Problem all(bench, {kBatch, kLength, kHeads, 2, kDim, 16, documents}, dtype);
+      all.forward(bench.ctx);
+      all.backward(bench.ctx);
+      const Stripes stripes{kLength, 3, 32};
+      const std::int64_t rows = kBatch * kLength / stripes.parts;
+      const Tensor dealt = bench.poisoned({kBatch * kLength}, DType::kI32),
+                   joined = bench.poisoned(dealt.shape, DType::kI32);
+      stripe_order(bench.ctx, stripes, dealt, joined);
+      std::vector<double> sum(static_cast<std::size_t>(all.d_qkv.numel()));
+      for (std::int64_t part = 0; part < stripes.parts; ++part) {
+        const Tensor mine = dealt.slice(part * rows, (part + 1) * rows);
+        const auto own = [&](const Tensor& t) {
+          const Tensor y = bench.poisoned({rows, t.cols()}, t.dtype);
+          gather_rows(bench.ctx, t, mine, y);
+          return y;
+        };
+        const auto heads_of = [&](HeadView view, const Tensor& base) {
+          view.base = base;
+          return view;
+        };
+        const AttentionSaved& s = all.saved;
+        const Tensor o = bench.poisoned({rows, all.o.cols()}, dtype),
+                     lse = bench.poisoned({rows, kHeads}, all.lse.dtype);
+        const Tensor d_q = bench.poisoned({rows, all.qkv.cols()}, dtype),
+                     d_kv = bench.poisoned(all.d_qkv.shape, dtype);
+        Tensor doc;
+        if (documents) doc = own(all.doc_start.reshape({kBatch * kLength, 1})).reshape({rows});
+        const AttentionSaved here{heads_of(s.q, own(all.qkv)), s.k, s.v, heads_of(s.o, o), doc, lse};
+        const AttentionShape shape{kBatch, stripes.local_length(), kLength, stripes.of(part),
+                                   all.shape.scale};
+        attention_forward(bench.ctx, shape, here);
+        attention_backward(
+            bench.ctx, shape, here, heads_of(s.o, own(all.d_o)),
+            {heads_of(all.grads.dq, d_q), heads_of(all.grads.dk, d_kv), heads_of(all.grads.dv, d_kv)});
+        CHECK(test::same_bits(o, own(all.o)));
+        CHECK(test::same_bits(lse, own(all.lse)));
+        const auto dq = test::to_doubles(d_q), want_dq = test::to_doubles(own(all.d_qkv)),
+                   dkv = test::to_doubles(d_kv);
+        std::int64_t different = 0;
+        for (std::int64_t row = 0; row < rows; ++row) {
+          for (std::int64_t column = 0; column < kHeads * kDim; ++column) {
+            const auto i = static_cast<std::size_t>(row * all.qkv.cols() + column);
+            different += dq[i] == want_dq[i] ? 0 : 1;
+          }
+        }
+        CHECK(different == 0);
+        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += dkv[i];
+      }
+      // The columns of the queries and the gap hold poison, which is no number.
+      const auto whole = test::to_doubles(all.d_qkv);
+      double worst = 0;
+      for (std::size_t i = 0; i < sum.size(); ++i) {
+        if (std::isnan(sum[i])) continue;
+        worst = std::max(worst, std::abs(sum[i] - whole[i]) / std::max(1.0, std::abs(whole[i])));
+      }
+      CHECK(worst < bound(dtype));
     }
   }
 }
@@ -323,7 +428,7 @@ TEST_CASE("portable attention agrees with the chosen one", "[attention]") {
                            view.base.cols(), view.pitch()};
     };
     cpu::AttentionTask task;
-    task.q_len = 90, task.kv_len = 105, task.q_first = 10;
+    task.q_len = 90, task.kv_len = 105, task.queries.first = 10;
     task.group = 2, task.dim = 24, task.v_dim = 40;
     task.scale = problem.shape.scale;
     task.doc_start = problem.doc_start.ptr<std::int32_t>();
@@ -352,6 +457,23 @@ TEST_CASE("attention on the meta device only counts", "[attention]") {
   CHECK(bench.meter[WorkKind::kAttention].flops == 2.0 * 2 * 55 * 4 * (3 * 8 + 2 * 16));
 }
 
+TEST_CASE("attention on the meta device counts the pairs of stripes", "[attention]") {
+  test::KernelBench bench(1, Device::kMeta);
+  const Problem problem(bench,
+                        {.batch = 2,
+                         .seq = 4,
+                         .heads = 1,
+                         .kv_heads = 1,
+                         .dim = 8,
+                         .v_dim = 8,
+                         .before = 2,
+                         .run = 2,
+                         .step = 4},
+                        DType::kF32);
+  problem.forward(bench.ctx);
+  CHECK(bench.meter[WorkKind::kAttention].flops == 2.0 * 2 * (3 + 4 + 7 + 8) * (8 + 8));
+}
+
 TEST_CASE("attention on the meta device counts the pairs that are seen", "[attention]") {
   test::KernelBench bench(1, Device::kMeta);
   const Problem problem(
@@ -370,7 +492,7 @@ TEST_CASE("attention refuses what does not fit", "[attention]") {
   Problem p = good;
   p.shape.q_len = p.shape.kv_len = 9;
   CHECK_THROWS_AS(p.forward(bench.ctx), Error);
-  p = good, p.shape.q_first = 1;  // a query behind the last key
+  p = good, p.shape.queries.first = 1;  // a query behind the last key
   CHECK_THROWS_AS(p.forward(bench.ctx), Error);
   p = good, p.shape.kv_len = 7;
   CHECK_THROWS_AS(p.forward(bench.ctx), Error);

@@ -13,7 +13,20 @@ namespace {
 // Sequences [first, first + n) of the global batch.
 MicroBatch part_of(const MicroBatch& all, const ModelConfig& config, std::int64_t first, std::int64_t n) {
   const std::int64_t begin = first * config.seq_len, end = begin + n * config.seq_len;
-  return {.tokens = all.tokens.slice(begin, end), .targets = all.targets.slice(begin, end), .doc_start = {}};
+  return {.tokens = all.tokens.slice(begin, end),
+          .targets = all.targets.slice(begin, end),
+          .doc_start = all.doc_start.defined() ? all.doc_start.slice(begin, end) : Tensor{}};
+}
+
+// Two documents in every sequence, the border elsewhere in each.
+Tensor two_documents(TestBed& bed, const ModelConfig& config) {
+  const Tensor doc_start = bed.tensor({kSequences * config.seq_len}, DType::kI32);
+  for (std::int64_t row = 0; row < doc_start.numel(); ++row) {
+    const std::int64_t border = config.seq_len * (row / config.seq_len + 1) / (kSequences + 2);
+    doc_start.ptr<std::int32_t>()[row] =
+        static_cast<std::int32_t>(row % config.seq_len < border ? 0 : border);
+  }
+  return doc_start;
 }
 
 std::vector<double> state_of(const Model& model) {
@@ -73,7 +86,7 @@ void expect_weights_close(TestBed& bed, const NamedValues& want, double bound) {
 
 double bound_of(DType dtype, const GridPoint& point) {
   if (dtype == DType::kF64) return 1e-12;
-  return point.layout.tp == 1 ? 1e-6 : 2e-5;
+  return point.layout.tp == 1 && point.layout.cp == 1 ? 1e-6 : 2e-5;
 }
 
 void check_point(const GridModel& grid_model, const GridPoint& point, const StepResult& want) {
@@ -84,8 +97,11 @@ void check_point(const GridModel& grid_model, const GridPoint& point, const Step
     bed.place_weights();
     grid_model.prepare(model);
     BucketReducer reducer(bed.store, point.zero_stage);
-    const double loss = forward_backward(bed, model, point, &reducer);
-    ENSURE(std::abs(loss - want.loss) <= bound * want.loss, "loss {}, expected {}", loss, want.loss);
+    const PassFigures figures = forward_backward(bed, model, point, &reducer);
+    const double loss = figures.loss, want_loss = want.figures.loss;
+    ENSURE(std::abs(loss - want_loss) <= bound * want_loss, "loss {}, expected {}", loss, want_loss);
+    ENSURE(figures.accepted == want.figures.accepted, "{} tokens accepted, expected {}", figures.accepted,
+           want.figures.accepted);
     reducer.finish(bed.ctx);
     expect_owned_close(bed, reducer, want.gradients, bound);
     const double norm = reducer.global_norm(bed.ctx);
@@ -100,12 +116,14 @@ void check_point(const GridModel& grid_model, const GridPoint& point, const Step
 }  // namespace
 
 std::string GridPoint::to_string() const {
-  return fmt::format("{}, zero {}, micro-batch {}", layout.to_string(), zero_stage, micro_batch);
+  return fmt::format("{}, zero {}, micro-batch {}{}", layout.to_string(), zero_stage, micro_batch,
+                     documents ? ", documents" : "");
 }
 
-double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradReducer* reducer) {
+PassFigures forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradReducer* reducer) {
   const ModelConfig& config = model.config();
-  const MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
+  MicroBatch all = random_batch(bed, config, kSequences, "batch", 5);
+  if (point.documents) all.doc_start = two_documents(bed, config);
   const auto targets = static_cast<double>(count_targets(all));
   LossScales scales{.token = 1 / targets,
                     .micro_batch = static_cast<double>(point.micro_batch) / kSequences,
@@ -115,7 +133,7 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
     scales.mtp.push_back(0.5 / static_cast<double>(count_targets_of_depth(all, config, depth)));
   }
   const std::int64_t mine = kSequences / point.layout.dp, first = bed.mesh.dp_rank() * mine;
-  const Tensor sum = bed.tensor({1 + config.mtp.depth}, DType::kF64);
+  const Tensor sum = bed.tensor({num_figures(config)}, DType::kF64);
   Model::Saved saved;
   for (std::int64_t s = 0; s < mine; s += point.micro_batch) {
     reset_and_poison(bed.stash);
@@ -127,8 +145,8 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
       const auto i = static_cast<std::size_t>(at);
       ENSURE(evaluated[i] == figures[i], "evaluation gives a loss of {}, training {}", evaluated[i],
              figures[i]);
-      sum.ptr<double>()[i] += figures[i];
     }
+    for (std::size_t i = 0; i < evaluated.size(); ++i) sum.ptr<double>()[i] += evaluated[i];
     const bool last = s + point.micro_batch == mine;
     const UnitDone done = [&](std::int64_t unit) {
       if (last && reducer != nullptr) reducer->start_unit(bed.ctx, unit);
@@ -139,17 +157,18 @@ double forward_backward(TestBed& bed, Model& model, const GridPoint& point, Grad
   double loss = sum.ptr<double>()[0] / targets;
   for (std::size_t depth = 0; depth < scales.mtp.size(); ++depth)
     loss += scales.mtp[depth] * sum.ptr<double>()[depth + 1];
-  return loss;
+  return {.loss = loss, .accepted = config.mtp.depth > 0 ? sum.ptr<double>()[config.mtp.depth + 1] : 0};
 }
 
-StepResult one_worker(const GridModel& grid_model, std::int64_t micro_batch) {
+StepResult one_worker(const GridModel& grid_model, std::int64_t micro_batch, bool documents) {
   MetaCommunicator world(0, 1);
   TestBed bed(world, grid_model.dtype);
   Model model(bed.store, grid_model.config);
   bed.place_weights();
   grid_model.prepare(model);
   StepResult result;
-  result.loss = forward_backward(bed, model, {.layout = {}, .micro_batch = micro_batch});
+  result.figures =
+      forward_backward(bed, model, {.layout = {}, .micro_batch = micro_batch, .documents = documents});
   BucketReducer reducer(bed.store, 0);
   reducer.finish(bed.ctx);
   result.norm = reducer.global_norm(bed.ctx);

@@ -27,24 +27,33 @@ struct GridPoint {
   Layout layout;
   int zero_stage = 0;
   std::int64_t micro_batch = 1;  // sequences
+  bool documents = false;        // several in each sequence
 
   std::string to_string() const;
 };
 
+// Of the global batch: the mean loss, with half of that of each depth of multi-token prediction, and how
+// often the first depth chose what the model did.
+struct PassFigures {
+  double loss = 0, accepted = 0;
+};
+
 struct StepResult {
-  double loss = 0, norm = 0;
+  PassFigures figures;
+  double norm = 0;
   NamedValues gradients, weights;
   std::vector<double> state;  // selection biases after the step
 };
 
-// Adds to the gradients; returns the mean loss over the global batch, with half of that of each depth of
-// multi-token prediction. `reducer` starts units in the last pass.
-double forward_backward(TestBed& bed, Model& model, const GridPoint& point, GradReducer* reducer = nullptr);
+// Adds to the gradients. `reducer` starts units in the last pass.
+PassFigures forward_backward(TestBed& bed, Model& model, const GridPoint& point,
+                             GradReducer* reducer = nullptr);
 
-StepResult one_worker(const GridModel& model, std::int64_t micro_batch);
+StepResult one_worker(const GridModel& model, std::int64_t micro_batch, bool documents = false);
 // Every point on as many ranks as its layout has, against `want`, relative to the largest element of each
-// tensor: f64 to 1e-12; f32 to 1e-6, where without tp only the order of the sums over tokens changes, and to
-// 2e-5 with tp, where that of the sums inside a layer does too, and the layers above amplify it.
+// tensor: f64 to 1e-12; f32 to 1e-6, where without tp and cp only the order of the sums over tokens
+// changes, and to 2e-5 with them, where that of the sums inside a layer does too, and the layers above
+// amplify it.
 void check_points(const GridModel& model, const std::vector<GridPoint>& points, const StepResult& want);
 
 }  // namespace jevons::test

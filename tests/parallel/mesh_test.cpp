@@ -49,6 +49,19 @@ TEST_CASE("ep folds over dp and tp together", "[mesh][ranks]") {
   });
 }
 
+TEST_CASE("groups of dp 2, cp 2, tp 2", "[mesh][ranks]") {
+  test::run_ranks(8, [](Communicator& world) {
+    Mesh mesh(world, {.dp = 2, .tp = 2, .ep = 8, .cp = 2});
+    const int r = world.rank(), first = r / 4 * 4 + r % 2;
+    using Ranks = std::vector<std::int32_t>;
+    ENSURE(mesh.dp_rank() == r / 4, "dp");
+    ENSURE(ranks_of(mesh.cp(), r) == (Ranks{first, first + 2}), "cp");
+    ENSURE(mesh.tp().rank() == r % 2, "tp");
+    ENSURE(ranks_of(mesh.replicas(), r) == (Ranks{r % 2, r % 2 + 2, r % 2 + 4, r % 2 + 6}), "replicas");
+    ENSURE(mesh.ep().size() == 8, "ep");
+  });
+}
+
 TEST_CASE("a dry run's mesh has the sizes of the whole job", "[mesh]") {
   MetaCommunicator world(777, 2048);
   Mesh mesh(world, {.dp = 256, .tp = 8, .ep = 64});

@@ -118,12 +118,14 @@ TEST_CASE("resume matrix: latent attention goes on from other layouts' checkpoin
   check_every_pair(matrix, {kAll[0], kAll[4], kAll[5]});
 }
 
-TEST_CASE("resume matrix: with and without a pipeline", "[resume][ranks]") {
+TEST_CASE("resume matrix: with and without a pipeline and parts of sequences", "[resume][ranks]") {
   const std::vector<Workers> layouts = {kAll[0],
                                         kAll[3],
                                         {"pp2 dp2", 4, {"parallel.pp=2", "parallel.ep=2"}},
                                         {"pp2 v", 2, {"parallel.pp=2", "parallel.schedule=zb_v"}},
-                                        {"pp4", 4, {"parallel.pp=4"}}};
+                                        {"pp4", 4, {"parallel.pp=4"}},
+                                        {"cp2 ep2", 2, {"parallel.cp=2", "parallel.ep=2"}},
+                                        {"pp2 cp2", 4, {"parallel.pp=2", "parallel.cp=2"}}};
   Matrix matrix({"model.num_layers=4", "model.tie_embeddings=true", "model.mtp.depth=1"});
   check_every_pair(matrix, layouts);
 }

@@ -69,6 +69,19 @@ std::string world_advice(const Layout& layout, int world) {
                         : fmt::format("{} would fit, or start {} workers", advice, needed);
 }
 
+// "pp*dp*tp = 2*4*1": pp and cp where they are not 1.
+std::string product_of(const Layout& layout) {
+  std::vector<std::string> names{"dp"}, sizes{fmt::to_string(layout.dp)};
+  const auto add = [&](const char* name, int size) {
+    names.emplace_back(name), sizes.push_back(fmt::to_string(size));
+  };
+  if (layout.cp != 1) add("cp", layout.cp);
+  add("tp", layout.tp);
+  const std::string stages = layout.pp == 1 ? "" : "pp*",
+                    count = layout.pp == 1 ? "" : fmt::format("{}*", layout.pp);
+  return fmt::format("{}{} = {}{}", stages, fmt::join(names, "*"), count, fmt::join(sizes, "*"));
+}
+
 void check_world(const Layout& layout, int world, Rules& rules) {
   const char* plural = world == 1 ? "" : "s";
   if (layout.dp == 0) {
@@ -78,12 +91,9 @@ void check_world(const Layout& layout, int world, Rules& rules) {
     return;
   }
   const std::int64_t needed = layout.dp * other_axes(layout);
-  const std::string product = layout.pp == 1
-                                  ? fmt::format("dp*tp = {}*{}", layout.dp, layout.tp)
-                                  : fmt::format("pp*dp*tp = {}*{}*{}", layout.pp, layout.dp, layout.tp);
   rules.require(
       {kDp, kTp, kPp, kCp}, [&] { return needed == world; }, "parallel: {} = {} but {} worker{} started; {}",
-      product, needed, world, world == 1 ? " was" : "s were", world_advice(layout, world));
+      product_of(layout), needed, world, world == 1 ? " was" : "s were", world_advice(layout, world));
 }
 
 void check_experts(const Layout& layout, std::int64_t num_experts, Rules& rules) {
@@ -91,11 +101,21 @@ void check_experts(const Layout& layout, std::int64_t num_experts, Rules& rules)
   const std::string fitting = divisors(std::gcd(ranks, num_experts));
   rules.require(
       {kEp, kDp, kTp, kCp}, [&] { return ranks % layout.ep == 0; },
-      "parallel.ep: {} does not divide dp*tp = {}; ep {} would fit", layout.ep, ranks, fitting);
+      "parallel.ep: {} does not divide dp*{}tp = {}; ep {} would fit", layout.ep, layout.cp == 1 ? "" : "cp*",
+      ranks, fitting);
   rules.require(
       {kEp, "model.moe.num_experts"}, [&] { return num_experts % layout.ep == 0; },
       "parallel.ep: {} does not divide model.moe.num_experts = {}; ep {} would fit", layout.ep, num_experts,
       fitting);
+}
+
+// Every rank has as many rows of each sequence, which tp splits once more.
+void check_context_parallel(const Layout& layout, const ModelConfig& model, Rules& rules) {
+  const std::int64_t parts = std::int64_t{layout.cp} * layout.tp;
+  rules.require(
+      {kCp, kTp, "model.seq_len"}, [&] { return layout.cp == 1 || model.seq_len % parts == 0; },
+      "parallel: cp*tp = {}*{} does not divide model.seq_len = {}; cp {} would fit", layout.cp, layout.tp,
+      model.seq_len, divisors(model.seq_len % layout.tp == 0 ? model.seq_len / layout.tp : model.seq_len));
 }
 
 void check_tensor_parallel(const Layout& layout, const ModelConfig& model, Rules& rules) {
@@ -205,9 +225,7 @@ void resolve_defaults(ParallelConfig& parallel, int world) {
 void check(const ParallelConfig& parallel, const ModelConfig& model, std::optional<int> world, Rules& rules) {
   const Layout& layout = parallel.layout;
   check_pipeline(parallel, model, rules);
-  rules.require(
-      {kCp}, [&] { return layout.cp == 1; },
-      "parallel.cp: context parallelism is not in this version; use cp 1");
+  check_context_parallel(layout, model, rules);
   if (world) check_world(layout, *world, rules);
   check_experts(layout, model.moe.router.num_experts, rules);
   check_tensor_parallel(layout, model, rules);

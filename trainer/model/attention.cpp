@@ -5,6 +5,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/head_copy.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
 
@@ -34,6 +35,7 @@ Attention::Attention(ParamStore& store, const ModelConfig& config, const std::st
       rope_(&rope),
       gather_(store.mesh().tp()),
       reduce_scatter_(store.mesh().tp()),
+      context_(store.mesh().cp()),
       qkv_(store, qkv_specs(config, name)),
       o_(store, {{.name = name + ".o",
                   .shape = {config.hidden_size, config.num_heads * config.head_dim},
@@ -68,6 +70,7 @@ Tensor Attention::forward(const Keep& keep, Tensor x, const Sequences& sequences
 
 void Attention::attend(const Keep& keep, Saved& saved) const {
   normalise_and_rotate(keep.cheap, saved);
+  gather_context(keep.cheap, saved);
   Arena& products = *keep.products.stash;
   const std::int64_t rows = saved.qkv_out.rows();
   saved.lse = products.alloc({rows, heads_}, accumulator_of(saved.qkv_out.dtype));
@@ -120,6 +123,7 @@ void Attention::restore(const Context& ctx, Tensor x, Saved& saved) const {
   }
   saved.qkv.x = x_full;
   if (qk_norm_) normalise_and_rotate(ctx, saved);
+  gather_context(ctx, saved);
 }
 
 Tensor Attention::backward_input(const Context& ctx, Tensor dy, Saved& saved, const LossScales&) const {
@@ -127,8 +131,7 @@ Tensor Attention::backward_input(const Context& ctx, Tensor dy, Saved& saved, co
   const Tensor d_o = o_.backward_input(ctx, dy_full, saved.o);
   const Tensor d_qkv = ctx.stash->alloc(saved.qkv_out.shape, saved.qkv_out.dtype);
   const HeadView dq = query(d_qkv), dk = key(d_qkv);
-  attention_backward(ctx, core_shape(saved), core_saved(saved), query(d_o),
-                     {.dq = dq, .dk = dk, .dv = value(d_qkv)});
+  attend_backward(ctx, saved, d_o, d_qkv);
   const Rotation rotation = rope_->at(saved.sequences.positions);
   rope_backward(ctx, dq, rotation);
   rope_backward(ctx, dk, rotation);
@@ -172,19 +175,47 @@ void Attention::normalise_and_rotate(const Context& ctx, Saved& saved) const {
   rope_forward(ctx, key(rotated), rotation);
 }
 
+void Attention::gather_context(const Context& ctx, Saved& saved) const {
+  if (!context_.is_needed()) return;
+  const std::int64_t rows = saved.qkv_out.rows(), columns = cache_columns();
+  saved.context = ctx.stash->alloc({rows * context_.ranks(), columns}, saved.qkv_out.dtype);
+  const ArenaScope scope(*ctx.work);
+  const Tensor own = ctx.work->alloc({rows, columns}, saved.qkv_out.dtype);
+  copy_heads(ctx, key(rotated(saved)), cached_key(own));
+  copy_heads(ctx, value(saved.qkv_out), cached_value(own));
+  context_.forward(ctx, saved.sequences, own, saved.context);
+}
+
+// d_o (T, H d) -> d_qkv, of rotated q and k.
+void Attention::attend_backward(const Context& ctx, const Saved& saved, Tensor d_o, Tensor d_qkv) const {
+  const AttentionShape shape = core_shape(saved);
+  const AttentionSaved core = core_saved(saved);
+  if (!context_.is_needed()) {
+    return attention_backward(ctx, shape, core, query(d_o),
+                              {.dq = query(d_qkv), .dk = key(d_qkv), .dv = value(d_qkv)});
+  }
+  const ArenaScope scope(*ctx.work);
+  const Tensor d_context = ctx.work->alloc(saved.context.shape, saved.context.dtype),
+               own = ctx.work->alloc({d_qkv.rows(), cache_columns()}, d_qkv.dtype);
+  attention_backward(ctx, shape, core, query(d_o),
+                     {.dq = query(d_qkv), .dk = cached_key(d_context), .dv = cached_value(d_context)});
+  context_.backward(ctx, saved.sequences, d_context, own);
+  copy_heads(ctx, cached_key(own), key(d_qkv));
+  copy_heads(ctx, cached_value(own), value(d_qkv));
+}
+
 AttentionSaved Attention::core_saved(const Saved& saved) const {
-  const Tensor rotated = qk_norm_ ? saved.qk : saved.qkv_out;
-  return {.q = query(rotated),
-          .k = key(rotated),
-          .v = value(saved.qkv_out),
+  const bool gathered = saved.context.defined();
+  return {.q = query(rotated(saved)),
+          .k = gathered ? cached_key(saved.context) : key(rotated(saved)),
+          .v = gathered ? cached_value(saved.context) : value(saved.qkv_out),
           .o = query(saved.o.x),
           .doc_start = saved.sequences.doc_start,
           .lse = saved.lse};
 }
 
 AttentionShape Attention::core_shape(const Saved& saved) const {
-  const std::int64_t length = saved.sequences.length;
-  return AttentionShape::of_sequences(saved.qkv_out.rows() / length, length, softmax_scale_);
+  return attention_shape(saved.sequences, saved.qkv_out.rows(), softmax_scale_);
 }
 
 }  // namespace jevons

@@ -1,7 +1,8 @@
 // Grouped-query self-attention (Ainslie et al., arXiv:2305.13245) with rotary positions and optional QK-norm.
 // Tensor parallel over heads: q, k, v are split by rows, o by columns.
-// Legend: T rows of the micro-batch, S = T / tp rows of this rank, D hidden size; H, KV: query and key/value
-// heads of this rank; d head size.
+// Context parallel over positions: keys and values come from all n cp ranks (context_gather.h).
+// Legend: T rows of the micro-batch on a cp rank, S = T / tp rows of this rank, D hidden size; H, KV: query
+// and key/value heads of this rank; d head size.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 
 #include "kernels/attention.h"
 #include "parallel/region.h"
+#include "trainer/model/context_gather.h"
 #include "trainer/model/kv_cache.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/logit_clip.h"
@@ -26,6 +28,7 @@ class Attention {
     Tensor qkv_out;         // (T, (H + 2 KV) d); q and k are already rotated here when there is no QK-norm
     Tensor qk;              // with QK-norm: (T, (H + KV) d) normalised and rotated; else undefined
     Tensor q_rstd, k_rstd;  // (T, H), (T, KV), or (T, 1) for QkNorm::kHidden
+    Tensor context;         // with n > 1: (n T, 2 KV d), keys and values of all positions; else undefined
     Tensor lse;             // (T, H)
     Linear::Saved o;        // output of the heads (T, H d)
   };
@@ -55,7 +58,8 @@ class Attention {
   template <class F>
   static void for_each_saved(Saved& saved, F f) {
     for (Tensor* t : {&saved.qkv_out, &saved.lse, &saved.o.x}) f(SavedKind::kProduct, *t);
-    for (Tensor* t : {&saved.qkv.x, &saved.qk, &saved.q_rstd, &saved.k_rstd}) f(SavedKind::kCheap, *t);
+    for (Tensor* t : {&saved.qkv.x, &saved.qk, &saved.q_rstd, &saved.k_rstd, &saved.context})
+      f(SavedKind::kCheap, *t);
     for (Tensor* t : {&saved.qkv.dy, &saved.o.dy}) f(SavedKind::kGradient, *t);
   }
 
@@ -67,12 +71,16 @@ class Attention {
   HeadView query(Tensor base) const { return {base, 0, heads_, head_dim_}; }
   HeadView key(Tensor base) const { return {base, heads_ * head_dim_, kv_heads_, head_dim_}; }
   HeadView value(Tensor base) const { return {base, (heads_ + kv_heads_) * head_dim_, kv_heads_, head_dim_}; }
+  // Where keys lie one beside the other, then values: in a cache, and in Saved::context.
   HeadView cached_key(Tensor cache) const { return {cache, 0, kv_heads_, head_dim_}; }
   HeadView cached_value(Tensor cache) const { return {cache, kv_heads_ * head_dim_, kv_heads_, head_dim_}; }
   // The same columns as units of the norm: heads, or all heads as one.
   HeadView norm_unit(HeadView heads) const;
+  Tensor rotated(const Saved& saved) const { return qk_norm_ ? saved.qk : saved.qkv_out; }
+  void gather_context(const Context& ctx, Saved& saved) const;
   // From q, k and v to the output of the heads.
   void attend(const Keep& keep, Saved& saved) const;
+  void attend_backward(const Context& ctx, const Saved& saved, Tensor d_o, Tensor d_qkv) const;
   void normalise_and_rotate(const Context& ctx, Saved& saved) const;
   void denormalise(const Context& ctx, HeadView dq, HeadView dk, const Saved& saved) const;
   AttentionSaved core_saved(const Saved& saved) const;
@@ -82,6 +90,7 @@ class Attention {
   const RopeTable* rope_;
   Gather gather_;
   ReduceScatter reduce_scatter_;
+  ContextGather context_;
   Linear qkv_, o_;
   std::optional<QkNormIds> qk_norm_;
   QkNorm norm_kind_;

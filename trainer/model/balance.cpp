@@ -34,6 +34,7 @@ std::size_t Balance::Tally::bytes_for(std::int64_t experts) {
 Balance::Balance(ParamStore& store, const MoeConfig& config)
     : config_(config),
       tp_(&store.mesh().tp()),
+      cp_(&store.mesh().cp()),
       stage_(&store.mesh().stage()),
       figures_(store.device(), DType::kF64, kNumFigures) {
   const std::int64_t experts = config.router.num_experts;
@@ -68,13 +69,14 @@ Tensor Balance::accumulate(const Context& ctx, const RoutedBatch& batch, const L
   if (config_.global_balance_loss != 0) add_global_load(ctx, counts);
   if (!has_loss()) return {};
 
-  all_reduce(ctx, *tp_, counts);
+  for (Communicator* group : {tp_, cp_}) all_reduce(ctx, *group, counts);
   const Tensor sums = ctx.work->alloc(per_segment, scores.dtype);
   const Tensor coefficient = ctx.work->alloc(per_segment, scores.dtype);
   score_sums(ctx, scores, batch.sequences, sums);
   const BalanceLoads loads{
       .sequence = counts, .micro_batch = sum_of_segments(ctx, counts), .global = here_.global_load};
-  // This rank's share of the losses: they are linear in the score sums, so the shares of tp ranks add up.
+  // This rank's share of the losses: they are linear in the score sums, so the shares of tp and cp ranks add
+  // up.
   balance_weights(ctx, loads, factors(batch.sequences, scales), sums, coefficient,
                   figures.slice(kMicroBatch, kGlobal + 1));
   score_sums_backward(ctx, scores, batch.sequences, coefficient, d_scores);
@@ -98,7 +100,7 @@ void Balance::add_global_load(const Context& ctx, Tensor counts) {
 }
 
 BalanceFactors Balance::factors(const Segments& sequences, const LossScales& scales) const {
-  const auto length = static_cast<double>(sequences.segment_len);
+  const auto length = static_cast<double>(sequences.segment_len * cp_->size());
   return {.per_row = scales.micro_batch / (length * static_cast<double>(sequences.count)),
           .per_sequence_row = scales.sequence / length,
           .micro_batch = config_.balance_loss,

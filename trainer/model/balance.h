@@ -50,8 +50,8 @@ class Balance {
   Balance(ParamStore& store, const MoeConfig& config);
 
   // Adds a micro-batch to the step and returns the gradient (T, E) of all balance losses with respect to the
-  // scores, in ctx.work; undefined when there is none. Collective over tp, and over all ranks with the loss
-  // over the global batch.
+  // scores, in ctx.work; undefined when there is none. Collective over tp and cp, and over all ranks with the
+  // loss over the global batch.
   Tensor accumulate(const Context& ctx, const RoutedBatch& batch, const LossScales& scales);
   // Factor of the z-loss per row.
   double z_scale(const LossScales& scales) const { return config_.z_loss * scales.position; }
@@ -104,6 +104,7 @@ class Balance {
 
   MoeConfig config_;
   Communicator* tp_;
+  Communicator* cp_;
   Communicator* stage_;
   Figures figures_;
   Tally here_;  // on the device

@@ -71,6 +71,7 @@ LatentAttention::LatentAttention(ParamStore& store, const ModelConfig& config, c
       rope_(&rope),
       gather_(store.mesh().tp()),
       reduce_scatter_(store.mesh().tp()),
+      context_(store.mesh().cp()),
       rank_(store.mesh().tp().rank()),
       heads_(config.num_heads / store.mesh().tp().size()),
       plain_(config.mla.qk_nope_head_dim),
@@ -191,10 +192,44 @@ void LatentAttention::project_up(const Keep& keep, Tensor x, Saved& saved) const
     saved.q = q_up_.forward(queries, q_in, saved.q_up);
     rope_forward(queries, rotated_part(saved.q), rope_->at(saved.sequences.positions));
   }
-  saved.kv = kv_up_.forward(cheap, normalise(cheap, kv_norm_, saved.latents, saved.kv_rstd), saved.kv_up);
-  saved.k = cheap.stash->alloc(saved.q.shape, saved.q.dtype);
+  const Tensor latent = normalise(cheap, kv_norm_, saved.latents, saved.kv_rstd);
+  saved.kv = kv_up_.forward(cheap, gather_context(cheap, saved.sequences, latent), saved.kv_up);
+  saved.k = cheap.stash->alloc({saved.kv.rows(), saved.q.cols()}, saved.q.dtype);
   copy_heads(cheap, plain_key(saved.kv), plain_part(saved.k));
-  copy_heads(cheap, shared_key(saved.latents), rotated_part(saved.k));
+  const ArenaScope scope(*cheap.work);
+  copy_heads(cheap, shared_key_of_context(scratch(cheap), saved), rotated_part(saved.k));
+}
+
+Tensor LatentAttention::gather_context(const Context& ctx, const Sequences& sequences, Tensor x) const {
+  if (!context_.is_needed()) return x;
+  const Tensor y = ctx.stash->alloc({x.rows() * context_.ranks(), x.cols()}, x.dtype);
+  context_.forward(ctx, sequences, x, y);
+  return y;
+}
+
+Tensor LatentAttention::context_backward(const Context& ctx, const Sequences& sequences, Tensor dy) const {
+  if (!context_.is_needed()) return dy;
+  const Tensor dx = ctx.work->alloc({dy.rows() / context_.ranks(), dy.cols()}, dy.dtype);
+  context_.backward(ctx, sequences, dy, dx);
+  return dx;
+}
+
+// (A, r): the rotated part of every position's key.
+HeadView LatentAttention::shared_key_of_context(const Context& ctx, const Saved& saved) const {
+  const HeadView own = shared_key(saved.latents);
+  if (!context_.is_needed()) return own;
+  const Tensor packed = ctx.stash->alloc({saved.latents.rows(), rotated_}, saved.latents.dtype);
+  copy_heads(ctx, own, {packed, 0, 1, rotated_});
+  return {gather_context(ctx, saved.sequences, packed), 0, 1, rotated_};
+}
+
+// Of the gradient (A, H d) of whole keys, into the shared key's columns of d_latents.
+void LatentAttention::shared_key_backward(const Context& ctx, const Sequences& sequences, Tensor dk,
+                                          Tensor d_latents) const {
+  if (!context_.is_needed()) return sum_heads(ctx, rotated_part(dk), shared_key(d_latents));
+  const Tensor sum = ctx.work->alloc({dk.rows(), rotated_}, dk.dtype);
+  sum_heads(ctx, rotated_part(dk), {sum, 0, 1, rotated_});
+  copy_heads(ctx, {context_backward(ctx, sequences, sum), 0, 1, rotated_}, shared_key(d_latents));
 }
 
 void LatentAttention::attend(const Context& ctx, Saved& saved) const {
@@ -230,8 +265,9 @@ Tensor LatentAttention::backward_input(const Context& ctx, Tensor dy, Saved& sav
   Arena& latents = gather_.returns_input() ? *ctx.stash : *ctx.work;
   const Tensor d_latents = latents.alloc(saved.latents.shape, saved.latents.dtype);
   copy_heads(ctx, plain_part(dk), plain_key(d_kv));
-  sum_heads(ctx, rotated_part(dk), shared_key(d_latents));
-  denormalise(ctx, kv_norm_, kv_up_.backward_input(ctx, d_kv, saved.kv_up), d_latents, saved.latents,
+  shared_key_backward(ctx, saved.sequences, dk, d_latents);
+  const Tensor d_latent = kv_up_.backward_input(ctx, d_kv, saved.kv_up);
+  denormalise(ctx, kv_norm_, context_backward(ctx, saved.sequences, d_latent), d_latents, saved.latents,
               saved.kv_rstd);
   const Tensor d_q_in = q_up_.backward_input(ctx, dq, saved.q_up);
   if (q_norm_) denormalise(ctx, *q_norm_, d_q_in, d_latents, saved.latents, saved.q_rstd);
@@ -282,8 +318,7 @@ AttentionSaved LatentAttention::core_saved(const Saved& saved) const {
 }
 
 AttentionShape LatentAttention::core_shape(const Saved& saved) const {
-  const std::int64_t length = saved.sequences.length;
-  return AttentionShape::of_sequences(saved.q.rows() / length, length, softmax_scale_);
+  return attention_shape(saved.sequences, saved.q.rows(), softmax_scale_);
 }
 
 }  // namespace jevons

@@ -1,8 +1,12 @@
 // Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1): keys and values are made of one
 // narrow latent a token, queries of another or of x; a part of each head is rotated, and that of the key is
 // one for all heads. Tensor parallel over heads; the latents are made from a rank's own rows and gathered.
-// Legend: T rows of the micro-batch, S = T / tp of this rank, D hidden size, H heads of this rank; a head of
-// q and k has d = n + r columns (n plain, r rotated), one of v has v; C = q_lora + kv_lora + r.
+// Context parallel over positions: the normalised latents of keys and values and the keys' rotated part come
+// from all cp ranks (context_gather.h), and each makes keys and values of them.
+// Legend: T rows of the micro-batch on a cp rank, A = T cp of all, S = T / tp of this rank, D hidden size, H
+// heads of this rank; a head of q and k has d = n + r columns (n plain, r rotated), one of v has v; C =
+// q_lora
+// + kv_lora + r.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +15,7 @@
 
 #include "kernels/attention.h"
 #include "parallel/region.h"
+#include "trainer/model/context_gather.h"
 #include "trainer/model/kv_cache.h"
 #include "trainer/model/linear.h"
 #include "trainer/model/logit_clip.h"
@@ -29,9 +34,9 @@ class LatentAttention {
     Tensor q_rstd, kv_rstd;  // (T, 1)
     Linear::Saved q_up;      // x: normalised latents (T, q_lora); without q_lora x (T, D) gathered
     Tensor q;                // (T, H d), rotated
-    Linear::Saved kv_up;     // x: normalised latents (T, kv_lora)
-    Tensor kv;               // (T, H (n + v)): k without its rotated part, then v, of each head
-    Tensor k;                // (T, H d), whole
+    Linear::Saved kv_up;     // x: normalised latents (A, kv_lora)
+    Tensor kv;               // (A, H (n + v)): k without its rotated part, then v, of each head
+    Tensor k;                // (A, H d), whole
     Tensor lse;              // (T, H)
     Linear::Saved o;         // output of the heads (T, H v)
     SavedKind q_kind = SavedKind::kCheap;
@@ -96,6 +101,11 @@ class LatentAttention {
   void project_down(const Context& ctx, Tensor x, Saved& saved) const;
   // From down_out, and x where it makes the queries, to q, k and v.
   void project_up(const Keep& keep, Tensor x, Saved& saved) const;
+  // Of all cp ranks, (T, columns) -> (A, columns); and the adjoint.
+  Tensor gather_context(const Context& ctx, const Sequences& sequences, Tensor x) const;
+  Tensor context_backward(const Context& ctx, const Sequences& sequences, Tensor dy) const;
+  HeadView shared_key_of_context(const Context& ctx, const Saved& saved) const;
+  void shared_key_backward(const Context& ctx, const Sequences& sequences, Tensor dk, Tensor d_latents) const;
   void attend(const Context& ctx, Saved& saved) const;
   // (B, H d) -> (B, H (kv_lora + r)): what a query asks of a cached row.
   Tensor query_of_latents(const Context& ctx, Tensor q) const;
@@ -113,6 +123,7 @@ class LatentAttention {
   const RopeTable* rope_;
   Gather gather_;
   ReduceScatter reduce_scatter_;
+  ContextGather context_;
   int rank_;  // of this worker within tp
   std::int64_t heads_, plain_, rotated_, values_;
   Linear down_;

@@ -28,7 +28,7 @@ std::optional<DenseFfn> shared_expert(ParamStore& store, const ModelConfig& conf
 
 Moe::Moe(ParamStore& store, const ModelConfig& config, std::int64_t layer)
     : tp_(&store.mesh().tp()),
-      seq_len_(config.seq_len),
+      seq_len_(config.seq_len / store.mesh().cp().size()),
       num_chunks_(config.moe.dispatch_chunks),
       router_(store, config, fmt::format("layers.{}.moe.router", layer),
               fmt::format("layers.{}.ffn.down", layer)),

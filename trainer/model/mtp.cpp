@@ -10,6 +10,7 @@ namespace jevons {
 Mtp::Mtp(ParamStore& store, const ModelConfig& config, const RopeTable& rope, const Embedding& embedding,
          const VocabHead& head)
     : store_(&store),
+      context_(store.mesh().cp()),
       embedding_(embedding),
       head_(head),
       embedding_unit_(store.params()[embedding.weight()].unit),
@@ -22,10 +23,11 @@ Mtp::Mtp(ParamStore& store, const ModelConfig& config, const RopeTable& rope, co
 }
 
 Tensor Mtp::look(const Context& ctx, std::size_t depth, const Inputs& in, DepthSaved& pass) const {
-  pass.ids = ctx.stash->alloc(in.tokens.tokens.shape, DType::kI32);
-  pass.targets = ctx.stash->alloc(in.tokens.tokens.shape, DType::kI32);
-  look_ahead(ctx, in.tokens, {in.sequences.length, static_cast<std::int64_t>(depth) + 1}, pass.ids,
-             pass.targets);
+  const Tensor ids = ctx.stash->alloc(in.tokens.tokens.shape, DType::kI32),
+               targets = ctx.stash->alloc(in.tokens.tokens.shape, DType::kI32);
+  look_ahead(ctx, in.tokens, {in.sequences.length, static_cast<std::int64_t>(depth) + 1}, ids, targets);
+  pass.ids = rows_here(ctx, in.sequences, ids);
+  pass.targets = rows_here(ctx, in.sequences, targets);
   const UnitScope table(*store_, embedding_unit_);
   return embedding_.forward(ctx, pass.ids, pass.embedding);
 }
@@ -63,12 +65,30 @@ void Mtp::infer(const Context& ctx, const Inputs& in, Tensor choices, Tensor acc
     const auto at = static_cast<std::int64_t>(k);
     const Tensor ahead = k == 0 ? ctx.work->alloc(choices.shape, DType::kI32) : Tensor{};
     head_.forward(ctx, h, pass.targets, in.losses.slice(at, at + 1), pass.vocab, ahead);
-    if (k > 0) continue;
-    const Tensor agrees = ctx.work->alloc(choices.shape, DType::kF32);
-    agreement(ctx, {choices, ahead, pass.targets}, {in.sequences.length, 1}, agrees);
-    const std::int64_t own = h.rows(), begin = store_->mesh().tp().rank() * own;
-    add_column_sums(ctx, 1, agrees.slice(begin, begin + own).reshape({own, 1}), accepted);
+    if (k == 0) count_accepted(ctx, in.sequences, {choices, ahead, pass.targets}, accepted);
   }
+}
+
+Tensor Mtp::of_all_parts(const Context& ctx, const Sequences& sequences, Tensor rows) const {
+  if (!context_.is_needed()) return rows;
+  const std::int64_t own = rows.numel(), all = own * context_.ranks();
+  const Tensor joined = ctx.work->alloc({all}, rows.dtype);
+  context_.forward(ctx, sequences, rows.reshape({own, 1}), joined.reshape({all, 1}));
+  return joined;
+}
+
+// A row is compared with the one behind it, which may lie on another cp rank: the first of them counts for
+// all, each of its tp ranks a part.
+void Mtp::count_accepted(const Context& ctx, const Sequences& sequences, const Choices& here,
+                         Tensor accepted) const {
+  const Choices all{of_all_parts(ctx, sequences, here.model), of_all_parts(ctx, sequences, here.ahead),
+                    of_all_parts(ctx, sequences, here.targets)};
+  Mesh& mesh = store_->mesh();
+  if (mesh.cp().rank() != 0) return;
+  const Tensor agrees = ctx.work->alloc(all.model.shape, DType::kF32);
+  agreement(ctx, all, {sequences.length, 1}, agrees);
+  const std::int64_t rows = agrees.numel() / mesh.tp().size(), begin = mesh.tp().rank() * rows;
+  add_column_sums(ctx, 1, agrees.slice(begin, begin + rows).reshape({rows, 1}), accepted);
 }
 
 Tensor Mtp::backward(const Context& ctx, Saved& saved, const LossScales& scales, const UnitDone& done) {

@@ -2,7 +2,7 @@
 // that the model itself predicts k + 1 rows later, from the normed rows of depth k - 1 (the model's own for
 // depth 0) and the embedding of the token k + 1 rows on; embedding and head are the model's. A row has no
 // target where its sequence, or with a document mask its document, ends before. Legend: T rows of the
-// micro-batch, S = T / tp rows of this rank.
+// micro-batch on this cp rank, S = T / tp rows of this rank.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/next_tokens.h"
+#include "trainer/model/context_gather.h"
 #include "trainer/model/embedding.h"
 #include "trainer/model/mtp_depth.h"
 #include "trainer/model/units.h"
@@ -21,7 +22,7 @@ class Mtp {
  public:
   // Of a depth.
   struct DepthSaved {
-    Tensor ids, targets;  // (T) i32, look_ahead's
+    Tensor ids, targets;  // (T) i32, look_ahead's, of this cp rank
     Embedding::Saved embedding;
     MtpDepth::Saved depth;
     VocabHead::Saved vocab;
@@ -29,7 +30,7 @@ class Mtp {
   using Saved = std::vector<DepthSaved>;
   // Where a pass starts from and what it adds to.
   struct Inputs {
-    SequenceTokens tokens;
+    SequenceTokens tokens;  // of whole sequences, those of all cp ranks
     Sequences sequences;
     Tensor normed;  // (S, D) of the model, in ctx.stash
     Tensor losses;  // (depths) f64, each as VocabHead's loss_sum
@@ -60,10 +61,16 @@ class Mtp {
 
  private:
   std::int64_t unit(std::size_t depth) const { return first_unit_ + static_cast<std::int64_t>(depth); }
+  // Of all cp ranks: (T) i32 -> (T cp), in ctx.work.
+  Tensor of_all_parts(const Context& ctx, const Sequences& sequences, Tensor rows) const;
+  // Adds to `accepted` as infer says. All (T) i32.
+  void count_accepted(const Context& ctx, const Sequences& sequences, const Choices& choices,
+                      Tensor accepted) const;
   // Tokens, targets and embedding of a depth.
   Tensor look(const Context& ctx, std::size_t depth, const Inputs& in, DepthSaved& pass) const;
 
   ParamStore* store_;
+  ContextGather context_;
   Embedding embedding_;
   VocabHead head_;
   std::int64_t embedding_unit_, head_unit_, first_unit_ = 0;

@@ -5,7 +5,6 @@
 #include "kernels/core/error.h"
 #include "kernels/core/profile_range.h"
 #include "kernels/elementwise.h"
-#include "kernels/rope.h"
 
 namespace jevons {
 namespace {
@@ -58,7 +57,7 @@ Tensor Stage::forward(const Context& ctx, const MicroBatch& batch, Tensor figure
   const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
   if (embedding_) {
     const UnitScope unit(*store_, units_.embedding);
-    x = embedding_->forward(ctx, batch.tokens, saved.embedding);
+    x = embedding_->forward(ctx, rows_here(ctx, rows, batch.tokens), saved.embedding);
   }
   saved.blocks.assign(blocks_.size(), {});
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
@@ -70,7 +69,7 @@ Tensor Stage::forward(const Context& ctx, const MicroBatch& batch, Tensor figure
   if (!head_) return x;
   {
     const UnitScope unit(*store_, units_.head);
-    head_->forward(ctx, x, batch.targets, figures.slice(0, 1), saved.head);
+    head_->forward(ctx, x, rows_here(ctx, rows, batch.targets), figures.slice(0, 1), saved.head);
   }
   if (mtp_) mtp_->forward(ctx, mtp_inputs(batch, rows, saved.head.normed, figures), saved.mtp);
   return {};
@@ -129,13 +128,14 @@ void Stage::backward_weight(const Context& ctx, Saved& saved, const UnitDone& do
 
 Tensor Stage::infer(const Context& ctx, const MicroBatch& batch, Tensor figures, Tensor x) {
   const Sequences rows = sequences(ctx, batch.tokens.shape[0], config_.seq_len, batch.doc_start);
-  x = infer_rows(ctx, batch.tokens, rows, x);
+  x = infer_rows(ctx, embedding_ ? rows_here(ctx, rows, batch.tokens) : Tensor{}, rows, x);
   if (!head_) return x;
   LmHead::Saved dropped;
-  const Tensor choices = mtp_ ? ctx.stash->alloc(batch.targets.shape, DType::kI32) : Tensor{};
+  const Tensor targets = rows_here(ctx, rows, batch.targets);
+  const Tensor choices = mtp_ ? ctx.stash->alloc(targets.shape, DType::kI32) : Tensor{};
   {
     const UnitScope unit(*store_, units_.head);
-    head_->forward(ctx, x, batch.targets, figures.slice(0, 1), dropped, choices);
+    head_->forward(ctx, x, targets, figures.slice(0, 1), dropped, choices);
   }
   if (mtp_) {
     const std::int64_t last = 1 + config_.mtp.depth;
@@ -160,7 +160,8 @@ Tensor Stage::through(const Context& ctx, Tensor tokens, Tensor x, F f) const {
 }
 
 Tensor Stage::logits(const Context& ctx, Tensor tokens) const {
-  ENSURE(embedding_, "logits of a stage without the embedding");
+  ENSURE(embedding_ && store_->mesh().cp().size() == 1,
+         "logits of a stage without the embedding, or of parts of sequences");
   return infer_logits(ctx, infer_rows(ctx, tokens, sequences(ctx, tokens.shape[0], config_.seq_len, {}), {}));
 }
 
@@ -218,10 +219,7 @@ Tensor Stage::infer_logits(const Context& ctx, Tensor x) const {
 
 Sequences Stage::sequences(const Context& ctx, std::int64_t rows, std::int64_t length,
                            Tensor doc_start) const {
-  ENSURE(rows > 0 && rows % length == 0, "{} rows are no whole sequences of {}", rows, length);
-  const Tensor positions = ctx.stash->alloc({rows}, DType::kI32);
-  token_positions(ctx, length, positions);
-  return {.length = length, .positions = positions, .doc_start = doc_start};
+  return sequences_here(ctx, store_->mesh().cp(), rows, length, doc_start);
 }
 
 template <class F>

@@ -1,7 +1,8 @@
 // The part of a decoder that lies on one pipeline stage: maybe the embedding, the blocks of consecutive
-// layers, maybe the head. Between them every tp rank holds T / tp consecutive rows of a micro-batch of T.
-// Construct (declares the weights), store.allocate(), store.initialize(seed), then passes of micro-batches,
-// several of which may be under way at once, each with a stash and a Saved of its own.
+// layers, maybe the head. Every cp rank has its share of a micro-batch's rows (sequences.h), T of them;
+// between blocks every tp rank holds T / tp consecutive ones. Construct (declares the weights),
+// store.allocate(), store.initialize(seed), then passes of micro-batches, several of which may be under way
+// at once, each with a stash and a Saved of its own.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,8 @@
 
 namespace jevons {
 
-// Whole sequences of config.seq_len, on the compute device, the same on all tp ranks of a dp coordinate and
-// on all stages. All (T) i32.
+// Whole sequences of config.seq_len, on the compute device, the same on all tp and cp ranks of a dp
+// coordinate and on all stages. All (T cp) i32.
 struct MicroBatch {
   Tensor tokens;
   Tensor targets;    // -1 = masked

@@ -22,7 +22,8 @@ std::string bytes_text(std::size_t bytes) {
 
 // Where attention's backward pass by cuDNN cannot be cut small enough: what it takes, and what would do.
 std::string about_attention(const RunConfig& config) {
-  if (config.train.precision != Precision::kBF16) return "";  // cuDNN has nothing to do with it
+  // With fp32 or stripes cuDNN has nothing to do with it.
+  if (config.train.precision != Precision::kBF16 || config.parallel.layout.cp > 1) return "";
   const int tp = config.parallel.layout.tp;
   const ModelConfig& m = config.model;
   const AttentionSizes sizes{.batch = config.train.micro_batch_size,

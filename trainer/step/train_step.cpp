@@ -43,8 +43,9 @@ std::vector<std::int64_t> count_targets(const Worker& worker, const HostBatch& b
   return counts;
 }
 
-// The sum over replicas: tp ranks hold the same sequences, which count once.
+// The sum over replicas: tp and cp ranks hold the same sequences, which count once.
 std::vector<std::int64_t> global_targets(Worker& worker, std::vector<std::int64_t> counts) {
+  if (worker.mesh().cp().rank() != 0) std::ranges::fill(counts, 0);
   all_reduce(worker.mesh().replicas(), std::span(counts));
   return counts;
 }

@@ -75,11 +75,12 @@ Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace&
 }
 
 PipelineRank Worker::pipeline() {
-  PipelineRank rank{.stashes = &stashes_,
-                    .pp = mesh_.pp().size() > 1 ? &mesh_.pp() : nullptr,
-                    .inbox = &inbox_,
-                    .pair_work = &pair_work_,
-                    .message_rows = sequences_per_pass() * config_.model.seq_len / mesh_.tp().size()};
+  PipelineRank rank{
+      .stashes = &stashes_,
+      .pp = mesh_.pp().size() > 1 ? &mesh_.pp() : nullptr,
+      .inbox = &inbox_,
+      .pair_work = &pair_work_,
+      .message_rows = sequences_per_pass() * config_.model.seq_len / (mesh_.cp().size() * mesh_.tp().size())};
   std::size_t i = 0;
   for (Stage& stage : stages_.all()) rank.stages.push_back({&stage, plan_.numbers()[i++]});
   return rank;

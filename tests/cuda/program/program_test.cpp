@@ -93,7 +93,9 @@ TEST_CASE("workers on GPUs have the losses, gradients and weights of one on a CP
       {4, "parallel.ep=2 train.micro_batch_size=1", "streams=lazy"},
       {4, "parallel.tp=2 parallel.ep=4", "streams=lazy"},
       {2, "parallel.pp=2 parallel.schedule=zb_h1 train.micro_batch_size=1", "streams=lazy"},
-      {4, "parallel.pp=2 parallel.ep=2 train.micro_batch_size=1", "streams=random seed=5"}};
+      {4, "parallel.pp=2 parallel.ep=2 train.micro_batch_size=1", "streams=random seed=5"},
+      {2, "parallel.cp=2 parallel.ep=2", "streams=random seed=7"},
+      {4, "parallel.cp=2 parallel.tp=2", "streams=lazy"}};
   int index = 0;
   for (const auto& [workers, layout, emulation] : points) {
     const std::string name = fmt::format("gpu-{}", ++index);
