@@ -51,9 +51,9 @@ PassFigures forward_backward(TestBed& bed, Model& model, const GridPoint& point,
 
 StepResult one_worker(const GridModel& model, std::int64_t micro_batch, bool documents = false);
 // Every point on as many ranks as its layout has, against `want`, relative to the largest element of each
-// tensor: f64 to 1e-12; f32 to 1e-6, where without tp and cp only the order of the sums over tokens
-// changes, and to 2e-5 with them, where that of the sums inside a layer does too, and the layers above
-// amplify it.
+// tensor: f64 to 1e-12; f32 to 1e-6, where only the order of the sums over tokens changes, and to 2e-5 with
+// tp or cp, or where a product's rows depend on one another: there that of the sums inside a layer does too,
+// and the layers above amplify it.
 void check_points(const GridModel& model, const std::vector<GridPoint>& points, const StepResult& want);
 
 }  // namespace jevons::test
