@@ -9,6 +9,7 @@
 #include "kernels/gemm.h"
 #include "tests/support/ranks.h"
 #include "tests/trainer/whole_tensors.h"
+#include "trainer/step/evaluate.h"
 #include "trainer/step/run_state.h"
 #include "trainer/step/train_step.h"
 

@@ -8,6 +8,7 @@
 #include "tests/trainer/training_run.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/step/generate.h"
+#include "trainer/step/inference.h"
 #include "trainer/step/run_state.h"
 
 namespace jevons {
@@ -56,17 +57,17 @@ namespace {
 
 // A few steps of a model of 16 positions with 4 experts, then its weights for inference.
 struct Trained {
-  Trained() {
+  std::string train() const {
     test::write_corpus(dir / "corpus");
     CHECK(test::train(1, yaml(), {}) == ExitCode::kOk);
-    worker.load(CheckpointReader(find_checkpoint(dir / "run")));
+    return find_checkpoint(dir / "run");
   }
   std::string yaml() const { return test::tiny_yaml(dir / "corpus", dir / "run"); }
 
   TempDir dir;
   MetaCommunicator alone{0, 1};
   RunConfig config = parse_run_config(yaml(), "test.yaml", {}, {.world = 1});
-  InferenceWorker worker{config, alone, {}};
+  InferenceWorker worker{config, alone, {}, CheckpointReader(train())};
 };
 
 std::vector<std::vector<std::int32_t>> continued(InferenceWorker& worker,

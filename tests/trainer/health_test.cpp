@@ -15,6 +15,7 @@
 #include "trainer/checkpoint/retention.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/run/loss_spikes.h"
+#include "trainer/step/evaluate.h"
 #include "trainer/step/find_nonfinite.h"
 #include "trainer/step/replica_check.h"
 #include "trainer/step/run_state.h"

@@ -13,6 +13,7 @@
 #include "tests/support/ranks.h"
 #include "tests/trainer/training_run.h"
 #include "tests/trainer/whole_tensors.h"
+#include "trainer/step/evaluate.h"
 #include "trainer/step/run_state.h"
 #include "trainer/step/train_step.h"
 

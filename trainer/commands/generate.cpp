@@ -17,6 +17,7 @@
 #include "trainer/run/host.h"
 #include "trainer/step/compute_device.h"
 #include "trainer/step/generate.h"
+#include "trainer/step/inference.h"
 
 namespace jevons {
 namespace {
@@ -38,7 +39,9 @@ const std::map<std::string, Precision> kPrecisions = {{"f32", Precision::kF32}, 
 // The configuration that the model was trained with, for one worker.
 RunConfig config_of(const ModelSource& source, const GenerateOptions& options) {
   RunConfig config = parse_run_config(source.config(), source.path + " (passport)", {});
-  config.parallel.layout = {};
+  config.numerics = Numerics::kStandard;
+  config.parallel = {};
+  config.train.micro_batch_size = config.train.global_batch_size = 1;
   config.model.mtp = {};  // no part of what comes next
   config.threads = usable_cores();
   config.device = kDevices.at(options.device);
@@ -142,8 +145,7 @@ int run_generate(const GenerateOptions& options) {
 
   MetaCommunicator alone(0, 1);
   ComputeDevice device = device_for(options, config, alone);
-  InferenceWorker worker(config, device.world(), device.place());
-  worker.load(*source.weights);
+  InferenceWorker worker(config, device.world(), device.place(), *source.weights);
 
   const bool one = options.prompts.empty();
   if (one) fmt::print("{}", options.prompt);

@@ -14,6 +14,7 @@
 #include "trainer/io/json.h"
 #include "trainer/model/model_counts.h"
 #include "trainer/step/dry_run.h"
+#include "trainer/step/model_worker.h"
 
 namespace jevons {
 namespace {

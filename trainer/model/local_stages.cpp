@@ -80,6 +80,12 @@ LocalStages::LocalStages(ParamStore& store, const ModelConfig& config, std::span
   }
 }
 
+Stage& LocalStages::whole() {
+  const StageRange& range = stages_.front().range();
+  ENSURE(stages_.size() == 1 && range.embedding && range.head, "a whole model is asked of stages");
+  return stages_.front();
+}
+
 std::vector<Block*> LocalStages::blocks() {
   std::vector<Block*> all;
   for (Stage& stage : stages_) std::ranges::move(stage.blocks(), std::back_inserter(all));

@@ -17,6 +17,8 @@ class LocalStages {
   LocalStages(ParamStore& store, const ModelConfig& config, std::span<const StageRange> ranges);
 
   std::deque<Stage>& all() { return stages_; }
+  // The one stage of a model that has no others.
+  Stage& whole();
   const ModelConfig& config() const { return config_; }
 
   // As Stage's, over all stages.

@@ -10,13 +10,4 @@ void Model::evaluate(const Context& ctx, const MicroBatch& batch, Tensor figures
   infer(ctx, batch, figures);
 }
 
-Tensor Model::prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const {
-  const Tensor x = prefill_rows(ctx, tokens, slot, cache);
-  return infer_logits(ctx, x.slice(x.rows() - 1, x.rows()));
-}
-
-Tensor Model::decode(const Context& ctx, Tensor tokens, const CachePlaces& places, KvCache& cache) const {
-  return infer_logits(ctx, decode_rows(ctx, tokens, places, cache));
-}
-
 }  // namespace jevons

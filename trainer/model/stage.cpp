@@ -170,24 +170,26 @@ Tensor Stage::infer_rows(const Context& ctx, Tensor tokens, const Sequences& row
                  [&](const Block& block, std::size_t, Tensor in) { block.infer(ctx, in, rows); });
 }
 
-Tensor Stage::prefill_rows(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const {
+Tensor Stage::prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const {
+  ENSURE(embedding_, "generation by a stage without the embedding");
   const std::int64_t length = tokens.shape[0], positions = cache.size().positions;
   ENSURE(length <= positions, "{} tokens exceed the {} positions of the cache", length, positions);
   const Sequences rows = sequences(ctx, length, length, {});
   const Tensor first = ctx.stash->alloc({length}, DType::kI32);
   fill_zero(ctx, first);
   const CachePlaces places{.slots = first, .positions = rows.positions, .capacity = positions};
-  return through(ctx, tokens, {}, [&](const Block& block, std::size_t i, Tensor x) {
+  const Tensor x = through(ctx, tokens, {}, [&](const Block& block, std::size_t i, Tensor in) {
     const Tensor mine = cache.layer(i).slice(slot * positions, (slot + 1) * positions);
-    block.prefill(ctx, x, rows, places, mine);
+    block.prefill(ctx, in, rows, places, mine);
   });
+  return infer_logits(ctx, x.slice(x.rows() - 1, x.rows()));
 }
 
-Tensor Stage::decode_rows(const Context& ctx, Tensor tokens, const CachePlaces& places,
-                          KvCache& cache) const {
-  return through(ctx, tokens, {}, [&](const Block& block, std::size_t i, Tensor x) {
-    block.decode(ctx, x, places, cache.layer(i));
-  });
+Tensor Stage::decode(const Context& ctx, Tensor tokens, const CachePlaces& places, KvCache& cache) const {
+  ENSURE(embedding_, "generation by a stage without the embedding");
+  return infer_logits(ctx, through(ctx, tokens, {}, [&](const Block& block, std::size_t i, Tensor in) {
+                        block.decode(ctx, in, places, cache.layer(i));
+                      }));
 }
 
 KvCache Stage::make_cache(const CacheSize& size) const {

@@ -83,6 +83,11 @@ class Stage {
   KvCache make_cache(const CacheSize& size) const;
   // Columns of a position over all blocks; nothing if one has no cache.
   std::optional<std::int64_t> cache_columns() const;
+  // Generation on one worker, with tokens (n) i32 of the device. A new sequence `slot` of the cache, which
+  // forgets what it held: logits (1, V), compute dtype, in ctx.stash, of the token behind the last.
+  Tensor prefill(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const;
+  // One more token of each of B sequences: logits (B, V) of the token behind it.
+  Tensor decode(const Context& ctx, Tensor tokens, const CachePlaces& places, KvCache& cache) const;
 
   // Those of multi-token prediction behind the others.
   std::vector<Block*> blocks();
@@ -113,17 +118,6 @@ class Stage {
   const ModelConfig& config() const { return config_; }
   const StageRange& range() const { return range_; }
 
- protected:
-  Sequences sequences(const Context& ctx, std::int64_t rows, std::int64_t length, Tensor doc_start) const;
-  // Tokens, or x, through embedding and blocks.
-  Tensor infer_rows(const Context& ctx, Tensor tokens, const Sequences& sequences, Tensor x) const;
-  // The tokens of one sequence through embedding and blocks, which remember them as `cache`'s sequence
-  // `slot`.
-  Tensor prefill_rows(const Context& ctx, Tensor tokens, std::int64_t slot, KvCache& cache) const;
-  // The next token of each of several sequences.
-  Tensor decode_rows(const Context& ctx, Tensor tokens, const CachePlaces& places, KvCache& cache) const;
-  Tensor infer_logits(const Context& ctx, Tensor x) const;
-
  private:
   // The units of the store that the stage declared, by part.
   struct Units {
@@ -133,6 +127,10 @@ class Stage {
   // Tokens, or x, through the embedding, then f(block, its index, x) for every block, which writes over x.
   template <class F>
   Tensor through(const Context& ctx, Tensor tokens, Tensor x, F f) const;
+  Sequences sequences(const Context& ctx, std::int64_t rows, std::int64_t length, Tensor doc_start) const;
+  // Tokens, or x, through embedding and blocks.
+  Tensor infer_rows(const Context& ctx, Tensor tokens, const Sequences& sequences, Tensor x) const;
+  Tensor infer_logits(const Context& ctx, Tensor x) const;
   std::int64_t layer(std::size_t block) const {
     return range_.first_layer + static_cast<std::int64_t>(block);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "trainer/step/evaluate.h"
+
 namespace jevons {
 
 ValidationSet::ValidationSet(const DataLoader& loader, std::int64_t limit)
@@ -14,7 +16,7 @@ bool ValidationSet::empty() const {
   return std::all_of(samples_.begin(), samples_.end(), [](const auto& samples) { return samples.empty(); });
 }
 
-void ValidationSet::fill(Worker& worker, const std::vector<std::uint64_t>& samples, std::int64_t round,
+void ValidationSet::fill(ModelWorker& worker, const std::vector<std::uint64_t>& samples, std::int64_t round,
                          HostBatch& batch) const {
   const RunConfig& c = worker.config();
   const auto seq_len = static_cast<std::size_t>(c.model.seq_len);
@@ -31,7 +33,7 @@ void ValidationSet::fill(Worker& worker, const std::vector<std::uint64_t>& sampl
   }
 }
 
-ValidationMetrics ValidationSet::measure(Worker& worker, std::int64_t step) const {
+ValidationMetrics ValidationSet::measure(ModelWorker& worker, std::int64_t step) const {
   const std::int64_t stride = worker.config().train.micro_batch_size * worker.dp_size();
   std::vector<SourceLoss> losses;
   for (std::size_t s = 0; s < sources_.size(); ++s) {

@@ -6,8 +6,7 @@
 
 #include "data/data_loader.h"
 #include "trainer/report/step_metrics.h"
-#include "trainer/step/train_step.h"
-#include "trainer/step/worker.h"
+#include "trainer/step/batch.h"
 
 namespace jevons {
 
@@ -19,11 +18,11 @@ class ValidationSet {
   bool empty() const;  // no sample in any source
   // Losses with today's weights, source after source. The blend is the mean of the sources' losses by their
   // shares, of those whose loss is known. The same for every layout, as a step is. Collective.
-  ValidationMetrics measure(Worker& worker, std::int64_t step) const;
+  ValidationMetrics measure(ModelWorker& worker, std::int64_t step) const;
 
  private:
   // The micro-batch that this worker computes in a round over a source's samples.
-  void fill(Worker& worker, const std::vector<std::uint64_t>& samples, std::int64_t round,
+  void fill(ModelWorker& worker, const std::vector<std::uint64_t>& samples, std::int64_t round,
             HostBatch& batch) const;
 
   const DataLoader& loader_;

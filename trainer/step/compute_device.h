@@ -8,7 +8,7 @@
 
 #include "parallel/communicator.h"
 #include "trainer/config/run_config.h"
-#include "trainer/step/worker.h"
+#include "trainer/step/model_worker.h"
 
 namespace jevons {
 

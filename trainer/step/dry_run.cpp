@@ -1,6 +1,7 @@
 #include "trainer/step/dry_run.h"
 
 #include "parallel/meta/meta_communicator.h"
+#include "trainer/step/evaluate.h"
 #include "trainer/step/train_step.h"
 
 namespace jevons {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "trainer/config/run_config.h"
+#include "trainer/step/memory_report.h"
 #include "trainer/step/work_records.h"
-#include "trainer/step/worker.h"
 
 namespace jevons {
 

@@ -47,7 +47,7 @@ struct Live {
 
 class Generator {
  public:
-  Generator(InferenceWorker& worker, std::span<Continuation> texts, const Sampling& sampling,
+  Generator(ModelWorker& worker, std::span<Continuation> texts, const Sampling& sampling,
             const GenerationLimits& limits, const OnToken& on_token)
       : worker_(worker),
         texts_(texts),
@@ -55,7 +55,7 @@ class Generator {
         limits_(limits),
         on_token_(on_token),
         random_(sampling.seed, "generate"),
-        cache_(worker.model().make_cache(cache_size())) {
+        cache_(worker.stages().whole().make_cache(cache_size())) {
     for (std::int64_t slot = cache_.size().sequences; slot-- > 0;) free_.push_back(slot);
   }
 
@@ -140,7 +140,7 @@ class Generator {
     const std::vector<std::int32_t>& tokens = texts_[live.text].tokens;
     worker_.reset_arenas();
     const Tensor window = upload({tokens.begin() + live.first, tokens.end()});
-    return download(worker_.model().prefill(worker_.ctx(), window, live.slot, cache_));
+    return download(worker_.stages().whole().prefill(worker_.ctx(), window, live.slot, cache_));
   }
 
   std::vector<float> decode_logits() {
@@ -154,7 +154,7 @@ class Generator {
     worker_.reset_arenas();
     const CachePlaces rows{
         .slots = upload(slots), .positions = upload(places), .capacity = cache_.size().positions};
-    return download(worker_.model().decode(worker_.ctx(), upload(last), rows, cache_));
+    return download(worker_.stages().whole().decode(worker_.ctx(), upload(last), rows, cache_));
   }
 
   // Draws a token; whether the text goes on.
@@ -173,7 +173,7 @@ class Generator {
     return on;
   }
 
-  InferenceWorker& worker_;
+  ModelWorker& worker_;
   std::span<Continuation> texts_;
   const Sampling& sampling_;
   const GenerationLimits& limits_;
@@ -208,7 +208,7 @@ std::int64_t sample_token(std::span<const float> logits, const Sampling& samplin
   return order[std::min(static_cast<std::size_t>(it - cumulative.begin()), cumulative.size() - 1)];
 }
 
-GenerationCost generate(InferenceWorker& worker, std::span<Continuation> texts, const Sampling& sampling,
+GenerationCost generate(ModelWorker& worker, std::span<Continuation> texts, const Sampling& sampling,
                         const GenerationLimits& limits, const OnToken& on_token) {
   if (texts.empty()) return {};
   return Generator(worker, texts, sampling, limits, on_token).run();

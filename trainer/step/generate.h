@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "trainer/step/inference.h"
+#include "trainer/step/model_worker.h"
 
 namespace jevons {
 
@@ -45,7 +45,7 @@ struct GenerationLimits {
 // Continues every text by up to sampling.max_tokens. What a text becomes depends on it, on its place in
 // `texts` and on the seed, not on what is continued beside it, where a row's bits do not depend on other rows
 // (docs/numerics.md). A text that has grown beyond the model's seq_len goes on behind the last half of that.
-GenerationCost generate(InferenceWorker& worker, std::span<Continuation> texts, const Sampling& sampling,
+GenerationCost generate(ModelWorker& worker, std::span<Continuation> texts, const Sampling& sampling,
                         const GenerationLimits& limits, const OnToken& on_token);
 
 }  // namespace jevons

@@ -5,8 +5,8 @@
 #include <map>
 #include <string>
 
-#include "kernels/core/error.h"
 #include "parallel/agree.h"
+#include "trainer/step/model_boxes.h"
 
 namespace jevons {
 namespace {
@@ -38,13 +38,7 @@ class BoxCollector {
  private:
   // `flat`: over `range` of the group.
   void add(const std::string& prefix, const ParamPiece& piece, FlatRange range, Tensor flat) {
-    const Param& p = worker_.store().params()[piece.id];
-    std::vector<std::int64_t> offset(static_cast<std::size_t>(p.spec.shape.ndim()), 0);
-    if (p.spec.tp_dim >= 0) offset[static_cast<std::size_t>(p.spec.tp_dim)] = p.tp_offset;
-    const Tensor elements = flat.slice(piece.begin - range.begin, piece.end - range.begin);
-    std::vector<TensorBox> boxes = boxes_of_flat_range(prefix + p.spec.name, p.spec.shape, offset,
-                                                       p.local_shape, piece.begin - p.flat_begin, elements);
-    std::move(boxes.begin(), boxes.end(), std::back_inserter(boxes_));
+    std::ranges::move(boxes_of(worker_.store(), piece, range, flat, prefix), std::back_inserter(boxes_));
   }
 
   Worker& worker_;
@@ -53,10 +47,7 @@ class BoxCollector {
 };
 
 void add_model_state(Worker& worker, std::vector<TensorBox>& boxes) {
-  for (const StateTensor& s : worker.stages().state()) {
-    const auto dims = static_cast<std::size_t>(s.value.shape.ndim());
-    boxes.push_back({s.name, s.value.shape, std::vector<std::int64_t>(dims, 0), s.value});
-  }
+  std::ranges::move(boxes_of_state(worker.stages()), std::back_inserter(boxes));
 }
 
 std::vector<TensorBox> boxes_to_restore(Worker& worker, Part part) {
@@ -67,23 +58,8 @@ std::vector<TensorBox> boxes_to_restore(Worker& worker, Part part) {
   return boxes;
 }
 
-// Boxes on a GPU are read into host memory first.
-void read(const Context& ctx, const TensorSource& source, const std::vector<TensorBox>& boxes) {
-  std::vector<TensorBox> on_host = boxes;
-  std::vector<Buffer> memory;
-  for (TensorBox& box : on_host) {
-    if (box.local.device == Device::kCpu) continue;
-    memory.emplace_back(Device::kCpu, box.local.bytes(), Contents::kUndefined);
-    box.local = memory.back().view(0, box.local.shape, box.local.dtype);
-  }
-  source.read(on_host);
-  for (std::size_t i = 0; i < boxes.size(); ++i) {
-    if (boxes[i].local.device != Device::kCpu) copy_and_wait(ctx.stream, boxes[i].local, on_host[i].local);
-  }
-}
-
 void fill(Worker& worker, const TensorSource& source, const std::vector<TensorBox>& boxes) {
-  agree(worker.mesh().world(), [&] { read(worker.ctx(), source, boxes); });
+  agree(worker.mesh().world(), [&] { read_boxes(worker.ctx(), source, boxes); });
   worker.optimizer().publish_weights(worker.ctx());
   worker.reducer().gather_weights(worker.ctx());
 }

@@ -5,23 +5,22 @@
 
 #include "kernels/core/error.h"
 #include "kernels/elementwise.h"
-#include "kernels/host_view.h"
 #include "parallel/agree.h"
 #include "trainer/checkpoint/commit.h"
 #include "trainer/io/file.h"
 #include "trainer/io/npy.h"
-#include "trainer/step/train_step.h"
+#include "trainer/step/evaluate.h"
 
 namespace jevons {
 namespace {
 
 // The row that this worker reads in a round, a sequence each; past the end there is none.
-std::optional<std::int64_t> row_of(Worker& worker, std::int64_t round, std::int64_t rows) {
+std::optional<std::int64_t> row_of(ModelWorker& worker, std::int64_t round, std::int64_t rows) {
   const std::int64_t row = round * worker.dp_size() + worker.dp_rank();
   return row < rows ? std::optional(row) : std::nullopt;
 }
 
-std::int64_t rounds_of(const Worker& worker, std::int64_t rows) {
+std::int64_t rounds_of(const ModelWorker& worker, std::int64_t rows) {
   return (rows + worker.dp_size() - 1) / worker.dp_size();
 }
 
@@ -30,7 +29,7 @@ std::span<const std::int32_t> tokens_of(const TokenRows& rows, std::int64_t row)
   return std::span(rows.tokens).subspan(static_cast<std::size_t>(row) * length, length);
 }
 
-void fill(Worker& worker, const TokenRows& rows, std::int64_t round, HostBatch& batch) {
+void fill(ModelWorker& worker, const TokenRows& rows, std::int64_t round, HostBatch& batch) {
   const BatchView view = batch.view();
   std::fill(view.tokens.begin(), view.tokens.end(), 0);
   std::fill(view.targets.begin(), view.targets.end(), -1);
@@ -44,14 +43,14 @@ void fill(Worker& worker, const TokenRows& rows, std::int64_t round, HostBatch& 
 }
 
 // Logits (length, V / tp) fp32 on the host of the row of this round. Collective.
-std::vector<float> logits_of(Worker& worker, const TokenRows& rows, std::int64_t round) {
+std::vector<float> logits_of(ModelWorker& worker, const TokenRows& rows, std::int64_t round) {
   const Context& ctx = worker.ctx();
   HostBatch batch(1, rows.length, ctx.device);
   fill(worker, rows, round, batch);
   worker.reset_arenas();
   const Tensor tokens = ctx.stash->alloc({rows.length}, DType::kI32);
   copy_async(ctx.stream, tokens, {batch.tokens.data(), tokens.shape, tokens.dtype, Device::kCpu});
-  const Tensor logits = worker.stages().all().front().logits(ctx, tokens);
+  const Tensor logits = worker.stages().whole().logits(ctx, tokens);
   const Tensor wide = ctx.stash->alloc(logits.shape, DType::kF32);
   cast(ctx, logits, wide);
   std::vector<float> host(static_cast<std::size_t>(wide.numel()));
@@ -73,14 +72,14 @@ void write_part(File& file, std::uint64_t begin, std::int64_t vocab, std::int64_
 
 }  // namespace
 
-std::optional<double> score(Worker& worker, const TokenRows& rows) {
+std::optional<double> score(ModelWorker& worker, const TokenRows& rows) {
   ENSURE(worker.config().model.seq_len == rows.length && worker.config().train.micro_batch_size == 1,
          "rows of {} tokens", rows.length);
   const auto read = [&](std::int64_t round, HostBatch& batch) { fill(worker, rows, round, batch); };
   return evaluate(worker, rounds_of(worker, rows.rows()), read).loss;
 }
 
-void write_logits(Worker& worker, const TokenRows& rows, const std::string& path) {
+void write_logits(ModelWorker& worker, const TokenRows& rows, const std::string& path) {
   Communicator& world = worker.mesh().world();
   const std::int64_t vocab = worker.config().model.vocab_size;
   const std::array shape = {rows.rows(), rows.length, vocab};

@@ -4,28 +4,16 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "data/data_loader.h"
 #include "trainer/config/step_plan.h"
+#include "trainer/step/batch.h"
 #include "trainer/step/worker.h"
 
 namespace jevons {
-
-// This worker's sequences of a step, on the host, in memory that `device` can copy from beside other work.
-struct HostBatch {
-  Buffer memory;
-  std::int64_t sequences = 0;
-  std::span<std::int32_t> tokens, targets, doc_start;  // (sequences, seq_len)
-
-  HostBatch(std::int64_t sequences, std::int64_t seq_len, Device device);
-  BatchView view() { return {tokens, targets, doc_start}; }
-};
 
 // Where a step stands in the run.
 struct StepPosition {
@@ -51,24 +39,9 @@ struct StepOutcome {
   bool is_finite() const;
 };
 
-// Means over the target tokens of the samples that were read, in nats; nothing without a target.
-struct Evaluation {
-  std::optional<double> loss;
-  std::vector<std::optional<double>> mtp_losses;  // of each depth of multi-token prediction
-  // Share of the rows with a target of the first depth at which that depth chooses the token that the model
-  // itself chooses one row later: what greedy speculative decoding would accept on this text. Nothing without
-  // such a depth.
-  std::optional<double> mtp_acceptance;
-};
-
 // Collective. On return the device is done with the batch and the weights. `batch` holds global_sequences /
 // dp sequences, a multiple of micro_batch_size. A batch without any target on any rank teaches nothing:
 // weights, moments and selection biases stay as they are.
 StepOutcome train_step(Worker& worker, const HostBatch& batch, const StepPosition& position);
-
-// Over `rounds` micro-batches, which `fill` reads one after another; no weight changes. Every worker passes
-// as many rounds. Collective.
-Evaluation evaluate(Worker& worker, std::int64_t rounds,
-                    const std::function<void(std::int64_t round, HostBatch& batch)>& fill);
 
 }  // namespace jevons

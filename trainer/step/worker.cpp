@@ -1,133 +1,27 @@
 #include "trainer/step/worker.h"
 
-#include <algorithm>
-#include <array>
-
-#include "kernels/core/error.h"
-#include "parallel/host_exchange.h"
-#include "parallel/nccl/device_world.h"
-#include "trainer/io/format.h"
-
 namespace jevons {
-namespace {
-
-// Of the accumulator dtype too: the router computes in it.
-void check_layout_invariance(Device device, DType compute) {
-  ENSURE(device != Device::kCuda, "layout-invariant numerics on a GPU");
-  for (DType dtype : {compute, accumulator_of(compute)}) require_row_invariance(gemm_backend(dtype));
-}
-
-// Every group of several ranks has a communicator of its own.
-std::size_t communication_bytes(Mesh& mesh) {
-  std::size_t bytes = 0;
-  for (const Communicator* c : mesh.groups())
-    if (c->size() > 1) bytes += nccl::kScratchBytes + nccl::kLibraryBytes;
-  return bytes;
-}
-
-}  // namespace
-
-DType compute_dtype(Precision precision) {
-  return precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
-}
-
-void require_row_invariance(const GemmBackend& backend) {
-  if (backend.row_invariant) return;
-  fail(ExitCode::kUsage,
-       "numerics = layout_invariant: matrix products on this CPU are by {}, where a row's bits may depend on "
-       "the other rows; it takes a CPU with AVX-512, and AVX512_BF16 for train.precision = bf16",
-       backend.name);
-}
 
 Worker::Worker(const RunConfig& config, Communicator& world, const ComputePlace& place, PhaseClock* clock)
-    : config_(config),
-      stashes_(place.device, place.stream),
-      work_(place.device, "work", place.stream),
-      inbox_(place.device, "inbox", place.stream),
-      pair_work_(place.device, "work of pairs", place.stream),
-      ctx_{.device = place.device,
-           .modelled = place.modelled,
-           .compute = compute_dtype(config.train.precision),
-           .stash = &stashes_.first(),
-           .work = &work_,
-           .listener = place.listener,
-           .clock = clock,
-           .whereabouts = clock != nullptr ? clock->whereabouts() : nullptr,
-           .stream = place.stream,
-           .threads = std::max(1, config.threads)},
-      mesh_(world, config.parallel.layout),
-      store_(mesh_, place.device, ctx_.compute, config.parallel.bucket_mib << 20),
-      plan_(config, mesh_.pp().rank()),
-      stages_(store_, config.model, plan_.ranges()),
-      figures_(place.device, DType::kF64, num_figures(config.model)) {
+    : ModelWorker(config, world, place, clock) {
   const bool by_slot = config.numerics == Numerics::kLayoutInvariant;
-  if (by_slot) check_layout_invariance(place.device, ctx_.compute);
   with_memory_report([&] {
     const GradSources sources = by_slot ? GradSources::kApart : GradSources::kSummed;
-    store_.allocate(sources);
-    store_.initialize(config.train.seed, ctx_.threads);
-    reducer_ = make_grad_reducer(store_, config.parallel.zero_stage, sources);
-    optimizer_ = std::make_unique<Optimizer>(store_, *reducer_, config.optim, config.train.seed);
-    optimizer_->adopt_weights(ctx_);
-    if (config.optim.qk_clip > 0) qk_clip_.emplace(stages_.blocks(), store_, config.optim.qk_clip);
+    store().allocate(sources);
+    store().initialize(config.train.seed, ctx().threads);
+    reducer_ = make_grad_reducer(store(), config.parallel.zero_stage, sources);
+    optimizer_ = std::make_unique<Optimizer>(store(), *reducer_, config.optim, config.train.seed);
+    optimizer_->adopt_weights(ctx());
+    if (config.optim.qk_clip > 0) qk_clip_.emplace(stages().blocks(), store(), config.optim.qk_clip);
   });
-  mesh_.set_listener(place.listener);
 }
 
-PipelineRank Worker::pipeline() {
-  PipelineRank rank{
-      .stashes = &stashes_,
-      .pp = mesh_.pp().size() > 1 ? &mesh_.pp() : nullptr,
-      .inbox = &inbox_,
-      .pair_work = &pair_work_,
-      .message_rows = sequences_per_pass() * config_.model.seq_len / (mesh_.cp().size() * mesh_.tp().size())};
-  std::size_t i = 0;
-  for (Stage& stage : stages_.all()) rank.stages.push_back({&stage, plan_.numbers()[i++]});
-  return rank;
-}
-
-void Worker::reset_arenas() {
-  stashes_.reset();
-  work_.reset();
-}
-
-std::string MemoryReport::to_string() const {
-  const auto row = [](const char* what, std::size_t bytes) {
-    return std::vector<std::string>{what, format_bytes(static_cast<double>(bytes))};
-  };
-  return format_table({row("weights and gradients", weights_and_grads), row("optimizer", optimizer),
-                       row("saved activations", stash), row("temporaries", work),
-                       row("buffers of collectives", communication), row("sum", total())});
-}
-
-void Worker::fail_for_memory(const device::OutOfMemory& error) {
-  fail(error.code(), "{}; this worker asked for, at most at once and with what did not fit:\n{}",
-       error.what(), memory().to_string());
-}
-
+// Of what there is: the constructor may run out of memory.
 MemoryReport Worker::memory() {
-  const bool on_gpu = ctx_.device == Device::kCuda || ctx_.modelled == Device::kCuda;
-  return {.weights_and_grads = store_.bytes() + (reducer_ ? reducer_->bytes() : 0),
-          .optimizer = optimizer_ ? optimizer_->bytes() : 0,
-          .stash = stashes_.peak_bytes() + inbox_.peak_bytes(),
-          .work = work_.peak_bytes() + pair_work_.peak_bytes(),
-          .communication = on_gpu ? communication_bytes(mesh_) : 0};
-}
-
-ArenaBytes Worker::arena_bytes() const {
-  const auto sum = [&](std::size_t (Arena::*bytes)() const, std::size_t of_stashes) {
-    std::size_t all = of_stashes;
-    for (const Arena* arena : {&work_, &pair_work_, &inbox_}) all += (arena->*bytes)();
-    return static_cast<std::int64_t>(all);
-  };
-  return {.peak = sum(&Arena::peak_bytes, stashes_.peak_bytes()),
-          .held = sum(&Arena::held_bytes, stashes_.held_bytes())};
-}
-
-ArenaBytes most_of_ranks(ArenaBytes mine, Communicator& world) {
-  std::array<std::int64_t, 2> most = {mine.peak, mine.held};
-  all_reduce(world, std::span(most), ReduceOp::kMax);
-  return {most[0], most[1]};
+  MemoryReport report = ModelWorker::memory();
+  if (reducer_) report.weights_and_grads += reducer_->bytes();
+  if (optimizer_) report.optimizer = optimizer_->bytes();
+  return report;
 }
 
 }  // namespace jevons

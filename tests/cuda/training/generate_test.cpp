@@ -3,6 +3,7 @@
 
 #include "tests/cuda/training/run.h"
 #include "trainer/step/generate.h"
+#include "trainer/step/inference.h"
 
 namespace jevons::test {
 namespace {
@@ -32,8 +33,7 @@ class NamedWeights final : public TensorSource {
 std::vector<Values> logits_on(DeviceChoice choice, const RunConfig& config) {
   MetaCommunicator alone(0, 1);
   ComputeDevice device(choice, 0, alone);
-  InferenceWorker worker(config, device.world(), device.place());
-  worker.load(NamedWeights{});
+  InferenceWorker worker(config, device.world(), device.place(), NamedWeights{});
   const Context& ctx = worker.ctx();
   const auto ints = [&](std::vector<std::int32_t> values) {
     const Tensor t = ctx.stash->alloc({std::ssize(values)}, DType::kI32);
@@ -49,7 +49,7 @@ std::vector<Values> logits_on(DeviceChoice choice, const RunConfig& config) {
     for (const bf16 value : values) wide.push_back(static_cast<float>(value));
     worker.reset_arenas();
   };
-  Model& model = worker.model();
+  Stage& model = worker.stages().whole();
   KvCache cache = model.make_cache({.sequences = 3, .positions = 12});
   keep(model.prefill(ctx, ints({1, 8, 43, 26, 5}), 2, cache));
   keep(model.prefill(ctx, ints({9, 48}), 0, cache));
@@ -91,8 +91,7 @@ TEST_CASE("texts on a GPU: several at once, each as alone", "[training]") {
   config.threads = 1;
   MetaCommunicator alone(0, 1);
   ComputeDevice device(DeviceChoice::kCuda, 0, alone);
-  InferenceWorker worker(config, device.world(), device.place());
-  worker.load(NamedWeights{});
+  InferenceWorker worker(config, device.world(), device.place(), NamedWeights{});
   const auto texts = [&](std::int64_t at_once) {
     std::vector<Continuation> all = {{.tokens = {1}}, {.tokens = {2, 13, 4}}, {.tokens = {7, 38}}};
     generate(worker, all, {.max_tokens = 20, .temperature = 1}, {.at_once = at_once}, [](auto...) {});

@@ -10,6 +10,7 @@
 #include "parallel/meta/meta_communicator.h"
 #include "tests/trainer/training_run.h"
 #include "trainer/step/compute_device.h"
+#include "trainer/step/train_step.h"
 
 namespace jevons::test {
 

@@ -6,6 +6,7 @@
 #include "tests/cuda/training/run.h"
 #include "tests/cuda_emulation/control.h"
 #include "trainer/optim/newton_schulz.h"
+#include "trainer/step/evaluate.h"
 
 namespace jevons::test {
 namespace {
