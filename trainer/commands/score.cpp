@@ -18,7 +18,7 @@
 #include "trainer/io/npy.h"
 #include "trainer/run/host.h"
 #include "trainer/step/compute_device.h"
-#include "trainer/step/run_state.h"
+#include "trainer/step/inference.h"
 #include "trainer/step/score.h"
 
 namespace jevons {
@@ -76,7 +76,11 @@ Task task_of(const ScoreOptions& options, const Communicator& world) {
   task.source = open_model(options.model, first ? SourceCheck::kContents : SourceCheck::kHeaders);
   task.config = config_for(options, task.source, world.size());
   task.rows = read_rows(options, task.source, task.config.model.vocab_size);
-  task.rows.pad(task.config.parallel.layout.tp);
+  task.rows.pad(task.config.parallel.layout.cp * task.config.parallel.layout.tp);
+  if (const Layout& layout = task.config.parallel.layout;
+      !options.logits.empty() && layout.pp * layout.cp > 1)
+    fail(ExitCode::kUsage,
+         "--logits: wants whole sequences and the whole model on each worker: parallel.pp = 1, cp = 1");
   if (first) check_logits_path(options);
   if (first && task.rows.length > task.config.model.seq_len) {
     log_warning("sequences of {} tokens are longer than any that {} is made for, {}", task.rows.length,
@@ -126,8 +130,7 @@ int run_score(const ScoreOptions& options, Job& job) {
   });
   settle(options, task.config, job);
   ComputeDevice device(task.config.device, job.local_rank, hosts);
-  Worker worker(task.config, device.world(), device.place(), nullptr);
-  restore_weights(worker, *task.source.weights);
+  InferenceWorker worker(task.config, device.world(), device.place(), *task.source.weights);
   const std::optional<double> loss = score(worker, task.rows);
   if (!options.logits.empty()) write_logits(worker, task.rows, options.logits);
   if (hosts.rank() == 0) print_score(loss, task.rows);

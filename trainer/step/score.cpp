@@ -55,6 +55,7 @@ std::vector<float> logits_of(ModelWorker& worker, const TokenRows& rows, std::in
   cast(ctx, logits, wide);
   std::vector<float> host(static_cast<std::size_t>(wide.numel()));
   copy_and_wait(ctx.stream, {host.data(), wide.shape, wide.dtype, Device::kCpu}, wide);
+  worker.finish_passes();
   return host;
 }
 

@@ -1,33 +1,13 @@
 // Generation on a GPU against the CPU.
 #include <cmath>
 
+#include "tests/cuda/training/named_weights.h"
 #include "tests/cuda/training/run.h"
 #include "trainer/step/generate.h"
 #include "trainer/step/inference.h"
 
 namespace jevons::test {
 namespace {
-
-// Every weight by its name.
-class NamedWeights final : public TensorSource {
- public:
-  const std::vector<TensorEntry>& tensors() const override { return none_; }
-  bool has(const std::string&) const override { return true; }
-  void read(const std::vector<TensorBox>& boxes) const override {
-    for (const TensorBox& box : boxes) {
-      REQUIRE(box.local.shape == box.global_shape);
-      const bool norm = box.name.ends_with("norm");
-      const RandomStream random(7, box.name);
-      for (std::int64_t i = 0; i < box.local.numel(); ++i) {
-        const double noise = 0.2 * random.normal(static_cast<std::uint64_t>(i));
-        box.local.ptr<float>()[i] = static_cast<float>(norm ? 1 + noise : noise);
-      }
-    }
-  }
-
- private:
-  std::vector<TensorEntry> none_;
-};
 
 // Logits of the prompts' next tokens, then of two more steps with given tokens.
 std::vector<Values> logits_on(DeviceChoice choice, const RunConfig& config) {
