@@ -7,8 +7,7 @@
 namespace jevons {
 
 std::string to_text(const Action& action) {
-  constexpr std::string_view kLetters = "FDBW";  // by ActionKind
-  return fmt::format("{}{}.{}", kLetters[static_cast<std::size_t>(action.kind)], action.stage,
+  return fmt::format("{}{}.{}", kActionLetters[static_cast<std::size_t>(action.kind)], action.stage,
                      action.micro_batch);
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace jevons {
@@ -14,6 +15,7 @@ enum class ActionKind : std::uint8_t {
   kBackwardInput,   // B: the gradient of a stage's input
   kBackwardWeight,  // W: those of its weights, after B
 };
+inline constexpr std::string_view kActionLetters = "FDBW";  // by ActionKind
 
 // Written F0.3: forward of stage 0 on micro-batch 3. Every kind of a stage takes its micro-batches in order.
 struct Action {

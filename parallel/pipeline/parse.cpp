@@ -11,8 +11,7 @@
 namespace jevons {
 namespace {
 
-constexpr std::string_view kLetters = "FDBW";  // by ActionKind
-constexpr std::int64_t kMost = 1'000'000;      // stages and micro-batches
+constexpr std::int64_t kMost = 1'000'000;  // stages and micro-batches
 
 // The text before any of `ends`, which goes with it.
 std::string_view cut_to(std::string_view& text, std::string_view ends) {
@@ -33,7 +32,7 @@ std::optional<std::int64_t> number(std::string_view text) {
 
 // "F0.3"
 std::optional<Action> action_of(std::string_view word) {
-  const std::size_t kind = word.empty() ? std::string_view::npos : kLetters.find(word[0]);
+  const std::size_t kind = word.empty() ? std::string_view::npos : kActionLetters.find(word[0]);
   if (kind == std::string_view::npos) return std::nullopt;
   word.remove_prefix(1);
   const std::string_view stage = cut_to(word, ".");
