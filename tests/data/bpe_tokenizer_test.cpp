@@ -7,6 +7,7 @@
 #include "data/tokenizer/unicode.h"
 #include "data/tokenizer_files.h"
 #include "kernels/core/rng.h"
+#include "tests/data/sentencepiece_bytes.h"
 #include "tests/data/temp_files.h"
 
 namespace jevons {
@@ -206,25 +207,14 @@ TEST_CASE("what a tokenizer.json asks for and is not done is refused by name", "
 }
 
 TEST_CASE("a SentencePiece model joins by score, and refuses what is not done", "[tokenizer]") {
-  const auto field = [](int number, const std::string& text) {
-    return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(text.size()) + text;
-  };
-  const auto piece = [&](const std::string& text, float score, char type) {
-    const std::string bytes(reinterpret_cast<const char*>(&score), sizeof(score));
-    return field(1, field(1, text) + "\x15" + bytes + "\x18" + type);
-  };
-  const std::string pieces =
-      piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("<0x41>", 0, 6) +
-      piece("a", -9, 1) + piece("b", -9, 1) + piece("c", -9, 1) + piece("\u2581", -9, 1) +
-      // "bc" has the lower id and the lower score: "ab" is joined first.
-      piece("bc", -3, 1) + piece("ab", -2, 1) + piece("\u2581a", -4, 1) + piece("[x]", 0, 4);
-  const std::string plain = field(3, std::string("\x18\x01\x20\x00", 4));
+  using test::field, test::piece;
+  const std::string pieces = test::small_pieces(), plain = test::plain_normalizer();
   const TempDir dir;
   const auto load = [&](const std::string& more) {
     write_bytes(dir / "tokenizer.model", pieces + more);
     return load_tokenizer(dir / "");
   };
-  const auto tokenizer = load(field(2, "\x18\x02\x98\x02\x01") + plain);
+  const auto tokenizer = load(test::byte_pairs() + plain);
   CHECK(tokenizer->separator() == 2);
   CHECK(tokenizer->encode("abc bc") == Ids{7, 9, 6, 7, 8});
   CHECK(tokenizer->encode("A\u00e9B[x]a") == Ids{7, 3, 0, 11, 4});

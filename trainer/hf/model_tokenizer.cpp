@@ -1,8 +1,10 @@
 #include "trainer/hf/model_tokenizer.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "kernels/core/error.h"
+#include "trainer/hf/carried.h"
 #include "trainer/io/file.h"
 #include "trainer/io/json.h"
 
@@ -22,6 +24,14 @@ bool brings_tokenizer(const ModelSource& source) {
 std::string obstacle_to(const std::string& trained, const std::string& hash) {
   if (trained != kByteTokenizer && !std::filesystem::exists(trained)) return "is not there any more";
   return load_tokenizer(trained)->hash() == hash ? "" : "is another one than at training";
+}
+
+// names: of the tokenizer's files in a folder.
+void note_lone_model(const std::vector<std::string>& names, std::vector<std::string>& notes) {
+  const auto has = [&](const char* name) { return std::ranges::find(names, name) != names.end(); };
+  if (!has("tokenizer.model") || has("tokenizer.json") || has("tokenizer_config.json")) return;
+  notes.emplace_back(
+      "tokenizer.model stands alone: there is no tokenizer_config.json, which names the class that reads it");
 }
 
 }  // namespace
@@ -47,7 +57,10 @@ FolderTokenizer folder_tokenizer(const ModelSource& source) {
   const std::string trained = entry_of(source, "tokenizer"), hash = entry_of(source, "tokenizer_hash");
   FolderTokenizer found;
   if (brings_tokenizer(source)) {
-    if (hash.empty() || load_tokenizer(source.carried)->hash() == hash) return found;
+    if (hash.empty() || load_tokenizer(source.carried)->hash() == hash) {
+      note_lone_model(carried_files(source.carried), found.notes);
+      return found;
+    }
     found.keeps_carried = false;
     found.notes.push_back(fmt::format(
         "the tokenizer that came with the weights is left out: the model was trained on tokens of {}",
@@ -64,6 +77,9 @@ FolderTokenizer folder_tokenizer(const ModelSource& source) {
   }
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(trained);
   found.files = tokenizer_files(trained);
+  std::vector<std::string> names;
+  for (const TokenizerFile& file : found.files) names.push_back(file.name);
+  note_lone_model(names, found.notes);
   found.end = tokenizer->separator();
   if (!tokenizer->prefix().empty()) found.begin = tokenizer->prefix().front();
   return found;
