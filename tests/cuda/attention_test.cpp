@@ -31,7 +31,11 @@ struct Case {
   std::int64_t v_column() const { return k_column() + kv_heads * (dim + apart); }
   std::int64_t columns() const { return v_column() + kv_heads * (v_dim + apart); }
   AttentionShape shape() const {
-    return {batch, seq, kv_len(), before, static_cast<float>(1 / std::sqrt(static_cast<double>(dim)))};
+    return {.batch = batch,
+            .q_len = seq,
+            .kv_len = kv_len(),
+            .queries = {.first = before},
+            .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(dim)))};
   }
 };
 

@@ -9,6 +9,7 @@
 #include "trainer/config/run_config.h"
 #include "trainer/model/model_counts.h"
 #include "trainer/step/dry_run.h"
+#include "trainer/step/pipeline_plan.h"
 
 namespace jevons {
 namespace {

@@ -79,10 +79,20 @@ TEST_CASE("pipeline: experts, a dense first layer, a tied head, in every schedul
   check_pipelines(run, {}, with_layers(8, precision), kOverFour);
 }
 
-TEST_CASE("pipeline: beside dp, tp and ep", "[pipeline][ranks]") {
+TEST_CASE("pipeline: beside each other axis, in every schedule", "[pipeline][ranks]") {
   const TinyRun run = run_called("moe", "sigmoid");
-  const Layout layout =
-      GENERATE(Layout{.dp = 2, .ep = 2}, Layout{.tp = 2, .ep = 2}, Layout{.dp = 2, .tp = 2, .ep = 4});
+  const Layout layout = GENERATE(Layout{.dp = 2}, Layout{.tp = 2}, Layout{.dp = 2, .ep = 2}, Layout{.cp = 2});
+  std::vector<Pipeline> all = kOverTwo;
+  for (const Pipeline& four : kOverFour) {
+    // DualPipeV wants two micro-batches for each rank, and a step has eight in all.
+    if (layout.dp == 1 || std::string(four.schedule) != "dualpipe_v") all.push_back(four);
+  }
+  check_pipelines(run, layout, with_layers(8, "f32"), all);
+}
+
+TEST_CASE("pipeline: beside several axes", "[pipeline][ranks]") {
+  const TinyRun run = run_called("moe", "sigmoid");
+  const Layout layout = GENERATE(Layout{.tp = 2, .ep = 2}, Layout{.dp = 2, .tp = 2, .ep = 4});
   check_pipelines(run, layout, with_layers(4, "bf16"), {{2, "1f1b"}, {2, "interleaved"}, {2, "zb_v"}});
 }
 
