@@ -14,7 +14,7 @@ TEST_CASE("a run is scored on layouts that it was not trained on", "[e2e]") {
   const TempDir dir;
   test::write_corpus(dir / "corpus");
   write_bytes(dir / "run.yaml", test::tiny_yaml(dir / "corpus", dir / "run"));
-  const test::Ran trained = test::mpirun(2, "train " + (dir / "run.yaml") + " parallel.pp=2");
+  const test::Ran trained = test::mpirun(2, "train " + (dir / "run.yaml") + " parallel.pp=2 train.steps=24");
   INFO(trained.output);
   REQUIRE(trained.code == 0);
   // The corpus's own rule; see write_corpus.
