@@ -31,7 +31,10 @@ TEST_CASE("a rank that stops is named, and the job ends", "[e2e][watchdog]") {
 }
 
 TEST_CASE("a stage that stops is named by those that wait for it", "[e2e][watchdog]") {
-  const EndlessJob job(2, "parallel.pp=2 parallel.ep=1 watchdog.stall_seconds=4");
+  // Steps of many micro-batches: wherever it is stopped, it is in one of them.
+  const EndlessJob job(2,
+                       "parallel.pp=2 parallel.ep=1 watchdog.stall_seconds=4 train.global_batch_size=512 "
+                       "train.micro_batch_size=1");
   const Ran ran = job.start_and("kill_rank STOP 0");
   INFO(ran.output);
   CHECK(ran.code == 70);
