@@ -7,74 +7,15 @@
 
 #include "kernels/core/error.h"
 #include "kernels/cpu/attention_engine.h"
-#include "kernels/moe/permute.h"
-#include "kernels/stripes.h"
-#include "tests/support/kernel_test.h"
+#include "tests/kernels/attention_problem.h"
 
 namespace jevons {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-struct Case {
-  std::int64_t batch, seq, heads, kv_heads, dim, v_dim;  // seq: queries
-  bool documents = false;
-  std::int64_t before = 0, behind = 0;   // keys before the first query and behind the last
-  std::int64_t apart = 0;                // columns between heads
-  std::int64_t run = 1 << 30, step = 0;  // of the queries' positions
-
-  Positions queries() const { return {before, run, step}; }
-  std::int64_t position(std::int64_t row) const { return queries()[row % seq]; }
-  std::int64_t kv_len() const { return (seq > 0 ? queries()[seq - 1] + 1 : before) + behind; }
-  std::int64_t q_rows() const { return batch * seq; }
-  std::int64_t kv_rows() const { return batch * kv_len(); }
-};
-
-// q, k and v lie in one fused matrix with a gap between them, as do their gradients; q has its first rows.
-struct Problem {
-  Case c;
-  AttentionShape shape;
-  Tensor qkv, o, lse, d_o, d_qkv, doc_start;
-  AttentionSaved saved;
-  AttentionGrads grads;
-  HeadView d_o_view;
-
-  Problem(test::KernelBench& bench, const Case& which, DType dtype) : c(which) {
-    constexpr std::int64_t kGap = 3;
-    const std::int64_t k_col = c.heads * (c.dim + c.apart) + kGap,
-                       v_col = k_col + c.kv_heads * (c.dim + c.apart);
-    const std::int64_t columns = v_col + c.kv_heads * (c.v_dim + c.apart),
-                       out = c.heads * (c.v_dim + c.apart);
-    shape = {c.batch, c.seq, c.kv_len(), c.queries(),
-             static_cast<float>(1 / std::sqrt(static_cast<double>(c.dim)))};
-    qkv = bench.random({c.kv_rows(), columns}, dtype);
-    d_o = bench.random({c.q_rows(), out}, dtype);
-    o = bench.poisoned({c.q_rows(), out}, dtype);
-    lse = bench.poisoned({c.q_rows(), c.heads}, accumulator_of(dtype));
-    d_qkv = bench.poisoned(qkv.shape, dtype);
-    if (c.documents) {
-      doc_start = bench.filled({c.q_rows()}, DType::kI32, [&](std::int64_t row) {
-        const std::int64_t t = c.position(row), borders[] = {0, 1, 20, 39, 40, 77, 150};
-        std::int64_t begin = 0;
-        for (const std::int64_t border : borders)
-          begin = border + row / c.seq <= t ? border + row / c.seq : begin;
-        return begin;
-      });
-    }
-    const auto views = [&](Tensor base) {
-      return AttentionGrads{{base.slice(0, c.q_rows()), 0, c.heads, c.dim, c.dim + c.apart},
-                            {base, k_col, c.kv_heads, c.dim, c.dim + c.apart},
-                            {base, v_col, c.kv_heads, c.v_dim, c.v_dim + c.apart}};
-    };
-    const AttentionGrads in = views(qkv);
-    grads = views(d_qkv);
-    saved = {in.dq, in.dk, in.dv, {o, 0, c.heads, c.v_dim, c.v_dim + c.apart}, doc_start, lse};
-    d_o_view = saved.o;
-    d_o_view.base = d_o;
-  }
-  void forward(const Context& ctx) const { attention_forward(ctx, shape, saved); }
-  void backward(const Context& ctx) const { attention_backward(ctx, shape, saved, d_o_view, grads); }
-};
+using Case = test::AttentionCase;
+using Problem = test::AttentionProblem;
 
 // Element d of head h of row t.
 std::size_t at(const HeadView& view, std::int64_t t, std::int64_t h, std::int64_t d) {
@@ -140,10 +81,6 @@ Reference reference(const Problem& problem) {
     }
   }
   return r;
-}
-
-double bound(DType dtype) {
-  return dtype == DType::kF64 ? 1e-12 : dtype == DType::kF32 ? 1e-5 : 0.025;
 }
 
 const std::vector<Case> kCases = {
@@ -229,10 +166,10 @@ void check_case(const Case& c, DType dtype, int threads) {
   const Problem problem(bench, c, dtype);
   const Reference want = reference(problem);
   bench.run(attention_forward, problem.shape, problem.saved);
-  CHECK(worst_error(problem.o, want.o) < bound(dtype));
+  CHECK(worst_error(problem.o, want.o) < test::attention_bound(dtype));
   CHECK(test::max_error(problem.lse, want.lse) < (dtype == DType::kF64 ? 1e-12 : 1e-5));
   bench.run(attention_backward, problem.shape, problem.saved, problem.d_o_view, problem.grads);
-  CHECK(worst_error(problem.d_qkv, want.d_qkv) < bound(dtype));
+  CHECK(worst_error(problem.d_qkv, want.d_qkv) < test::attention_bound(dtype));
 }
 
 TEST_CASE("attention matches the reference in all its shapes", "[attention]") {
@@ -257,147 +194,6 @@ TEST_CASE("attention gradients match finite differences", "[attention]") {
     std::memset(problem.d_qkv.data, 0, problem.d_qkv.bytes());  // the gap has no gradient
     problem.backward(bench.ctx);
     CHECK(test::gradient_error(problem.qkv, problem.d_qkv, loss) < 1e-7);
-  }
-}
-
-TEST_CASE("attention of a sequence does not depend on the others or on the threads", "[attention]") {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    for (const bool documents : {false, true}) {
-      test::KernelBench bench, two(2);
-      const Problem all(bench, {3, 70, 4, 2, 32, 32, documents}, dtype);
-      all.forward(bench.ctx);
-      all.backward(bench.ctx);
-      const Tensor o = bench.clone(all.o), lse = bench.clone(all.lse), d_qkv = bench.clone(all.d_qkv);
-      std::memset(all.o.data, 0xff, all.o.bytes());
-      std::memset(all.d_qkv.data, 0xff, all.d_qkv.bytes());
-      all.forward(two.ctx);
-      all.backward(two.ctx);
-      CHECK(test::same_bits(all.o, o));
-      CHECK(test::same_bits(all.lse, lse));
-      CHECK(test::same_bits(all.d_qkv, d_qkv));
-
-      // The middle sequence alone.
-      std::memset(all.o.data, 0xff, all.o.bytes());
-      std::memset(all.d_qkv.data, 0xff, all.d_qkv.bytes());
-      const auto middle = [](HeadView view) {
-        view.base = view.base.slice(70, 140);
-        return view;
-      };
-      const auto shape = AttentionShape::of_sequences(1, 70, all.shape.scale);
-      const Tensor doc = documents ? all.doc_start.slice(70, 140) : Tensor{};
-      const AttentionSaved& s = all.saved;
-      const AttentionSaved alone{middle(s.q), middle(s.k), middle(s.v),
-                                 middle(s.o), doc,         s.lse.slice(70, 140)};
-      attention_forward(bench.ctx, shape, alone);
-      attention_backward(bench.ctx, shape, alone, middle(all.d_o_view),
-                         {middle(all.grads.dq), middle(all.grads.dk), middle(all.grads.dv)});
-      CHECK(test::same_bits(all.o.slice(70, 140), o.slice(70, 140)));
-      CHECK(test::same_bits(all.d_qkv.slice(70, 140), d_qkv.slice(70, 140)));
-    }
-  }
-}
-
-// What one rank of several computes, which has a run of the queries and all keys.
-TEST_CASE("queries of a part of a sequence give the bits of the whole", "[attention]") {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
-    for (const bool documents : {false, true}) {
-      test::KernelBench bench;
-      const Problem all(bench, {1, 96, 4, 2, 32, 16, documents}, dtype);
-      all.forward(bench.ctx);
-      all.backward(bench.ctx);
-      const Tensor o = bench.clone(all.o), lse = bench.clone(all.lse), d_qkv = bench.clone(all.d_qkv);
-      for (const std::int64_t begin : {0, 32, 64}) {
-        const auto part = [begin](Tensor t) { return t.defined() ? t.slice(begin, begin + 32) : t; };
-        const auto queries = [part](HeadView view) {
-          view.base = part(view.base);
-          return view;
-        };
-        const AttentionSaved& s = all.saved;
-        const AttentionSaved here{queries(s.q), s.k, s.v, queries(s.o), part(s.doc_start), part(s.lse)};
-        const AttentionShape shape{1, 32, 96, {.first = begin}, all.shape.scale};
-        for (const Tensor& t : {all.o, all.lse, all.d_qkv}) std::memset(t.data, 0xff, t.bytes());
-        attention_forward(bench.ctx, shape, here);
-        CHECK(test::same_bits(part(all.o), part(o)));
-        CHECK(test::same_bits(part(all.lse), part(lse)));
-        attention_backward(bench.ctx, shape, here, queries(all.d_o_view),
-                           {queries(all.grads.dq), all.grads.dk, all.grads.dv});
-        const auto got = test::to_doubles(all.d_qkv), want = test::to_doubles(d_qkv);
-        for (std::int64_t row = begin; row < begin + 32; ++row) {
-          for (std::int64_t column = 0; column < 4 * 32; ++column) {
-            const auto i = static_cast<std::size_t>(row * all.qkv.cols() + column);
-            REQUIRE(got[i] == want[i]);
-          }
-        }
-      }
-    }
-  }
-}
-
-// What one rank of several computes that share sequences in stripes: its queries' part of everything is that
-// of the whole by bit, and the parts of the keys' gradients add up.
-TEST_CASE("queries dealt in stripes give the bits of the whole", "[attention]") {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF64}) {
-    for (const bool documents : {false, true}) {
-      CAPTURE(name_of(dtype), documents);
-      test::KernelBench bench;
-      constexpr std::int64_t kBatch = 2, kLength = 192, kHeads = 4, kDim = 32;
-      const Problem all(bench, {kBatch, kLength, kHeads, 2, kDim, 16, documents}, dtype);
-      all.forward(bench.ctx);
-      all.backward(bench.ctx);
-      const Stripes stripes{kLength, 3, 32};
-      const std::int64_t rows = kBatch * kLength / stripes.parts;
-      const Tensor dealt = bench.poisoned({kBatch * kLength}, DType::kI32),
-                   joined = bench.poisoned(dealt.shape, DType::kI32);
-      stripe_order(bench.ctx, stripes, dealt, joined);
-      std::vector<double> sum(static_cast<std::size_t>(all.d_qkv.numel()));
-      for (std::int64_t part = 0; part < stripes.parts; ++part) {
-        const Tensor mine = dealt.slice(part * rows, (part + 1) * rows);
-        const auto own = [&](const Tensor& t) {
-          const Tensor y = bench.poisoned({rows, t.cols()}, t.dtype);
-          gather_rows(bench.ctx, t, mine, y);
-          return y;
-        };
-        const auto heads_of = [&](HeadView view, const Tensor& base) {
-          view.base = base;
-          return view;
-        };
-        const AttentionSaved& s = all.saved;
-        const Tensor o = bench.poisoned({rows, all.o.cols()}, dtype),
-                     lse = bench.poisoned({rows, kHeads}, all.lse.dtype);
-        const Tensor d_q = bench.poisoned({rows, all.qkv.cols()}, dtype),
-                     d_kv = bench.poisoned(all.d_qkv.shape, dtype);
-        Tensor doc;
-        if (documents) doc = own(all.doc_start.reshape({kBatch * kLength, 1})).reshape({rows});
-        const AttentionSaved here{heads_of(s.q, own(all.qkv)), s.k, s.v, heads_of(s.o, o), doc, lse};
-        const AttentionShape shape{kBatch, stripes.local_length(), kLength, stripes.of(part),
-                                   all.shape.scale};
-        attention_forward(bench.ctx, shape, here);
-        attention_backward(
-            bench.ctx, shape, here, heads_of(s.o, own(all.d_o)),
-            {heads_of(all.grads.dq, d_q), heads_of(all.grads.dk, d_kv), heads_of(all.grads.dv, d_kv)});
-        CHECK(test::same_bits(o, own(all.o)));
-        CHECK(test::same_bits(lse, own(all.lse)));
-        const auto dq = test::to_doubles(d_q), want_dq = test::to_doubles(own(all.d_qkv)),
-                   dkv = test::to_doubles(d_kv);
-        std::int64_t different = 0;
-        for (std::int64_t row = 0; row < rows; ++row) {
-          for (std::int64_t column = 0; column < kHeads * kDim; ++column) {
-            const auto i = static_cast<std::size_t>(row * all.qkv.cols() + column);
-            different += dq[i] == want_dq[i] ? 0 : 1;
-          }
-        }
-        CHECK(different == 0);
-        for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += dkv[i];
-      }
-      // The columns of the queries and the gap hold poison, which is no number.
-      const auto whole = test::to_doubles(all.d_qkv);
-      double worst = 0;
-      for (std::size_t i = 0; i < sum.size(); ++i) {
-        if (std::isnan(sum[i])) continue;
-        worst = std::max(worst, std::abs(sum[i] - whole[i]) / std::max(1.0, std::abs(whole[i])));
-      }
-      CHECK(worst < bound(dtype));
-    }
   }
 }
 
@@ -440,8 +236,8 @@ TEST_CASE("portable attention agrees with the chosen one", "[attention]") {
     const cpu::AttentionEngine& engine = cpu::attention_engine_portable(dtype);
     engine.forward(task);
     engine.backward(task);
-    CHECK(worst_error(problem.o, o) < bound(dtype));
-    CHECK(worst_error(problem.d_qkv, d_qkv) < bound(dtype));
+    CHECK(worst_error(problem.o, o) < test::attention_bound(dtype));
+    CHECK(worst_error(problem.d_qkv, d_qkv) < test::attention_bound(dtype));
   }
 }
 

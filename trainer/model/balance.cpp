@@ -75,8 +75,7 @@ Tensor Balance::accumulate(const Context& ctx, const RoutedBatch& batch, const L
   score_sums(ctx, scores, batch.sequences, sums);
   const BalanceLoads loads{
       .sequence = counts, .micro_batch = sum_of_segments(ctx, counts), .global = here_.global_load};
-  // This rank's share of the losses: they are linear in the score sums, so the shares of tp and cp ranks add
-  // up.
+  // This rank's share of the losses: they are linear in the score sums, so those of tp and cp ranks add up.
   balance_weights(ctx, loads, factors(batch.sequences, scales), sums, coefficient,
                   figures.slice(kMicroBatch, kGlobal + 1));
   score_sums_backward(ctx, scores, batch.sequences, coefficient, d_scores);

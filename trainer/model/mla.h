@@ -4,9 +4,8 @@
 // Context parallel over positions: the normalised latents of keys and values and the keys' rotated part come
 // from all cp ranks (context_gather.h), and each makes keys and values of them.
 // Legend: T rows of the micro-batch on a cp rank, A = T cp of all, S = T / tp of this rank, D hidden size, H
-// heads of this rank; a head of q and k has d = n + r columns (n plain, r rotated), one of v has v; C =
-// q_lora
-// + kv_lora + r.
+// heads of this rank; a head of q and k has d = n + r columns (n plain, r rotated), one of v has v; C is
+// q_lora + kv_lora + r.
 #pragma once
 
 #include <cstdint>
